@@ -1,0 +1,198 @@
+/* Workers spin for a short while after a section (the next one usually follows within microseconds: a decode step has
+ * hundreds), then sleep on a condition variable. The section's number is the only thing they watch. */
+#define _GNU_SOURCE
+#include "base/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
+
+struct trol_threads {
+    int n_threads;
+    int n_workers; /* started; n_threads - 1 once all are */
+    atomic_int references;
+
+    pthread_mutex_t callers; /* one parallel section at a time */
+    pthread_mutex_t mutex;   /* guards sleeping and waking */
+    pthread_cond_t wake;
+
+    /* the current section; written while all workers are idle */
+    threads_task task;
+    void *context;
+    const atomic_int *cancel;
+    int64_t n_chunks;
+    atomic_llong next_chunk;
+    atomic_int n_busy; /* workers that have not finished the section */
+    atomic_uint section;
+    atomic_int n_sleeping;
+    atomic_bool stop;
+
+    struct worker {
+        trol_threads *threads;
+        pthread_t thread;
+        int index;
+    } workers[];
+};
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void take_chunks(trol_threads *threads, int thread) {
+    for (;;) {
+        if (threads->cancel && atomic_load_explicit(threads->cancel, memory_order_relaxed))
+            return;
+        int64_t chunk = atomic_fetch_add_explicit(&threads->next_chunk, 1, memory_order_relaxed);
+        if (chunk >= threads->n_chunks)
+            return;
+        threads->task(threads->context, chunk, thread);
+    }
+}
+
+static void *worker_main(void *argument) {
+    struct worker *worker = argument;
+    trol_threads *threads = worker->threads;
+    unsigned seen = 0;
+    for (;;) {
+        int spins = 0;
+        while (atomic_load_explicit(&threads->section, memory_order_acquire) == seen && spins < SPIN_ROUNDS) {
+            pause_cpu();
+            spins++;
+        }
+        if (atomic_load_explicit(&threads->section, memory_order_acquire) == seen) {
+            pthread_mutex_lock(&threads->mutex);
+            atomic_fetch_add(&threads->n_sleeping, 1);
+            while (atomic_load(&threads->section) == seen)
+                pthread_cond_wait(&threads->wake, &threads->mutex);
+            atomic_fetch_sub(&threads->n_sleeping, 1);
+            pthread_mutex_unlock(&threads->mutex);
+        }
+        seen++;
+        if (atomic_load(&threads->stop))
+            return NULL;
+        take_chunks(threads, worker->index);
+        atomic_fetch_sub_explicit(&threads->n_busy, 1, memory_order_release);
+    }
+}
+
+static void start_section(trol_threads *threads) {
+    atomic_fetch_add(&threads->section, 1);
+    /* A worker counts itself as sleeping before it looks at the section a last time, so it cannot be missed here. */
+    if (atomic_load(&threads->n_sleeping) > 0) {
+        pthread_mutex_lock(&threads->mutex);
+        pthread_cond_broadcast(&threads->wake);
+        pthread_mutex_unlock(&threads->mutex);
+    }
+}
+
+trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context, const atomic_int *cancel) {
+    if (n_chunks <= 0)
+        return TROL_OK;
+    pthread_mutex_lock(&threads->callers);
+    threads->task = task;
+    threads->context = context;
+    threads->cancel = cancel;
+    threads->n_chunks = n_chunks;
+    atomic_store(&threads->next_chunk, 0);
+    if (n_chunks > 1 && threads->n_workers > 0) {
+        atomic_store(&threads->n_busy, threads->n_workers);
+        start_section(threads);
+        take_chunks(threads, 0);
+        for (int spins = 0; atomic_load_explicit(&threads->n_busy, memory_order_acquire) > 0; spins++) {
+            pause_cpu();
+            if (spins > SPIN_ROUNDS) /* a worker lost its CPU to somebody else: let it have this one */
+                sched_yield();
+        }
+    } else {
+        take_chunks(threads, 0);
+    }
+    bool cancelled = cancel && atomic_load(cancel);
+    pthread_mutex_unlock(&threads->callers);
+    return cancelled ? TROL_ERROR_CANCELLED : TROL_OK;
+}
+
+int threads_count(const trol_threads *threads) { return threads->n_threads; }
+
+trol_threads *threads_retain(trol_threads *threads) {
+    atomic_fetch_add(&threads->references, 1);
+    return threads;
+}
+
+/* With one thread for each CPU, unpinned workers at times share a CPU while another idles. So the workers are kept on all
+ * CPUs but the first, one each; the calling thread, which is the program's own, is left alone and finds the first free. */
+static void pin_workers(trol_threads *threads, const cpu_set_t *allowed) {
+    if (threads->n_threads != CPU_COUNT(allowed))
+        return;
+    int cpu = -1;
+    for (int i = 0; i <= threads->n_workers; i++) {
+        do
+            cpu++;
+        while (!CPU_ISSET(cpu, allowed));
+        if (i == 0)
+            continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        pthread_setaffinity_np(threads->workers[i - 1].thread, sizeof one, &one);
+    }
+}
+
+trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_error *error) {
+    if (!result)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_threads_new: the out-pointer is NULL");
+    *result = NULL;
+    if (n_threads < 0 || n_threads > MAX_THREADS)
+        return fail(error, TROL_ERROR_ARGUMENT, "number of threads is %d, expected 0 (one for each CPU) to %d", n_threads,
+                    MAX_THREADS);
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) > 0;
+    if (n_threads == 0)
+        n_threads = known ? CPU_COUNT(&allowed) : 1;
+    if (n_threads > MAX_THREADS)
+        n_threads = MAX_THREADS;
+    size_t bytes = sizeof(trol_threads) + (size_t)n_threads * sizeof(struct worker);
+    trol_threads *threads = calloc(1, bytes);
+    if (!threads)
+        return fail_memory(error, bytes, "a pool of threads");
+    threads->n_threads = n_threads;
+    atomic_init(&threads->references, 1);
+    pthread_mutex_init(&threads->callers, NULL);
+    pthread_mutex_init(&threads->mutex, NULL);
+    pthread_cond_init(&threads->wake, NULL);
+    for (int i = 0; i + 1 < n_threads; i++) {
+        struct worker *worker = &threads->workers[i];
+        *worker = (struct worker){.threads = threads, .index = i + 1};
+        if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
+            trol_threads_free(threads);
+            return fail(error, TROL_ERROR_MEMORY, "thread %d of %d could not be started", i + 2, n_threads);
+        }
+        threads->n_workers++;
+    }
+    if (known)
+        pin_workers(threads, &allowed);
+    *result = threads;
+    return TROL_OK;
+}
+
+void trol_threads_free(trol_threads *threads) {
+    if (!threads || atomic_fetch_sub(&threads->references, 1) > 1)
+        return;
+    atomic_store(&threads->stop, true);
+    start_section(threads);
+    for (int i = 0; i < threads->n_workers; i++)
+        pthread_join(threads->workers[i].thread, NULL);
+    pthread_cond_destroy(&threads->wake);
+    pthread_mutex_destroy(&threads->mutex);
+    pthread_mutex_destroy(&threads->callers);
+    free(threads);
+}

@@ -1,0 +1,68 @@
+#include "base/utf8.h"
+
+size_t utf8_decode(const char *text, size_t n_bytes, uint32_t *code_point) {
+    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
+    if (n_bytes == 0)
+        return 0;
+    uint8_t lead = (uint8_t)text[0];
+    if (lead < 0x80) {
+        *code_point = lead;
+        return 1;
+    }
+    size_t length = lead >= 0xf0 && lead < 0xf8 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc0 && lead < 0xe0 ? 2 : 0;
+    if (length == 0 || length > n_bytes)
+        return 0;
+    uint32_t value = lead & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        uint8_t byte = (uint8_t)text[i];
+        if ((byte & 0xc0) != 0x80)
+            return 0;
+        value = value << 6 | (byte & 0x3f);
+    }
+    if (value < smallest[length] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000))
+        return 0;
+    *code_point = value;
+    return length;
+}
+
+size_t utf8_encode(uint32_t code_point, char *out) {
+    if (code_point < 0x80) {
+        out[0] = (char)code_point;
+        return 1;
+    }
+    size_t length = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
+    for (size_t i = length - 1; i > 0; i--) {
+        out[i] = (char)(0x80 | (code_point & 0x3f));
+        code_point >>= 6;
+    }
+    out[0] = (char)((0xf00u >> length & 0xf0u) | code_point);
+    return length;
+}
+
+size_t utf8_valid_prefix(const char *text, size_t n_bytes) {
+    size_t offset = 0;
+    uint32_t code_point;
+    while (offset < n_bytes) {
+        size_t bytes = utf8_decode(text + offset, n_bytes - offset, &code_point);
+        if (bytes == 0)
+            break;
+        offset += bytes;
+    }
+    return offset;
+}
+
+size_t utf8_unfinished_bytes(const char *text, size_t n_bytes) {
+    for (size_t back = 1; back <= 3 && back <= n_bytes; back++) {
+        uint8_t byte = (uint8_t)text[n_bytes - back];
+        if ((byte & 0xc0) == 0x80)
+            continue;
+        size_t length = byte >= 0xf0 && byte < 0xf5 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 1;
+        return byte < 0xf5 && length > back ? back : 0;
+    }
+    return 0;
+}
+
+bool utf8_is_space(uint32_t c) {
+    return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
+           c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}

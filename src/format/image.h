@@ -1,0 +1,40 @@
+/* image.h - pictures to pixels: decoding (stb_image), the two resizes that the models were trained with, to the byte, and
+ * the choice of tiles. */
+#ifndef FORMAT_IMAGE_H
+#define FORMAT_IMAGE_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { IMAGE_MAX_SIDE = 65500, IMAGE_MAX_TILES = 64 };
+/* Pixels of a picture at most: 100 million, 300 MB. */
+#define IMAGE_MAX_PIXELS ((int64_t)100000000)
+
+struct trol_image {
+    int32_t width, height;
+    int32_t orientation; /* EXIF, 1 to 8 */
+    uint8_t *pixels;     /* [height, width, 3] */
+};
+
+/* Resizes as torch's interpolate(mode='bicubic') does a uint8 tensor; TROL.md section 3. out [out_height, out_width, 3]. */
+trol_status image_resize_torch(const trol_image *image, int32_t out_width, int32_t out_height, uint8_t *out,
+                               trol_error *error);
+/* Resizes as Pillow 10's BICUBIC does. out [out_height, out_width, 3]. */
+trol_status image_resize_pillow(const trol_image *image, int32_t out_width, int32_t out_height, uint8_t *out,
+                                trol_error *error);
+
+/* The grid of tiles, columns by rows, with columns * rows <= max_tiles, closest to the picture's aspect ratio. */
+void image_choose_grid(int32_t width, int32_t height, int32_t tile_size, int32_t max_tiles, int32_t *columns, int32_t *rows);
+
+/* The tiles of a picture, row by row, then (if more than one and use_thumbnail) the whole picture: *tiles [n, S, S, 3],
+ * free with memory_free. */
+trol_status image_make_tiles(const trol_image *image, int32_t tile_size, int32_t max_tiles, int use_thumbnail,
+                             uint8_t **tiles, int32_t *n_tiles, trol_error *error);
+
+/* out[c][y][x] = (pixel - mean[c]) * scale: [3, S, S] float32 planes from [S, S, 3] bytes, per the formulas of the two
+ * families: (p - 255 mean) / (255 std) where `divide_first` is 0, (p / 255 - mean) / std where it is 1. */
+void image_normalize(const uint8_t *pixels, int32_t side, const float mean[3], const float std[3], int divide_first,
+                     float *out);
+
+#endif

@@ -1,0 +1,45 @@
+/* json.h - cJSON with errors: whole files read and parsed, members fetched with a type and a range. */
+#ifndef FORMAT_JSON_H
+#define FORMAT_JSON_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Reads a whole file (a NUL is put behind it). Fails past max_bytes. Free *bytes with memory_free. `path` in messages. */
+trol_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *n_bytes, trol_error *error);
+/* The folder joined with a name, allocated: free with memory_free. */
+trol_status path_join(const char *folder, const char *name, char **path, trol_error *error);
+/* The part behind the last '/'. */
+const char *path_name(const char *path);
+
+/* Parses text[0 .. n_bytes-1]: all of it must be one valid JSON value, UTF-8, nested at most 64 deep, no key twice in an object. `name` in messages. */
+trol_status json_parse(const char *text, size_t n_bytes, const char *name, cJSON **json, trol_error *error);
+/* file_read and json_parse. */
+trol_status json_read_file(const char *path, size_t max_bytes, cJSON **json, trol_error *error);
+
+/* Members of an object. Where the member is absent or null: the default is taken (json_*_or) or it is an error. A value
+ * of another type, no whole number, or one outside smallest .. largest is an error that names `file`, the key, what was
+ * found and what was expected. */
+trol_status json_integer(const cJSON *object, const char *file, const char *key, int64_t smallest, int64_t largest,
+                         int64_t *value, trol_error *error);
+trol_status json_integer_or(const cJSON *object, const char *file, const char *key, int64_t otherwise, int64_t smallest,
+                            int64_t largest, int64_t *value, trol_error *error);
+trol_status json_number(const cJSON *object, const char *file, const char *key, double smallest, double largest,
+                        double *value, trol_error *error);
+trol_status json_number_or(const cJSON *object, const char *file, const char *key, double otherwise, double smallest,
+                           double largest, double *value, trol_error *error);
+trol_status json_bool_or(const cJSON *object, const char *file, const char *key, bool otherwise, bool *value,
+                         trol_error *error);
+/* *value points into the JSON. */
+trol_status json_string(const cJSON *object, const char *file, const char *key, const char **value, trol_error *error);
+trol_status json_string_or(const cJSON *object, const char *file, const char *key, const char *otherwise,
+                           const char **value, trol_error *error);
+/* NULL if absent or null; an error if it is no object. */
+trol_status json_object_or_null(const cJSON *object, const char *file, const char *key, const cJSON **value,
+                                trol_error *error);
+
+#endif

@@ -1,0 +1,44 @@
+/* attention.h - softmax(q k^T * scale) v, tiled with an online softmax: memory does not grow with the number of keys. */
+#ifndef KERNELS_ATTENTION_H
+#define KERNELS_ATTENTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/run.h"
+#include "kernels/types.h"
+
+/* Keys and values in blocks of tokens. Element d of token t, head g lies at
+ *   (type *)blocks[t / block_tokens] + (t % block_tokens) * token_stride + g * head_stride + d
+ * (strides in elements; F32 or F16). */
+typedef struct attention_source {
+    element_type type;
+    const void *const *key_blocks;
+    const void *const *value_blocks;
+    int64_t block_tokens, token_stride, head_stride;
+} attention_source;
+
+/* Query rows that attend to the same source, for example the rows of one session. Query head h of row i lies at
+ * q + i * q_stride + q_offsets[h] and its result goes to out + i * out_stride + h * head_dim. */
+typedef struct attention_job {
+    const float *q;
+    int64_t q_stride;
+    float *out;
+    int64_t out_stride;
+    int64_t n_rows;
+    attention_source source;
+    const int32_t *positions; /* [n_rows], ascending: row i sees keys max(0, p - window) .. p, p its position. NULL: all n_keys */
+    int64_t n_keys;           /* used when positions is NULL (vision) */
+} attention_job;
+
+typedef struct attention_shape {
+    int32_t n_heads, n_kv_heads, head_dim; /* head h reads key head h / (n_heads / n_kv_heads); head_dim 1 to 256 */
+    const int32_t *q_offsets;              /* [n_heads] */
+    float scale;
+    int64_t window;                        /* keys before its own that a row sees; INT64_MAX: all */
+} attention_shape;
+
+/* All jobs as one parallel section. The results of a row do not depend on other rows or jobs when n_rows <= 16. */
+trol_status attention_apply(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs);
+
+#endif

@@ -1,0 +1,84 @@
+/* linear.h - y = x W^T (+ bias, + LoRA) for every weight type and batch size.
+ *
+ * The model's files see matrices only through `linear`; which kernel, which layout and whether a BLAS does the work is
+ * decided here. Sums are cut by the shape alone, so results do not depend on the number of threads; up to
+ * LINEAR_SMALL_BATCH rows a row's result does not depend on the rows beside it either. */
+#ifndef KERNELS_LINEAR_H
+#define KERNELS_LINEAR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/run.h"
+#include "kernels/types.h"
+
+enum { LINEAR_SMALL_BATCH = 16 };
+
+/* A weight matrix as it is stored: [rows, columns], output rows by input columns. Never owns its data. */
+typedef struct matrix {
+    element_type type;
+    int64_t rows, columns;
+    const void *data;   /* F32, F16, BF16: row-major, any alignment. Q8, Q4: packed, see quantize.h */
+} matrix;
+
+/* One linear layer. Pointers belong to the model's weights. A matrix with data == NULL is absent. */
+typedef struct linear {
+    matrix weight;     /* [out, in] */
+    const float *bias; /* [out]; NULL: none */
+    matrix lora_a;     /* [rank, in]; absent: no LoRA */
+    matrix lora_b;     /* [out, rank] */
+    int64_t first_row, n_rows; /* the rows of weight, bias and lora_b that this linear is: a view of a fused projection */
+} linear;
+
+/* A linear over the whole matrix. */
+linear linear_of(matrix weight, const float *bias);
+/* Rows first_row .. first_row + n_rows - 1 of another linear (first_row counts within that one). */
+linear linear_view(const linear *whole, int64_t first_row, int64_t n_rows);
+
+/* A run of rows of the input. */
+typedef struct row_range {
+    int64_t first, count;
+} row_range;
+
+/* Input rows, and the forms of them that kernels want (bf16, 8 bits with scales, lora_a's products ...), made when first needed and
+ * shared by all products that read the same rows. Lives in the run's workspace: release with the mark taken before. */
+typedef struct activations {
+    const float *data; /* [n_rows, n_columns], row i at data + i * stride */
+    int64_t n_rows, n_columns, stride;
+    const row_range *lora_rows; /* rows that take part in LoRA, ascending, disjoint */
+    int64_t n_lora_rows;        /* number of ranges; 0: LoRA is not applied */
+    struct prepared_forms *forms; /* of linear.c; NULL until first needed */
+} activations;
+
+activations activations_of(const float *data, int64_t n_rows, int64_t n_columns, int64_t stride);
+
+/* What happens to a product y (bias and LoRA added) on its way to `out`. */
+typedef enum epilogue {
+    EPILOGUE_STORE,      /* out = y */
+    EPILOGUE_ADD,        /* out += y */
+    EPILOGUE_ADD_SCALED, /* out += scale * y, scale [n_rows of the linear] (InternViT's ls1, ls2) */
+    EPILOGUE_GELU,       /* out = y * Phi(y), exact (erf) */
+    EPILOGUE_QUICK_GELU, /* out = y * sigmoid(1.702 y) */
+    EPILOGUE_SILU_MUL    /* out = silu(y) * up, up the product with `second` */
+} epilogue;
+
+typedef struct product {
+    const linear *linear;
+    const linear *second; /* EPILOGUE_SILU_MUL only: same shape as linear */
+    const float *scale;   /* EPILOGUE_ADD_SCALED only */
+    epilogue epilogue;
+    float *out;           /* [input rows, linear->n_rows], row i at out + i * out_stride; must not overlap the input */
+    int64_t out_stride;
+} product;
+
+/* How 16- and 32-bit weights are multiplied in large batches. */
+typedef enum linear_arithmetic { LINEAR_EXACT, LINEAR_BF16 } linear_arithmetic;
+
+/* All products of the same input rows. */
+trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
+                         int64_t n_products);
+
+/* One line for the load log: which BLAS and core type is in use and whether it is below this CPU's level. */
+void linear_describe_blas(char *text, size_t bytes, bool *below_cpu_level);
+
+#endif
