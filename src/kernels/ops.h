@@ -7,12 +7,13 @@
 #include "kernels/run.h"
 #include "kernels/types.h"
 
-/* out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight; x, out [n_rows, n_columns] with their strides; in place is allowed. */
+/* out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight; x, out [n_rows, n_columns] with their strides; in place is
+ * allowed. */
 trol_status ops_rms_norm(const run *r, const float *x, int64_t x_stride, float *out, int64_t out_stride, int64_t n_rows,
                          int64_t n_columns, const float *weight, float eps);
 /* out[i] = (x[i] - mean) / sqrt(var + eps) * weight + bias, var biased (divided by n_columns). */
-trol_status ops_layer_norm(const run *r, const float *x, int64_t x_stride, float *out, int64_t out_stride, int64_t n_rows,
-                           int64_t n_columns, const float *weight, const float *bias, float eps);
+trol_status ops_layer_norm(const run *r, const float *x, int64_t x_stride, float *out, int64_t out_stride,
+                           int64_t n_rows, int64_t n_columns, const float *weight, const float *bias, float eps);
 
 /* Rotates heads in place, first half with second half: head at x + i * stride + offsets[h], cos and sin
  * [n_rows, head_dim / 2]. */

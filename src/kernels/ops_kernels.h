@@ -32,6 +32,11 @@ typedef struct ops_kernels {
                      int64_t n); /* gate / (1 + exp(-gate)) * up; out may be either */
 } ops_kernels;
 
+/* Each instruction set's file puts its own versions over those of the levels below it. */
+void ops_kernels_fill_scalar(ops_kernels *table);
+void ops_kernels_fill_avx2(ops_kernels *table);
+void ops_kernels_fill_avx512(ops_kernels *table);
+
 /* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
 void ops_kernels_fill(ops_kernels *table, int level);
 
