@@ -1,0 +1,72 @@
+/* config.h - config.json of both families as numbers that were checked: what is not understood is refused by name. */
+#ifndef MODEL_CONFIG_H
+#define MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+typedef enum model_family { FAMILY_INTERNLM2_CLIP, FAMILY_PHI3_INTERNVIT } model_family;
+
+typedef enum rope_type {
+    ROPE_PLAIN,
+    ROPE_DYNAMIC_NTK, /* the base grows once the length passes max_positions */
+    ROPE_SU,          /* LongRoPE: short or long factors by length, cos and sin scaled */
+    ROPE_YARN         /* as SU with another scale */
+} rope_type;
+
+enum { CONFIG_MAX_HEAD_DIM = 256 };
+
+typedef struct rope_config {
+    rope_type type;
+    double theta, factor;                           /* factor: dynamic NTK's */
+    int64_t max_positions, original_max_positions;  /* original: SU and YARN */
+    float short_factor[CONFIG_MAX_HEAD_DIM / 2], long_factor[CONFIG_MAX_HEAD_DIM / 2]; /* [head_dim / 2] */
+} rope_config;
+
+typedef struct decoder_config {
+    int64_t vocab_size; /* rows of the output head */
+    int64_t hidden_size, intermediate_size, n_layers;
+    int32_t n_heads, n_kv_heads, head_dim;
+    float rms_norm_eps;
+    bool attention_bias;
+    bool tie_word_embeddings; /* the output head is the embedding */
+    int64_t sliding_window;   /* keys before its own that a query sees; INT64_MAX: all */
+    int64_t max_positions;
+    rope_config rope;
+    int32_t bos_token, eos_token;
+    int64_t image_token; /* as config.json says; -1: it does not */
+} decoder_config;
+
+typedef enum norm_type { NORM_LAYER, NORM_RMS } norm_type;
+
+/* Sizes that config.json leaves to the tensors (CLIP without a vision_config) are 0 until weights.c reads them. */
+typedef struct vision_config {
+    int64_t hidden_size, intermediate_size, n_layers;
+    int32_t n_heads, patch_size, image_size;
+    norm_type norm;
+    float norm_eps;
+    bool quick_gelu; /* else exact GELU */
+    bool qkv_bias, qk_norm;
+    int32_t max_tiles; /* of the grid, thumbnail not counted; 1: the picture is one square */
+} vision_config;
+
+typedef struct model_config {
+    model_family family;
+    decoder_config decoder;
+    vision_config vision;
+} model_config;
+
+/* Reads folder/config.json. */
+trol_status config_load(const char *folder, const logger *log, model_config *config, trol_error *error);
+
+/* Image tokens a tile: patches, quartered by InternViT's pixel shuffle. */
+int64_t config_tokens_per_tile(const model_config *config);
+/* Tiles of a picture at most, the thumbnail included. */
+int32_t config_max_tiles(const model_config *config);
+/* "internlm2-clip" or "phi3-internvit". */
+const char *config_family_name(model_family family);
+
+#endif

@@ -1,0 +1,583 @@
+/* weights.c - one loader for both families: each names its tensors in a table, and every tensor is looked up, compared
+ * with the shape that config.json implies, and marked as used, so that what is left over can be reported. */
+#include "model/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/json.h"
+#include "format/torch_pickle.h"
+#include "kernels/kernels.h"
+#include "kernels/ops.h"
+
+/* Tensor names of a family; %d is the layer. NULL: the family has no such tensor. */
+typedef struct tensor_names {
+    const char *embeddings, *norm, *output;
+    const char *attention_norm, *ffn_norm, *qkv, *attention_out, *gate, *up, *gate_up, *down;
+    const char *linear_suffix; /* of the decoder's linears: "ffn.weight" or "weight" */
+    bool lora;
+    const char *class_embedding, *positions, *patch, *patch_bias, *pre_norm;
+    const char *vision_norm1, *vision_norm2, *vision_q, *vision_k, *vision_v, *vision_qkv, *vision_q_norm, *vision_k_norm,
+        *vision_out, *vision_fc1, *vision_fc2, *vision_scale1, *vision_scale2;
+    const char *projector_norm, *projector_first, *projector_second;
+} tensor_names;
+
+#define CLIP "vit.vision_tower.vision_model."
+#define CLIP_LAYER CLIP "encoder.layers.%d."
+#define PHI3 "language_model.model."
+#define PHI3_LAYER PHI3 "layers.%d."
+#define INTERNVIT "vision_model."
+#define INTERNVIT_LAYER INTERNVIT "encoder.layers.%d."
+
+static const tensor_names family_names[] = {
+    [FAMILY_INTERNLM2_CLIP] = {.embeddings = "model.tok_embeddings.weight",
+                               .norm = "model.norm.weight",
+                               .output = "output.weight",
+                               .attention_norm = "model.layers.%d.attention_norm.weight",
+                               .ffn_norm = "model.layers.%d.ffn_norm.weight",
+                               .qkv = "model.layers.%d.attention.wqkv.",
+                               .attention_out = "model.layers.%d.attention.wo.",
+                               .gate = "model.layers.%d.feed_forward.w1.",
+                               .up = "model.layers.%d.feed_forward.w3.",
+                               .down = "model.layers.%d.feed_forward.w2.",
+                               .linear_suffix = "ffn.",
+                               .lora = true,
+                               .class_embedding = CLIP "embeddings.class_embedding",
+                               .positions = CLIP "embeddings.position_embedding.weight",
+                               .patch = CLIP "embeddings.patch_embedding.weight",
+                               .pre_norm = CLIP "pre_layrnorm.",
+                               .vision_norm1 = CLIP_LAYER "layer_norm1.",
+                               .vision_norm2 = CLIP_LAYER "layer_norm2.",
+                               .vision_q = CLIP_LAYER "self_attn.q_proj.",
+                               .vision_k = CLIP_LAYER "self_attn.k_proj.",
+                               .vision_v = CLIP_LAYER "self_attn.v_proj.",
+                               .vision_out = CLIP_LAYER "self_attn.out_proj.",
+                               .vision_fc1 = CLIP_LAYER "mlp.fc1.",
+                               .vision_fc2 = CLIP_LAYER "mlp.fc2.",
+                               .projector_first = "vision_proj.0.",
+                               .projector_second = "vision_proj.2."},
+    [FAMILY_PHI3_INTERNVIT] = {.embeddings = PHI3 "embed_tokens.weight",
+                               .norm = PHI3 "norm.weight",
+                               .output = "language_model.lm_head.weight",
+                               .attention_norm = PHI3_LAYER "input_layernorm.weight",
+                               .ffn_norm = PHI3_LAYER "post_attention_layernorm.weight",
+                               .qkv = PHI3_LAYER "self_attn.qkv_proj.",
+                               .attention_out = PHI3_LAYER "self_attn.o_proj.",
+                               .gate_up = PHI3_LAYER "mlp.gate_up_proj.",
+                               .down = PHI3_LAYER "mlp.down_proj.",
+                               .linear_suffix = "",
+                               .class_embedding = INTERNVIT "embeddings.class_embedding",
+                               .positions = INTERNVIT "embeddings.position_embedding",
+                               .patch = INTERNVIT "embeddings.patch_embedding.weight",
+                               .patch_bias = INTERNVIT "embeddings.patch_embedding.bias",
+                               .vision_norm1 = INTERNVIT_LAYER "norm1.",
+                               .vision_norm2 = INTERNVIT_LAYER "norm2.",
+                               .vision_qkv = INTERNVIT_LAYER "attn.qkv.",
+                               .vision_q_norm = INTERNVIT_LAYER "attn.q_norm.weight",
+                               .vision_k_norm = INTERNVIT_LAYER "attn.k_norm.weight",
+                               .vision_out = INTERNVIT_LAYER "attn.proj.",
+                               .vision_fc1 = INTERNVIT_LAYER "mlp.fc1.",
+                               .vision_fc2 = INTERNVIT_LAYER "mlp.fc2.",
+                               .vision_scale1 = INTERNVIT_LAYER "ls1",
+                               .vision_scale2 = INTERNVIT_LAYER "ls2",
+                               .projector_norm = "vision_proj.0.",
+                               .projector_first = "vision_proj.1.",
+                               .projector_second = "vision_proj.3."}};
+
+/* Memory that the weights own, as a list. */
+struct owned_memory {
+    struct owned_memory *next;
+    void *memory;
+};
+
+typedef struct loader {
+    weights *w;
+    model_config *config;
+    const tensor_names *names;
+    const logger *log;
+    bool *used; /* [tensor_source_count]: which tensors the model took */
+    trol_error *error;
+} loader;
+
+static trol_status own(weights *w, size_t count, size_t size, const char *what, void **memory, trol_error *error) {
+    struct owned_memory *node = malloc(sizeof *node);
+    if (!node)
+        return fail_memory(error, sizeof *node, what);
+    trol_status status = memory_alloc_zero(count, size, what, memory, error);
+    if (status != TROL_OK) {
+        free(node);
+        return status;
+    }
+    *node = (struct owned_memory){w->owned, *memory};
+    w->owned = node;
+    return TROL_OK;
+}
+
+enum { NAME_BYTES = 256 };
+
+/* "%d" of the pattern becomes the layer; `suffix` goes behind it. The patterns are ours, so the length is known. */
+static void tensor_name(char name[NAME_BYTES], const char *pattern, int64_t layer, const char *suffix) {
+    const char *hole = strstr(pattern, "%d");
+    if (hole)
+        snprintf(name, NAME_BYTES, "%.*s%lld%s%s", (int)(hole - pattern), pattern, (long long)layer, hole + 2, suffix);
+    else
+        snprintf(name, NAME_BYTES, "%s%s", pattern, suffix);
+}
+
+/* The tensor of that name, which must be there. */
+static trol_status find(loader *l, const char *name, const tensor **found) {
+    *found = tensor_source_find(l->w->source, name);
+    if (!*found)
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing", name);
+    size_t index = (size_t)(*found - tensor_source_at(l->w->source, 0));
+    if (!l->used[index]) {
+        int64_t n_values = 1;
+        for (int i = 0; i < (*found)->n_dims; i++)
+            n_values *= (*found)->shape[i];
+        l->w->n_parameters += n_values;
+        l->w->n_bytes += (int64_t)(*found)->n_bytes;
+    }
+    l->used[index] = true;
+    return TROL_OK;
+}
+
+static trol_status check_type(loader *l, const tensor *t) {
+    if (t->type == ELEMENT_OTHER)
+        return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: tensor %s has dtype %s, expected F32, F16 or BF16", t->file, t->name,
+                    t->dtype_name);
+    return TROL_OK;
+}
+
+static trol_status shape_error(loader *l, const tensor *t, const int64_t *expected, int n_dims) {
+    char found_text[128], expected_text[128];
+    return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has shape %s, expected %s", t->file, t->name,
+                tensor_shape_text(t->shape, t->n_dims, found_text, sizeof found_text),
+                tensor_shape_text(expected, n_dims, expected_text, sizeof expected_text));
+}
+
+static bool same_shape(const tensor *t, const int64_t *shape, int n_dims) {
+    return t->n_dims == n_dims && memcmp(t->shape, shape, (size_t)n_dims * sizeof *shape) == 0;
+}
+
+/* A tensor's values as float32, owned by the weights. */
+static trol_status to_floats(loader *l, const tensor *t, const char *what, const float **values) {
+    size_t n = t->n_bytes / element_bytes(t->type);
+    void *memory;
+    TRY(own(l->w, n, sizeof(float), what, &memory, l->error));
+    const run r = {.kernels = kernels_at(CPU_SCALAR)};
+    ops_to_float(&r, t->type, t->data, memory, (int64_t)n);
+    *values = memory;
+    return TROL_OK;
+}
+
+/* A vector [n], as float32. */
+static trol_status load_vector(loader *l, const char *name, int64_t n, const float **values) {
+    const tensor *t;
+    TRY(find(l, name, &t));
+    TRY(check_type(l, t));
+    if (!same_shape(t, &n, 1))
+        return shape_error(l, t, &n, 1);
+    return to_floats(l, t, name, values);
+}
+
+/* A matrix [rows, columns]; a size given as 0 is taken from the tensor. */
+static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_t columns, matrix *m) {
+    const tensor *t;
+    TRY(find(l, name, &t));
+    TRY(check_type(l, t));
+    int64_t expected[2] = {rows, columns};
+    if (t->n_dims == 2 && rows == 0)
+        expected[0] = t->shape[0];
+    if (t->n_dims == 2 && columns == 0)
+        expected[1] = t->shape[1];
+    if (!same_shape(t, expected, 2) || t->n_bytes == 0)
+        return shape_error(l, t, expected, 2);
+    *m = (matrix){.type = t->type, .rows = expected[0], .columns = expected[1], .data = t->data};
+    return TROL_OK;
+}
+
+/* pattern + "weight" and, if asked, pattern + "bias". */
+static trol_status load_linear(loader *l, const char *pattern, int64_t layer, int64_t rows, int64_t columns, bool bias,
+                               linear *result) {
+    char name[NAME_BYTES];
+    matrix weight;
+    const float *bias_values = NULL;
+    tensor_name(name, pattern, layer, "weight");
+    TRY(load_matrix(l, name, rows, columns, &weight));
+    if (bias) {
+        tensor_name(name, pattern, layer, "bias");
+        TRY(load_vector(l, name, weight.rows, &bias_values));
+    }
+    *result = linear_of(weight, bias_values);
+    return TROL_OK;
+}
+
+/* One of the decoder's linears, with its LoRA pair where the family has one; the rank is the tensors' own. */
+static trol_status load_decoder_linear(loader *l, const char *pattern, int64_t layer, int64_t rows, int64_t columns,
+                                       bool bias, linear *result) {
+    char full[NAME_BYTES], name[NAME_BYTES];
+    snprintf(full, sizeof full, "%s%s", pattern, l->names->linear_suffix);
+    TRY(load_linear(l, full, layer, rows, columns, bias, result));
+    if (l->names->lora) {
+        tensor_name(name, pattern, layer, "lora_A.weight");
+        TRY(load_matrix(l, name, 0, columns, &result->lora_a));
+        tensor_name(name, pattern, layer, "lora_B.weight");
+        TRY(load_matrix(l, name, rows, result->lora_a.rows, &result->lora_b));
+    }
+    return TROL_OK;
+}
+
+/* pattern + "weight" and, for a LayerNorm, pattern + "bias". */
+static trol_status load_norm(loader *l, const char *pattern, int64_t layer, int64_t n, norm_type type, const float **weight,
+                             const float **bias) {
+    char name[NAME_BYTES];
+    tensor_name(name, pattern, layer, "weight");
+    TRY(load_vector(l, name, n, weight));
+    *bias = NULL;
+    if (type == NORM_LAYER) {
+        tensor_name(name, pattern, layer, "bias");
+        TRY(load_vector(l, name, n, bias));
+    }
+    return TROL_OK;
+}
+
+/* ---- decoder ------------------------------------------------------------------------------------------------------ */
+
+/* Where each head lies in a row of the fused projection. InternLM2: for each key head its queries, its key, its value.
+ * Phi-3: all queries, all keys, all values. */
+static trol_status build_head_offsets(loader *l) {
+    const decoder_config *c = &l->config->decoder;
+    int32_t n = c->n_heads, n_kv = c->n_kv_heads, d = c->head_dim, group = n / n_kv;
+    void *memory;
+    TRY(own(l->w, (size_t)(n + 2 * n_kv), sizeof(int32_t), "head offsets", &memory, l->error));
+    int32_t *q = memory, *k = q + n, *v = k + n_kv;
+    bool grouped = l->config->family == FAMILY_INTERNLM2_CLIP;
+    for (int32_t h = 0; h < n; h++)
+        q[h] = grouped ? (h / group * (group + 2) + h % group) * d : h * d;
+    for (int32_t g = 0; g < n_kv; g++) {
+        k[g] = grouped ? (g * (group + 2) + group) * d : (n + g) * d;
+        v[g] = grouped ? k[g] + d : (n + n_kv + g) * d;
+    }
+    decoder_weights *w = &l->w->decoder;
+    w->q_offsets = w->qk_offsets = q;
+    w->k_offsets = k;
+    w->v_offsets = v;
+    return TROL_OK;
+}
+
+static trol_status load_decoder_layer(loader *l, int64_t layer, decoder_layer_weights *w) {
+    const decoder_config *c = &l->config->decoder;
+    const tensor_names *names = l->names;
+    const int64_t hidden = c->hidden_size, ffn = c->intermediate_size;
+    const int64_t qkv_rows = (c->n_heads + 2 * (int64_t)c->n_kv_heads) * c->head_dim;
+    char name[NAME_BYTES];
+    tensor_name(name, names->attention_norm, layer, "");
+    TRY(load_vector(l, name, hidden, &w->attention_norm));
+    tensor_name(name, names->ffn_norm, layer, "");
+    TRY(load_vector(l, name, hidden, &w->ffn_norm));
+    TRY(load_decoder_linear(l, names->qkv, layer, qkv_rows, hidden, c->attention_bias, &w->qkv));
+    TRY(load_decoder_linear(l, names->attention_out, layer, hidden, (int64_t)c->n_heads * c->head_dim, c->attention_bias,
+                            &w->attention_out));
+    if (names->gate_up) {
+        linear both;
+        TRY(load_decoder_linear(l, names->gate_up, layer, 2 * ffn, hidden, false, &both));
+        w->gate = linear_view(&both, 0, ffn);
+        w->up = linear_view(&both, ffn, ffn);
+    } else {
+        TRY(load_decoder_linear(l, names->gate, layer, ffn, hidden, false, &w->gate));
+        TRY(load_decoder_linear(l, names->up, layer, ffn, hidden, false, &w->up));
+    }
+    return load_decoder_linear(l, names->down, layer, hidden, ffn, false, &w->down);
+}
+
+static trol_status load_decoder(loader *l) {
+    const decoder_config *c = &l->config->decoder;
+    decoder_weights *w = &l->w->decoder;
+    void *memory;
+    TRY(own(l->w, (size_t)c->n_layers, sizeof *w->layers, "decoder layers", &memory, l->error));
+    w->layers = memory;
+    TRY(build_head_offsets(l));
+    TRY(load_matrix(l, l->names->embeddings, 0, c->hidden_size, &w->embeddings));
+    if (w->embeddings.rows < c->vocab_size)
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s has %lld rows, expected at least vocab_size, which is %lld",
+                    l->names->embeddings, (long long)w->embeddings.rows, (long long)c->vocab_size);
+    if (w->embeddings.rows > (int64_t)1 << 24)
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s has %lld rows, expected at most %d",
+                    l->names->embeddings, (long long)w->embeddings.rows, 1 << 24);
+    TRY(load_vector(l, l->names->norm, c->hidden_size, &w->norm));
+    matrix output = w->embeddings;
+    output.rows = c->vocab_size;
+    if (!c->tie_word_embeddings)
+        TRY(load_matrix(l, l->names->output, c->vocab_size, c->hidden_size, &output));
+    w->output = linear_of(output, NULL);
+    for (int64_t i = 0; i < c->n_layers; i++)
+        TRY(load_decoder_layer(l, i, &w->layers[i]));
+    return TROL_OK;
+}
+
+/* ---- the TroL-Mixer's gate ---------------------------------------------------------------------------------------- */
+
+static const char gate_file[] = "trol_gating.pt";
+
+static trol_status find_gate_tensor(const torch_file *file, int64_t layer, const char *part, int64_t n, const float **values,
+                                    trol_error *error) {
+    char name[NAME_BYTES], shape[128];
+    snprintf(name, sizeof name, "%lld.%s", (long long)layer, part);
+    const torch_tensor *t = torch_file_find(file, name);
+    if (!t)
+        return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s is missing", gate_file, name);
+    bool weight = strcmp(part, "weight") == 0;
+    bool fits = weight ? t->n_dims == 2 && t->shape[0] == 1 && t->shape[1] == n : t->n_dims == 1 && t->shape[0] == 1;
+    if (!fits)
+        return fail(error, TROL_ERROR_FORMAT, weight ? "%s: tensor %s has shape %s, expected [1, %lld]" : "%s: tensor %s has shape %s, expected [%lld]",
+                    gate_file, name, tensor_shape_text(t->shape, t->n_dims, shape, sizeof shape), (long long)n);
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(t->values[i]))
+            return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s holds %f at place %lld, expected finite numbers", gate_file, name,
+                        (double)t->values[i], (long long)i);
+    *values = t->values;
+    return TROL_OK;
+}
+
+/* Layers with the same gate as the layer before share its memory: the published files repeat one gate for all. */
+static trol_status take_gates(loader *l, const torch_file *file) {
+    const int64_t n = l->config->decoder.hidden_size;
+    decoder_layer_weights *layers = l->w->decoder.layers;
+    for (int64_t i = 0; i < l->config->decoder.n_layers; i++) {
+        const float *weight, *bias;
+        TRY(find_gate_tensor(file, i, "weight", n, &weight, l->error));
+        TRY(find_gate_tensor(file, i, "bias", 1, &bias, l->error));
+        layers[i].mixer_bias = bias[0];
+        if (i > 0 && memcmp(layers[i - 1].mixer_weight, weight, (size_t)n * sizeof(float)) == 0) {
+            layers[i].mixer_weight = layers[i - 1].mixer_weight;
+            continue;
+        }
+        void *copy;
+        TRY(own(l->w, (size_t)n, sizeof(float), "the gate", &copy, l->error));
+        memcpy(copy, weight, (size_t)n * sizeof(float));
+        layers[i].mixer_weight = copy;
+    }
+    return TROL_OK;
+}
+
+static trol_status load_gates(loader *l, const char *folder) {
+    char *path;
+    torch_file *file = NULL;
+    TRY(path_join(folder, gate_file, &path, l->error));
+    trol_status status = torch_file_read(path, &file, l->error);
+    memory_free(path);
+    if (status == TROL_OK)
+        status = take_gates(l, file);
+    torch_file_free(file);
+    return status;
+}
+
+/* ---- vision encoder and projector --------------------------------------------------------------------------------- */
+
+static trol_status load_vision_layer(loader *l, int64_t layer, vision_layer_weights *w) {
+    const vision_config *c = &l->config->vision;
+    const tensor_names *names = l->names;
+    const int64_t hidden = c->hidden_size;
+    char name[NAME_BYTES];
+    TRY(load_norm(l, names->vision_norm1, layer, hidden, c->norm, &w->norm1, &w->norm1_bias));
+    TRY(load_norm(l, names->vision_norm2, layer, hidden, c->norm, &w->norm2, &w->norm2_bias));
+    if (names->vision_qkv) {
+        linear whole;
+        TRY(load_linear(l, names->vision_qkv, layer, 3 * hidden, hidden, c->qkv_bias, &whole));
+        for (int i = 0; i < 3; i++)
+            w->qkv[i] = linear_view(&whole, i * hidden, hidden);
+    } else {
+        TRY(load_linear(l, names->vision_q, layer, hidden, hidden, c->qkv_bias, &w->qkv[0]));
+        TRY(load_linear(l, names->vision_k, layer, hidden, hidden, c->qkv_bias, &w->qkv[1]));
+        TRY(load_linear(l, names->vision_v, layer, hidden, hidden, c->qkv_bias, &w->qkv[2]));
+    }
+    if (c->qk_norm) {
+        tensor_name(name, names->vision_q_norm, layer, "");
+        TRY(load_vector(l, name, hidden, &w->q_norm));
+        tensor_name(name, names->vision_k_norm, layer, "");
+        TRY(load_vector(l, name, hidden, &w->k_norm));
+    }
+    TRY(load_linear(l, names->vision_out, layer, hidden, hidden, true, &w->attention_out));
+    TRY(load_linear(l, names->vision_fc1, layer, c->intermediate_size, hidden, true, &w->fc1));
+    TRY(load_linear(l, names->vision_fc2, layer, hidden, c->intermediate_size, true, &w->fc2));
+    if (names->vision_scale1) {
+        tensor_name(name, names->vision_scale1, layer, "");
+        TRY(load_vector(l, name, hidden, &w->scale1));
+        tensor_name(name, names->vision_scale2, layer, "");
+        TRY(load_vector(l, name, hidden, &w->scale2));
+    }
+    return TROL_OK;
+}
+
+/* What config.json leaves open: sizes as the tensors have them, and as many layers as there are. */
+static trol_status complete_vision_config(loader *l) {
+    vision_config *c = &l->config->vision;
+    char name[NAME_BYTES];
+    const tensor *t = tensor_source_find(l->w->source, l->names->class_embedding);
+    if (c->hidden_size == 0 && t && t->n_dims == 1)
+        c->hidden_size = t->shape[0];
+    tensor_name(name, l->names->vision_fc1, 0, "weight");
+    t = tensor_source_find(l->w->source, name);
+    if (c->intermediate_size == 0 && t && t->n_dims == 2)
+        c->intermediate_size = t->shape[0];
+    if (c->n_layers == 0) {
+        do
+            tensor_name(name, l->names->vision_norm1, c->n_layers++, "weight");
+        while (tensor_source_find(l->w->source, name));
+        c->n_layers--;
+    }
+    if (c->hidden_size == 0)
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector", l->names->class_embedding);
+    if (c->intermediate_size == 0 || c->n_layers == 0)
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: the vision encoder's layer 0 is missing (no tensor %s)", name);
+    if (c->hidden_size % c->n_heads != 0 || c->hidden_size / c->n_heads > CONFIG_MAX_HEAD_DIM)
+        return fail(l->error, TROL_ERROR_UNSUPPORTED,
+                    "model.safetensors: the vision encoder's hidden_size is %lld, expected a multiple of its %d heads with at most %d each",
+                    (long long)c->hidden_size, c->n_heads, CONFIG_MAX_HEAD_DIM);
+    return TROL_OK;
+}
+
+/* A tensor that may have leading dimensions of 1: [1, 1, n] for [n]. */
+static trol_status load_table(loader *l, const char *name, int64_t rows, int64_t columns, const float **values) {
+    const tensor *t;
+    TRY(find(l, name, &t));
+    TRY(check_type(l, t));
+    tensor flat = *t;
+    while (flat.n_dims > 1 && flat.shape[0] == 1) {
+        flat.n_dims--;
+        memmove(flat.shape, flat.shape + 1, (size_t)flat.n_dims * sizeof *flat.shape);
+    }
+    int64_t expected[2] = {rows, columns};
+    int n_dims = rows == 1 ? 1 : 2;
+    if (rows == 0 && flat.n_dims == 2)
+        expected[0] = flat.shape[0];
+    if (!same_shape(&flat, rows == 1 ? &columns : expected, n_dims))
+        return shape_error(l, t, rows == 1 ? &columns : expected, n_dims);
+    return to_floats(l, t, name, values);
+}
+
+static trol_status load_patch_embedding(loader *l) {
+    const vision_config *c = &l->config->vision;
+    const tensor *t;
+    TRY(find(l, l->names->patch, &t));
+    TRY(check_type(l, t));
+    int64_t expected[4] = {c->hidden_size, 3, c->patch_size, c->patch_size};
+    if (!same_shape(t, expected, 4))
+        return shape_error(l, t, expected, 4);
+    const float *bias = NULL;
+    if (l->names->patch_bias)
+        TRY(load_vector(l, l->names->patch_bias, c->hidden_size, &bias));
+    matrix m = {.type = t->type, .rows = c->hidden_size, .columns = 3 * (int64_t)c->patch_size * c->patch_size, .data = t->data};
+    l->w->vision.patch = linear_of(m, bias);
+    return TROL_OK;
+}
+
+/* Position embeddings: for CLIP as many as the picture has patches; InternViT's may be those of another square grid. */
+static trol_status load_positions(loader *l) {
+    const vision_config *c = &l->config->vision;
+    vision_weights *w = &l->w->vision;
+    int64_t side = c->image_size / c->patch_size;
+    bool exact = l->config->family == FAMILY_INTERNLM2_CLIP;
+    TRY(load_table(l, l->names->positions, exact ? 1 + side * side : 0, c->hidden_size, &w->positions));
+    const tensor *t = tensor_source_find(l->w->source, l->names->positions);
+    w->n_positions = t->shape[t->n_dims - 2] - 1;
+    int64_t root = (int64_t)llround(sqrt((double)w->n_positions));
+    if (w->n_positions < 1 || root * root != w->n_positions)
+        return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has %lld rows, expected a square and one more", t->file, t->name,
+                    (long long)w->n_positions + 1);
+    return TROL_OK;
+}
+
+static trol_status load_vision(loader *l) {
+    TRY(complete_vision_config(l));
+    const vision_config *c = &l->config->vision;
+    vision_weights *w = &l->w->vision;
+    void *memory;
+    TRY(own(l->w, (size_t)c->n_layers, sizeof *w->layers, "vision layers", &memory, l->error));
+    w->layers = memory;
+    TRY(load_table(l, l->names->class_embedding, 1, c->hidden_size, &w->class_embedding));
+    TRY(load_patch_embedding(l));
+    TRY(load_positions(l));
+    if (l->names->pre_norm)
+        TRY(load_norm(l, l->names->pre_norm, 0, c->hidden_size, NORM_LAYER, &w->pre_norm, &w->pre_norm_bias));
+    for (int64_t i = 0; i < c->n_layers; i++)
+        TRY(load_vision_layer(l, i, &w->layers[i]));
+    return TROL_OK;
+}
+
+static trol_status load_projector(loader *l) {
+    projector_weights *w = &l->w->projector;
+    const int64_t hidden = l->config->decoder.hidden_size;
+    int64_t features = l->config->vision.hidden_size;
+    if (l->config->family == FAMILY_PHI3_INTERNVIT)
+        features *= 4;
+    if (l->names->projector_norm)
+        TRY(load_norm(l, l->names->projector_norm, 0, features, NORM_LAYER, &w->norm, &w->norm_bias));
+    TRY(load_linear(l, l->names->projector_first, 0, 0, features, true, &w->first));
+    return load_linear(l, l->names->projector_second, 0, hidden, w->first.weight.rows, true, &w->second);
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+
+/* CLIP's post_layernorm and saved position ids are in the published files and of no use here. */
+static bool expected_extra(const char *name) {
+    return strstr(name, "post_layernorm.") || strstr(name, "position_ids") || strstr(name, "rotary_emb.inv_freq");
+}
+
+static void report_unused(const loader *l) {
+    size_t n_unused = 0;
+    for (size_t i = 0; i < tensor_source_count(l->w->source); i++) {
+        const char *name = tensor_source_at(l->w->source, i)->name;
+        if (l->used[i] || expected_extra(name))
+            continue;
+        if (n_unused++ < 3)
+            log_message(l->log, TROL_LOG_WARNING, "%s: tensor %s is not part of the model: skipped",
+                        tensor_source_at(l->w->source, i)->file, name);
+    }
+    if (n_unused > 3)
+        log_message(l->log, TROL_LOG_WARNING, "%zu tensors in all are not part of the model: skipped", n_unused);
+}
+
+static trol_status load_all(loader *l, const char *folder) {
+    TRY(load_decoder(l));
+    TRY(load_gates(l, folder));
+    TRY(load_vision(l));
+    TRY(load_projector(l));
+    report_unused(l);
+    return TROL_OK;
+}
+
+trol_status weights_load(const char *folder, model_config *config, const logger *log, weights **result, trol_error *error) {
+    *result = NULL;
+    weights *w = calloc(1, sizeof *w);
+    if (!w)
+        return fail_memory(error, sizeof *w, "the weights");
+    loader l = {.w = w, .config = config, .names = &family_names[config->family], .log = log, .error = error};
+    trol_status status = tensor_source_open(folder, log, &w->source, error);
+    if (status == TROL_OK) {
+        l.used = calloc(tensor_source_count(w->source) + 1, sizeof *l.used);
+        status = l.used ? load_all(&l, folder) : fail_memory(error, tensor_source_count(w->source), "the weights");
+    }
+    free(l.used);
+    if (status != TROL_OK) {
+        weights_free(w);
+        return status;
+    }
+    *result = w;
+    return TROL_OK;
+}
+
+void weights_free(weights *w) {
+    if (!w)
+        return;
+    while (w->owned) {
+        struct owned_memory *next = w->owned->next;
+        memory_free(w->owned->memory);
+        free(w->owned);
+        w->owned = next;
+    }
+    tensor_source_close(w->source);
+    free(w);
+}

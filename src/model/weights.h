@@ -1,0 +1,70 @@
+/* weights.h - a checkpoint's tensors by their place in the model, each checked for shape and type.
+ *
+ * Matrices stay where the file has them (mapped); vectors are small and become float32. Names of the two families are
+ * data, in weights.c. */
+#ifndef MODEL_WEIGHTS_H
+#define MODEL_WEIGHTS_H
+
+#include "format/safetensors.h"
+#include "kernels/linear.h"
+#include "model/config.h"
+
+/* H hidden_size, I intermediate_size, D head_dim; of the decoder here, of the encoder below. */
+typedef struct decoder_layer_weights {
+    const float *attention_norm; /* [H] */
+    const float *ffn_norm;       /* [H] */
+    linear qkv;                  /* [(n_heads + 2 n_kv_heads) D, H], rows at decoder_weights.q_offsets ... */
+    linear attention_out;        /* [H, n_heads D] */
+    linear gate, up;             /* [I, H] each, w1 and w3; views of one matrix in Phi-3 */
+    linear down;                 /* [H, I] */
+    const float *mixer_weight;   /* [H]: the TroL-Mixer's gate; layers whose gates are equal share it */
+    float mixer_bias;
+} decoder_layer_weights;
+
+typedef struct decoder_weights {
+    matrix embeddings;           /* [n_tokens, H] */
+    const float *norm;           /* [H] */
+    linear output;               /* [vocab_size, H] */
+    decoder_layer_weights *layers; /* [n_layers] */
+    const int32_t *q_offsets;    /* [n_heads]: where query head h begins in a row of qkv */
+    const int32_t *k_offsets, *v_offsets; /* [n_kv_heads] */
+    const int32_t *qk_offsets;   /* [n_heads + n_kv_heads]: q_offsets, then k_offsets: what rope rotates */
+} decoder_weights;
+
+typedef struct vision_layer_weights {
+    const float *norm1, *norm1_bias, *norm2, *norm2_bias; /* [H]; biases NULL with RMS norm */
+    linear qkv[3];                                        /* [H, H] each: q, k, v; views of one matrix in InternViT */
+    const float *q_norm, *k_norm;                         /* [H]; NULL: none */
+    linear attention_out;                                 /* [H, H] */
+    linear fc1, fc2;                                      /* [I, H], [H, I] */
+    const float *scale1, *scale2;                         /* [H], ls1 and ls2; NULL: none */
+} vision_layer_weights;
+
+typedef struct vision_weights {
+    linear patch;                         /* [H, 3 * patch * patch], columns channel by channel, row by row */
+    const float *class_embedding;         /* [H] */
+    const float *positions;               /* [1 + n_positions, H], the class token's first */
+    int64_t n_positions;                  /* a square */
+    const float *pre_norm, *pre_norm_bias; /* [H]; NULL: none */
+    vision_layer_weights *layers;         /* [n_layers] */
+} vision_weights;
+
+typedef struct projector_weights {
+    const float *norm, *norm_bias; /* [4 * vision H]; NULL: none */
+    linear first, second;          /* [H, vision features], [H, H] */
+} projector_weights;
+
+typedef struct weights {
+    decoder_weights decoder;
+    vision_weights vision;
+    projector_weights projector;
+    tensor_source *source;
+    int64_t n_parameters, n_bytes; /* of the tensors in use */
+    struct owned_memory *owned;    /* vectors and tables, freed with the weights */
+} weights;
+
+/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell. */
+trol_status weights_load(const char *folder, model_config *config, const logger *log, weights **result, trol_error *error);
+void weights_free(weights *w);
+
+#endif
