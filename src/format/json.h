@@ -9,17 +9,22 @@
 
 #include "base/error.h"
 
-/* Reads a whole file (a NUL is put behind it). Fails past max_bytes. Free *bytes with memory_free. `path` in messages. */
+/* Reads a whole file or pipe (a NUL is put behind it). Fails past max_bytes, and for folders and devices. Free *bytes
+ * with memory_free. `path` in messages. */
 trol_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *n_bytes, trol_error *error);
 /* The folder joined with a name, allocated: free with memory_free. */
 trol_status path_join(const char *folder, const char *name, char **path, trol_error *error);
 /* The part behind the last '/'. */
 const char *path_name(const char *path);
 
-/* Parses text[0 .. n_bytes-1]: all of it must be one valid JSON value, UTF-8, nested at most 64 deep, no key twice in an object. `name` in messages. */
+/* Parses text[0 .. n_bytes-1]: all of it must be one valid JSON value, UTF-8 without NUL characters, nested at most 64
+ * deep, of at most 4 million values, no key twice in an object. `name` in messages. Free *json with cJSON_Delete. */
 trol_status json_parse(const char *text, size_t n_bytes, const char *name, cJSON **json, trol_error *error);
 /* file_read and json_parse. */
 trol_status json_read_file(const char *path, size_t max_bytes, cJSON **json, trol_error *error);
+
+/* Whether value is a number, whole, and of at most 2^53 - 1 either way, so that no other one is read as the same. */
+bool json_exact_integer(const cJSON *value, int64_t *integer);
 
 /* Members of an object. Where the member is absent or null: the default is taken (json_*_or) or it is an error. A value
  * of another type, no whole number, or one outside smallest .. largest is an error that names `file`, the key, what was

@@ -28,14 +28,18 @@ typedef struct tensor {
 
 typedef struct tensor_source tensor_source;
 
+/* The checkpoint in a folder. Its index and its shards must agree on which tensor is where. */
 trol_status tensor_source_open(const char *folder, const logger *log, tensor_source **source, trol_error *error);
-/* An empty source; tensors are added by the caller, who keeps their memory: for synthetic weights and tests. */
+/* One safetensors file of any name. */
+trol_status tensor_source_open_file(const char *path, const logger *log, tensor_source **source, trol_error *error);
+/* An empty source; tensors are added by the caller, who keeps their data's memory: for synthetic weights and tests.
+ * Names are copied. A name that is there already is an error. */
 trol_status tensor_source_new(tensor_source **source, trol_error *error);
 trol_status tensor_source_add(tensor_source *source, const tensor *added, trol_error *error);
 void tensor_source_close(tensor_source *source);
 
 size_t tensor_source_count(const tensor_source *source);
-/* In order of name. */
+/* In order of name. Tensors stay where they are until the source is closed. */
 const tensor *tensor_source_at(const tensor_source *source, size_t index);
 /* NULL if there is none of that name. */
 const tensor *tensor_source_find(const tensor_source *source, const char *name);
