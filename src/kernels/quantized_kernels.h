@@ -1,16 +1,61 @@
-/* quantized_kernels.h - the inner loops of quantized: what kernels.h puts in its table. */
+/* quantized_kernels.h - the inner loops of quantized: what kernels.h puts in its table. Layouts are told in quantize.h;
+ * other files call the functions of that header, not these. */
 #ifndef KERNELS_QUANTIZED_KERNELS_H
 #define KERNELS_QUANTIZED_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/types.h"
 
+enum {
+    QUANTIZED_SMALL_BATCH = 16, /* up to so many input rows, inputs are 8 bits on every CPU */
+    QUANTIZED_BLOCK = 32,       /* columns that share a scale */
+    QUANTIZED_GROUP = 16,       /* rows that are interleaved */
+    QUANTIZED_SCALE_BYTES = 64, /* of a pair of blocks of a group */
+    QUANTIZED_PAIR_BYTES_Q8 = QUANTIZED_SCALE_BYTES + 1024,
+    QUANTIZED_PAIR_BYTES_Q4 = QUANTIZED_SCALE_BYTES + 512,
+    QUANTIZED_MAX_TILE_ROWS = 8
+};
+
+/* One tile of up to tile_rows input rows against n_groups groups of weights that follow each other:
+ * out[t * out_stride + 16 * g + r]. values, scales and offsets are the tile's (see quantized_input). */
+typedef void (*quantized_tile_kernel)(const uint8_t *groups, int64_t n_groups, int64_t n_pairs, const int8_t *values,
+                                      const float *scales, const int32_t *offsets, int64_t n_tokens, float *out,
+                                      int64_t out_stride);
+
 typedef struct quantized_kernels {
     int level;
+    int tile_rows; /* input rows that are interleaved, at most QUANTIZED_MAX_TILE_ROWS */
+
+    /* 8-bit inputs */
+    quantized_tile_kernel multiply_q8, multiply_q4;
+    /* Large batches: rewrites groups of q4 as q8 once, where that is faster than unpacking for each tile; may be NULL.
+     */
+    void (*unpack_q4)(const uint8_t *groups_q4, int64_t n_groups, int64_t n_pairs, uint8_t *groups_q8);
+    /* One row of float32 to 8 bits: values of columns 4 * i .. 4 * i + 3 at values + i * 4 * interleave, scales and
+     * offsets of block b at b * interleave. columns is a multiple of 32; the rest up to n_pairs * 64 becomes zero. */
+    void (*quantize_row)(const float *x, int64_t columns, int64_t n_pairs, int64_t interleave, int8_t *values,
+                         float *scales, int32_t *offsets);
+
+    /* bfloat16 inputs in tiles, for large batches; NULL where there are none */
+    void (*round_rows)(const float *x, int64_t stride, int64_t n_rows, int64_t columns, int64_t n_pairs,
+                       uint16_t *bf16);
+    /* All row tiles of the input from bf16 on (n_tokens rows) against n_groups groups; scratch of tile_scratch_bytes().
+     * out has room for whole groups. */
+    void (*multiply_tiles)(element_type type, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
+                           const uint16_t *bf16, int64_t n_tokens, float *out, int64_t out_stride, void *scratch);
 } quantized_kernels;
 
 /* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
 void quantized_kernels_fill(quantized_kernels *table, int level);
+
+/* Each instruction set's own entries, for quantized_kernels_fill; defined only where the compiler targets that CPU. */
+void quantized_fill_scalar(quantized_kernels *table);
+void quantized_fill_avx2(quantized_kernels *table);
+void quantized_fill_avxvnni(quantized_kernels *table);
+void quantized_fill_avx512(quantized_kernels *table);
+void quantized_fill_avx512vnni(quantized_kernels *table);
+void quantized_fill_amx(quantized_kernels *table);
 
 #endif

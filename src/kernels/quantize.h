@@ -1,0 +1,127 @@
+/* quantize.h - weights of 8 and 4 bits, the input rows that they are multiplied with, and the product.
+ *
+ * A weight is (u - 128) * scale with u an unsigned byte and one bfloat16 scale for each 32 inputs of a row:
+ *   q8: u = 1 .. 255;                 q4: u = 16 * n, n = 0 .. 15 (the scale is a sixteenth of the step).
+ * So both types share one zero point and one inner loop, and bfloat16 takes any weight that float32 does.
+ *
+ * Packed layout. Rows come in groups of 16, columns in pairs of blocks (2 x 32). The last group and the last pair are
+ * filled up with zero weights. A matrix is its groups one after the other, a group is its pairs one after the other, a
+ * pair is 64 bytes             scales: 16 little-endian dwords, one a row: low half the first block's bfloat16, high
+ * half the second's 1024 (q8) 512 (q4)   weights, in lines of 64 bytes: q8: line l (0 .. 15), byte 4 * r + i: u of row
+ * r, column 4 * l + i of the pair q4: line l (0 .. 7), byte 4 * r + i: low half n of row r, column 8 * l + i, high half
+ * n of row r, column 8 * l + 4 + i so a line feeds 16 rows with one broadcast of 4 inputs, every stream is sequential,
+ * and a group is all that 16 rows need. Group g of a matrix lies at packed + g * quantized_group_bytes(type, columns).
+ * Any alignment works; 64 is fastest.
+ *
+ * Packed checkpoints. A folder as published, whose safetensors hold packed matrices as tensors of dtype U8 and shape
+ * [quantized_bytes()], named as the original with ".q8" or ".q4" behind ("output.weight.q8"), data aligned to 64 bytes
+ * in the file, so that they are mapped and used as they lie. Everything else is copied unchanged. __metadata__ has
+ *   trol.quantized.version  QUANTIZED_FORMAT_VERSION as text
+ *   trol.quantized.source   "<bytes> <16 hex digits>": size and fingerprint of the source's safetensors headers
+ *   trol.quantized.shapes   "name rows columns;name rows columns;..." of the packed tensors, in order of name */
+#ifndef KERNELS_QUANTIZE_H
+#define KERNELS_QUANTIZE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/threads.h"
+#include "kernels/quantized_kernels.h"
+#include "kernels/types.h"
+
+#define QUANTIZED_FORMAT_VERSION "1"
+
+/* ---- weights ------------------------------------------------------------------------------------------------------
+ */
+
+/* Whether a matrix of so many columns can be packed: a multiple of 32. Any number of rows can. */
+static inline bool quantized_columns_fit(int64_t columns) {
+    return columns > 0 && columns % QUANTIZED_BLOCK == 0;
+}
+
+/* Pairs of blocks in a row. */
+static inline int64_t quantized_pairs(int64_t columns) {
+    return (columns + 2 * QUANTIZED_BLOCK - 1) / (2 * QUANTIZED_BLOCK);
+}
+
+/* Bytes of a group of 16 rows; type is ELEMENT_Q8 or ELEMENT_Q4. */
+static inline size_t quantized_group_bytes(element_type type, int64_t columns) {
+    return (size_t)quantized_pairs(columns) * (type == ELEMENT_Q8 ? QUANTIZED_PAIR_BYTES_Q8 : QUANTIZED_PAIR_BYTES_Q4);
+}
+
+static inline int64_t quantized_groups(int64_t rows) {
+    return (rows + QUANTIZED_GROUP - 1) / QUANTIZED_GROUP;
+}
+
+/* *bytes of a packed matrix; false if they do not fit in a size_t or the shape cannot be packed. */
+bool quantized_bytes(element_type type, int64_t rows, int64_t columns, size_t *bytes);
+
+/* Packs one group: up to 16 rows of F32, F16 or BF16, row i at source + i * source_stride elements, any alignment. Rows
+ * from n_rows to 15 become zero. Groups are independent of each other, so a loader converts them in parallel and in any
+ * order, and needs no memory beside the packed matrix. q4 scales are searched for the least squared error. Weights that
+ * are infinite or NaN give a scale of infinity or NaN, which reaches the product. */
+void quantize_group(element_type type, element_type source_type, const void *source, int64_t source_stride,
+                    int64_t n_rows, int64_t columns, void *group);
+
+/* The same for a whole matrix (contiguous rows), with all threads. */
+trol_status quantize_matrix(trol_threads *threads, const atomic_int *cancel, element_type type,
+                            element_type source_type, const void *source, int64_t rows, int64_t columns, void *packed);
+
+/* One row back to float32: out [columns]. */
+void dequantize_row(element_type type, const void *packed, int64_t columns, int64_t row, float *out);
+
+/* ---- input rows ---------------------------------------------------------------------------------------------------
+ */
+
+/* Input rows (tokens) prepared for products with packed matrices of either type, each row once for all of them.
+ * Up to QUANTIZED_SMALL_BATCH rows, and on most CPUs for any number: 8 bits, a scale for each 32 columns (amax / 127).
+ * More rows on a CPU with tiles (AMX): bfloat16. Which one is decided by n_rows and the kernel table alone. */
+typedef struct quantized_input {
+    int64_t n_rows, n_columns, n_pairs;
+    bool tiles;        /* bfloat16 in tiles of 16 rows x 32 columns; otherwise 8 bits */
+    int64_t tile_rows; /* rows that are interleaved; the last tile has the rest, tightly */
+    int8_t *values;    /* 8 bits: tile i at tile_rows * i * 64 * n_pairs; inside, [columns / 4][rows of the tile][4] */
+    float *scales;     /* [tile][block][rows of the tile] */
+    int32_t *offsets;  /* the same shape: -128 * sum of the block's values */
+    uint16_t *bf16;    /* tiles: [row tile][column tile][16][32], zeros where there is no row or column */
+} quantized_input;
+
+/* Bytes of memory that an input of this shape takes. */
+size_t quantized_input_bytes(const quantized_kernels *kernels, int64_t n_rows, int64_t n_columns);
+/* Lays an input out in memory (aligned to 64) that the caller keeps. Nothing is converted yet. */
+quantized_input quantized_input_in(const quantized_kernels *kernels, void *memory, int64_t n_rows, int64_t n_columns);
+/* The conversion is cut into so many chunks, which are independent of each other (one tile of rows each). */
+int64_t quantized_input_chunks(const quantized_input *input);
+/* Converts a chunk. x [n_rows, n_columns] with row i at x + i * stride. */
+void quantized_input_fill(const quantized_kernels *kernels, const quantized_input *input, const float *x,
+                          int64_t stride, int64_t chunk);
+
+/* ---- product ------------------------------------------------------------------------------------------------------
+ */
+
+/* How many rows of the matrix a chunk of work should have: a multiple of 16 that depends on the shape and the table,
+ * never on the number of threads. The result does not depend on how rows or tokens are cut into calls. */
+int64_t quantized_chunk_rows(const quantized_kernels *kernels, element_type type, int64_t rows,
+                             const quantized_input *input);
+
+/* Bytes of scratch memory that a call of quantized_multiply with up to n_rows rows needs (aligned to 64, one for each
+ * thread; may be 0). */
+size_t quantized_scratch_bytes(const quantized_kernels *kernels, element_type type, int64_t n_rows,
+                               const quantized_input *input);
+
+/* out[t * out_stride + n] = dot(row first_row + n of the matrix, input row first_token + t), for n < n_rows, t <
+ * n_tokens. `packed` is the whole matrix of input->n_columns columns. first_row, n_rows, first_token and n_tokens may
+ * be anything inside the matrix and the input; whole groups of 16 rows (first_row and n_rows multiples of 16) and whole
+ * tiles waste nothing. `out` holds partial sums on the way and must not be shared with another call in progress.
+ *
+ * Arithmetic with 8-bit inputs: integer dots of 32 columns, exact; sum = fma((float)dot, weight scale * input scale,
+ * sum) over blocks in ascending order. That holds for every level, batch size and cut, so all of them agree to the bit.
+ * With tiles (large batches on AMX): weights and inputs rounded to bfloat16, float32 sums in an order that is fixed as
+ * well. */
+void quantized_multiply(const quantized_kernels *kernels, element_type type, const void *packed, int64_t first_row,
+                        int64_t n_rows, const quantized_input *input, int64_t first_token, int64_t n_tokens, float *out,
+                        int64_t out_stride, void *scratch);
+
+#endif
