@@ -22,7 +22,7 @@ typedef struct tensor {
     element_type type;      /* ELEMENT_OTHER for dtypes that no layer can use (U8, I64, ...) */
     int n_dims;
     int64_t shape[TENSOR_MAX_DIMS];
-    const void *data;       /* may be unaligned */
+    const void *data; /* may be unaligned */
     size_t n_bytes;
 } tensor;
 
