@@ -1,4 +1,9 @@
-/* attention_kernels.h - the inner loops of attention: what kernels.h puts in its table. */
+/* attention_kernels.h - the inner loops of attention: what kernels.h puts in its table.
+ *
+ * Many query rows go through `tile`: query rows lie across the lanes of vectors, keys and values are broadcast, so that
+ * maxima, exponentials and sums of the softmax need no exchange between lanes and a lane's result does not depend on
+ * its neighbours. Few rows go through `scores`, `softmax` and `add_values`, which stream keys and values as they lie.
+ * Scores are in units of log2: queries come multiplied by scale * log2(e), and exp2 is taken. */
 #ifndef KERNELS_ATTENTION_KERNELS_H
 #define KERNELS_ATTENTION_KERNELS_H
 
@@ -6,9 +11,46 @@
 
 #include "kernels/types.h"
 
+enum {
+    ATTENTION_TILE_KEYS = 64, /* keys of a tile */
+    ATTENTION_STRIP = 8       /* keys, or dimensions of a value, that are multiplied together */
+};
+
+/* A panel of query rows, one a lane, and a tile of keys. All arrays are aligned to 64 bytes. */
+typedef struct attention_tile {
+    int64_t n_lanes;        /* a multiple of vector_lanes, 1 to panel_vectors times */
+    int64_t n_keys;         /* a multiple of ATTENTION_STRIP up to ATTENTION_TILE_KEYS */
+    int64_t head_dim;       /* of keys and queries */
+    int64_t n_value_strips; /* head_dim / ATTENTION_STRIP, rounded up */
+    const float *q;         /* [head_dim, n_lanes] */
+    const float *keys;      /* [n_keys, key_stride] */
+    int64_t key_stride;
+    const float *values;        /* [n_value_strips, ATTENTION_TILE_KEYS, ATTENTION_STRIP] */
+    const int32_t *first, *end; /* [n_lanes]: a lane sees keys first .. end - 1 of the tile. NULL: all of them */
+    float *scores;              /* [n_keys, n_lanes], scratch */
+    float *max, *sum; /* [n_lanes]: largest score so far (-FLT_MAX at the start) and sum of exp2(score - max) */
+    float *out;       /* [n_value_strips * ATTENTION_STRIP, n_lanes]: sum of exp2(score - max) * value */
+} attention_tile;
+
 typedef struct attention_kernels {
-    int level;
+    int32_t vector_lanes;  /* query rows to a vector */
+    int32_t panel_vectors; /* vectors to a panel, at most */
+    void (*tile)(const attention_tile *tile);
+
+    /* scores[query * stride + key] = dot(q[query], key), q [n_queries, head_dim]; keys F32 or F16, at any address. */
+    void (*scores)(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
+                   int64_t head_dim, float *scores, int64_t stride);
+    /* Replaces n > 0 scores by exp2(score - max); *max and *sum are set. */
+    void (*softmax)(float *scores, int64_t n, float *max, float *sum);
+    /* out[query] = sum over keys of weights[query * stride + key] * value, out [n_queries, head_dim] at out_stride. */
+    void (*add_values)(element_type type, const void *const *values, int64_t n_keys, const float *weights,
+                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride);
 } attention_kernels;
+
+/* Each instruction set's file puts its own versions over those of the levels below it. */
+void attention_kernels_fill_scalar(attention_kernels *table);
+void attention_kernels_fill_avx2(attention_kernels *table);
+void attention_kernels_fill_avx512(attention_kernels *table);
 
 /* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
 void attention_kernels_fill(attention_kernels *table, int level);

@@ -1,0 +1,445 @@
+/* Two ways through attention, chosen by a job's number of rows:
+ *
+ * Many rows (prompts, pictures): a chunk of work is a tile of query rows and a group of query heads that share a key
+ * head. Their rows fill panels of lanes; a tile of keys and values is converted to float32 once and meets all panels.
+ * Each lane carries its own running maximum and sum, so that its result is the same whatever lies beside it and however
+ * a prompt is cut into calls.
+ *
+ * Few rows (decoding): a chunk is a span of keys of one key head, for all rows of a job; spans begin at multiples of
+ * SPAN_KEYS and are merged in ascending order, so results do not depend on threads or on other rows. */
+#include "kernels/attention.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdalign.h>
+#include <string.h>
+
+enum {
+    FEW_ROWS = 16,        /* jobs of up to so many rows are decoded */
+    CHUNK_LANES = 240,    /* query rows times heads in a chunk of a prompt, about */
+    SPAN_KEYS = 512,      /* keys in a chunk of decoding */
+    SMALL_WORK = 1 << 17, /* multiplications below which decoding wakes no other thread */
+};
+
+static const float log2_e = 1.44269504088896341f;
+
+void attention_kernels_fill(attention_kernels *table, int level) {
+    (void)level;
+    attention_kernels_fill_scalar(table);
+}
+
+static int64_t round_up(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+static int64_t min_of(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max_of(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* The keys that a row sees: first .. end - 1. */
+static int64_t first_key(const attention_shape *shape, const attention_job *job, int64_t row) {
+    return job->positions ? max_of(0, job->positions[row] - shape->window) : 0;
+}
+
+static int64_t end_key(const attention_job *job, int64_t row) {
+    return job->positions ? (int64_t)job->positions[row] + 1 : job->n_keys;
+}
+
+static const void *element_of(const attention_source *source, const void *const *blocks, int64_t token, int64_t head) {
+    int64_t index = token % source->block_tokens * source->token_stride + head * source->head_stride;
+    return (const unsigned char *)blocks[token / source->block_tokens] + (size_t)index * element_bytes(source->type);
+}
+
+/* ---- Many rows ---- */
+
+/* Scratch of one thread. Sizes in floats or int32. */
+typedef struct tile_scratch {
+    float *q;             /* [panels][head_dim, lanes of the panel] */
+    float *out;           /* [panels][value dimensions, lanes of the panel] */
+    float *keys;          /* [ATTENTION_TILE_KEYS, key_stride] */
+    float *values;        /* [value strips, ATTENTION_TILE_KEYS, ATTENTION_STRIP] */
+    float *scores;        /* [ATTENTION_TILE_KEYS, panel lanes] */
+    float *max, *sum;     /* [lanes] */
+    int32_t *first, *end; /* [panel lanes] */
+} tile_scratch;
+
+typedef struct tile_work {
+    const run *run;
+    const attention_shape *shape;
+    const attention_job *jobs;
+    int64_t n_jobs;
+    int64_t group;          /* query heads to a key head */
+    int64_t rows_per_chunk; /* query rows */
+    int64_t panel_lanes;    /* lanes of a full panel */
+    int64_t key_stride, n_value_strips;
+    int64_t *first_chunk; /* [n_jobs + 1]; a job of few rows has none */
+    float *scratch;       /* [threads, scratch_floats] */
+    int64_t chunk_lanes, scratch_floats;
+} tile_work;
+
+/* One chunk: rows row .. row + n_rows - 1 of a job, key head kv_head. */
+typedef struct tile_chunk {
+    const tile_work *work;
+    const attention_job *job;
+    int64_t row, n_rows, kv_head;
+    int64_t n_lanes; /* padded to whole vectors */
+    tile_scratch scratch;
+} tile_chunk;
+
+static tile_scratch divide_scratch(const tile_work *work, float *memory) {
+    tile_scratch s;
+    int64_t value_dims = work->n_value_strips * ATTENTION_STRIP;
+    s.q = memory;
+    s.out = s.q + work->chunk_lanes * work->shape->head_dim;
+    s.keys = s.out + work->chunk_lanes * value_dims;
+    s.values = s.keys + ATTENTION_TILE_KEYS * work->key_stride;
+    s.scores = s.values + ATTENTION_TILE_KEYS * value_dims;
+    s.max = s.scores + ATTENTION_TILE_KEYS * work->panel_lanes;
+    s.sum = s.max + work->chunk_lanes;
+    s.first = (int32_t *)(void *)(s.sum + work->chunk_lanes);
+    s.end = s.first + work->panel_lanes;
+    return s;
+}
+
+static int64_t scratch_floats(const tile_work *work) {
+    int64_t value_dims = work->n_value_strips * ATTENTION_STRIP;
+    return work->chunk_lanes * (work->shape->head_dim + value_dims + 2) +
+           ATTENTION_TILE_KEYS * (work->key_stride + value_dims + work->panel_lanes) + 2 * work->panel_lanes;
+}
+
+/* Lanes in the panel that begins at lane `first`. */
+static int64_t panel_width(const tile_chunk *chunk, int64_t first) {
+    return min_of(chunk->work->panel_lanes, chunk->n_lanes - first);
+}
+
+/* Row of a lane, counted within the chunk. Lanes run over the heads of a row, then over rows; those that only fill up
+ * the last vector see what the last row sees. */
+static int64_t lane_row(const tile_chunk *chunk, int64_t lane) {
+    return min_of(lane / chunk->work->group, chunk->n_rows - 1);
+}
+
+static void load_queries(const tile_chunk *chunk) {
+    const attention_shape *shape = chunk->work->shape;
+    int64_t group = chunk->work->group, dims = shape->head_dim;
+    float scale = shape->scale * log2_e;
+    for (int64_t panel = 0; panel < chunk->n_lanes; panel += chunk->work->panel_lanes) {
+        int64_t width = panel_width(chunk, panel);
+        float *q = chunk->scratch.q + panel * dims;
+        for (int64_t lane = 0; lane < width; lane++) {
+            int64_t row = (panel + lane) / group, head = chunk->kv_head * group + (panel + lane) % group;
+            if (row >= chunk->n_rows) {
+                for (int64_t d = 0; d < dims; d++)
+                    q[d * width + lane] = 0;
+                continue;
+            }
+            const float *from = chunk->job->q + (chunk->row + row) * chunk->job->q_stride + shape->q_offsets[head];
+            for (int64_t d = 0; d < dims; d++)
+                q[d * width + lane] = from[d] * scale;
+        }
+    }
+}
+
+static void store_results(const tile_chunk *chunk) {
+    const tile_work *work = chunk->work;
+    int64_t group = work->group, dims = work->shape->head_dim, value_dims = work->n_value_strips * ATTENTION_STRIP;
+    for (int64_t panel = 0; panel < chunk->n_lanes; panel += work->panel_lanes) {
+        int64_t width = panel_width(chunk, panel);
+        const float *out = chunk->scratch.out + panel * value_dims;
+        for (int64_t lane = 0; lane < width; lane++) {
+            int64_t row = (panel + lane) / group, head = chunk->kv_head * group + (panel + lane) % group;
+            if (row >= chunk->n_rows)
+                break;
+            float *to = chunk->job->out + (chunk->row + row) * chunk->job->out_stride + head * dims;
+            float sum = chunk->scratch.sum[panel + lane], factor = sum > 0 ? 1.0f / sum : 0.0f;
+            for (int64_t d = 0; d < dims; d++)
+                to[d] = out[d * width + lane] * factor;
+        }
+    }
+}
+
+/* Keys begin .. end - 1, none before `first`, to float32; zeros fill up the last strip and the place of skipped ones.
+ */
+static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int64_t end) {
+    const tile_work *work = chunk->work;
+    const attention_source *source = &chunk->job->source;
+    int64_t dims = work->shape->head_dim, value_dims = work->n_value_strips * ATTENTION_STRIP;
+    void (*convert)(const void *, float *, int64_t) = work->run->kernels->ops.float_from_f16;
+    alignas(64) float value[256 + ATTENTION_STRIP];
+    memset(value, 0, sizeof value);
+    for (int64_t i = 0; i < round_up(end - begin, ATTENTION_STRIP); i++) {
+        float *key = chunk->scratch.keys + i * work->key_stride;
+        float *strip = chunk->scratch.values + i * ATTENTION_STRIP;
+        bool present = begin + i >= first && begin + i < end;
+        if (!present) {
+            memset(key, 0, (size_t)dims * sizeof(float));
+            for (int64_t d = 0; d < value_dims; d += ATTENTION_STRIP)
+                memset(strip + d * ATTENTION_TILE_KEYS, 0, ATTENTION_STRIP * sizeof(float));
+            continue;
+        }
+        const void *k = element_of(source, source->key_blocks, begin + i, chunk->kv_head);
+        const void *v = element_of(source, source->value_blocks, begin + i, chunk->kv_head);
+        if (source->type == ELEMENT_F16) {
+            convert(k, key, dims);
+            convert(v, value, dims);
+        } else {
+            memcpy(key, k, (size_t)dims * sizeof(float));
+            memcpy(value, v, (size_t)dims * sizeof(float));
+        }
+        for (int64_t d = 0; d < value_dims; d += ATTENTION_STRIP)
+            memcpy(strip + d * ATTENTION_TILE_KEYS, value + d, ATTENTION_STRIP * sizeof(float));
+    }
+}
+
+/* The panel that begins at lane `panel` meets the tile of keys begin .. end - 1. */
+static void apply_tile(const tile_chunk *chunk, int64_t panel, int64_t begin, int64_t end) {
+    const tile_work *work = chunk->work;
+    const attention_shape *shape = work->shape;
+    const tile_scratch *s = &chunk->scratch;
+    int64_t width = panel_width(chunk, panel);
+    int64_t first_row = chunk->row + lane_row(chunk, panel), last_row = chunk->row + lane_row(chunk, panel + width - 1);
+    int64_t seen_end = min_of(end, end_key(chunk->job, last_row));
+    if (seen_end <= begin || end_key(chunk->job, last_row) <= begin ||
+        first_key(shape, chunk->job, first_row) >= seen_end)
+        return;
+    bool all = first_key(shape, chunk->job, last_row) <= begin && end_key(chunk->job, first_row) >= seen_end &&
+               (seen_end - begin) % ATTENTION_STRIP == 0;
+    if (!all)
+        for (int64_t lane = 0; lane < width; lane++) {
+            int64_t row = chunk->row + lane_row(chunk, panel + lane);
+            int64_t lane_end = max_of(0, min_of(end, end_key(chunk->job, row)) - begin);
+            s->first[lane] = (int32_t)min_of(lane_end, max_of(0, first_key(shape, chunk->job, row) - begin));
+            s->end[lane] = (int32_t)lane_end;
+        }
+    attention_tile tile = {.n_lanes = width,
+                           .n_keys = round_up(seen_end - begin, ATTENTION_STRIP),
+                           .head_dim = shape->head_dim,
+                           .n_value_strips = work->n_value_strips,
+                           .q = s->q + panel * shape->head_dim,
+                           .keys = s->keys,
+                           .key_stride = work->key_stride,
+                           .values = s->values,
+                           .first = all ? NULL : s->first,
+                           .end = all ? NULL : s->end,
+                           .scores = s->scores,
+                           .max = s->max + panel,
+                           .sum = s->sum + panel,
+                           .out = s->out + panel * work->n_value_strips * ATTENTION_STRIP};
+    work->run->kernels->attention.tile(&tile);
+}
+
+static bool is_cancelled(const run *r) {
+    return r->cancel && atomic_load_explicit(r->cancel, memory_order_relaxed);
+}
+
+static void tile_task(void *context, int64_t index, int thread) {
+    const tile_work *work = context;
+    int64_t job_index = 0;
+    while (index >= work->first_chunk[job_index + 1])
+        job_index++;
+    const attention_job *job = &work->jobs[job_index];
+    index -= work->first_chunk[job_index];
+    /* The last rows see the most keys: they go first, so that no thread is left with them at the end. */
+    int64_t n_row_tiles = (job->n_rows + work->rows_per_chunk - 1) / work->rows_per_chunk;
+    int64_t row = (n_row_tiles - 1 - index / work->shape->n_kv_heads) * work->rows_per_chunk;
+    tile_chunk chunk = {.work = work,
+                        .job = job,
+                        .row = row,
+                        .n_rows = min_of(work->rows_per_chunk, job->n_rows - row),
+                        .kv_head = index % work->shape->n_kv_heads,
+                        .scratch = divide_scratch(work, work->scratch + thread * work->scratch_floats)};
+    chunk.n_lanes = round_up(chunk.n_rows * work->group, work->run->kernels->attention.vector_lanes);
+    load_queries(&chunk);
+    memset(chunk.scratch.out, 0, (size_t)(chunk.n_lanes * work->n_value_strips * ATTENTION_STRIP) * sizeof(float));
+    for (int64_t lane = 0; lane < chunk.n_lanes; lane++) {
+        chunk.scratch.max[lane] = -FLT_MAX;
+        chunk.scratch.sum[lane] = 0;
+    }
+    int64_t first = first_key(work->shape, job, row), last_end = end_key(job, row + chunk.n_rows - 1);
+    for (int64_t begin = first / ATTENTION_TILE_KEYS * ATTENTION_TILE_KEYS; begin < last_end;
+         begin += ATTENTION_TILE_KEYS) {
+        int64_t end = min_of(begin + ATTENTION_TILE_KEYS, last_end);
+        if (is_cancelled(work->run))
+            return;
+        load_tile(&chunk, begin, first, end);
+        for (int64_t panel = 0; panel < chunk.n_lanes; panel += work->panel_lanes)
+            apply_tile(&chunk, panel, begin, end);
+    }
+    store_results(&chunk);
+}
+
+static trol_status apply_many_rows(const run *r, const attention_shape *shape, const attention_job *jobs,
+                                   int64_t n_jobs) {
+    const attention_kernels *table = &r->kernels->attention;
+    tile_work work = {.run = r, .shape = shape, .jobs = jobs, .n_jobs = n_jobs};
+    work.group = shape->n_heads / shape->n_kv_heads;
+    work.panel_lanes = (int64_t)table->vector_lanes * table->panel_vectors;
+    work.rows_per_chunk = max_of(1, CHUNK_LANES / work.group);
+    work.chunk_lanes = round_up(work.rows_per_chunk * work.group, 16);
+    work.key_stride = round_up(shape->head_dim, 16);
+    work.n_value_strips = (shape->head_dim + ATTENTION_STRIP - 1) / ATTENTION_STRIP;
+    work.scratch_floats = round_up(scratch_floats(&work), 16);
+    TRY(run_alloc(r, (size_t)n_jobs + 1, sizeof(int64_t), (void **)&work.first_chunk));
+    work.first_chunk[0] = 0;
+    for (int64_t i = 0; i < n_jobs; i++) {
+        int64_t rows = jobs[i].n_rows > FEW_ROWS ? jobs[i].n_rows : 0;
+        work.first_chunk[i + 1] =
+            work.first_chunk[i] + (rows + work.rows_per_chunk - 1) / work.rows_per_chunk * shape->n_kv_heads;
+    }
+    if (work.first_chunk[n_jobs] == 0)
+        return TROL_OK;
+    TRY(run_alloc(r, (size_t)threads_count(r->threads), (size_t)work.scratch_floats * sizeof(float),
+                  (void **)&work.scratch));
+    return run_chunks(r, work.first_chunk[n_jobs], tile_task, &work);
+}
+
+/* ---- Few rows ---- */
+
+/* The softmax over one span of keys for one row and head. `out` [head_dim] lies elsewhere. */
+typedef struct span_result {
+    float max, sum; /* sum 0: the row sees nothing of this span */
+} span_result;
+
+typedef struct span_job {
+    const attention_job *job;
+    int64_t first_span, n_spans; /* in which the keys of its rows lie */
+    span_result *results;        /* [n_rows, n_heads, n_spans] */
+    float *out;                  /* [n_rows, n_heads, n_spans, head_dim] */
+} span_job;
+
+typedef struct span_work {
+    const run *run;
+    const attention_shape *shape;
+    span_job *jobs;
+    int64_t n_jobs, max_spans, group;
+    int64_t items, items_per_chunk; /* (key head, span, job) each */
+    float *scratch;                 /* [threads, group, SPAN_KEYS + head_dim]: scores and scaled queries */
+} span_work;
+
+/* Keys first .. end - 1 of one span for one row's heads. */
+static void apply_span(const span_work *work, const span_job *job, int64_t row, int64_t kv_head, int64_t span,
+                       float *scratch) {
+    const attention_kernels *table = &work->run->kernels->attention;
+    const attention_shape *shape = work->shape;
+    const attention_source *source = &job->job->source;
+    int64_t dims = shape->head_dim, group = work->group;
+    int64_t begin = (job->first_span + span) * SPAN_KEYS;
+    int64_t first = max_of(begin, first_key(shape, job->job, row)),
+            end = min_of(begin + SPAN_KEYS, end_key(job->job, row));
+    int64_t slot = (row * shape->n_heads + kv_head * group) * job->n_spans + span;
+    if (first >= end) {
+        for (int64_t i = 0; i < group; i++)
+            job->results[slot + i * job->n_spans] = (span_result){.max = -FLT_MAX, .sum = 0};
+        return;
+    }
+    float *scores = scratch, *q = scratch + group * SPAN_KEYS;
+    for (int64_t i = 0; i < group; i++) {
+        const float *from = job->job->q + row * job->job->q_stride + shape->q_offsets[kv_head * group + i];
+        for (int64_t d = 0; d < dims; d++)
+            q[i * dims + d] = from[d] * (shape->scale * log2_e);
+    }
+    const void *rows[SPAN_KEYS];
+    for (int64_t key = first; key < end; key++)
+        rows[key - first] = element_of(source, source->key_blocks, key, kv_head);
+    table->scores(source->type, rows, end - first, q, group, dims, scores, SPAN_KEYS);
+    for (int64_t i = 0; i < group; i++) {
+        span_result *result = &job->results[slot + i * job->n_spans];
+        table->softmax(scores + i * SPAN_KEYS, end - first, &result->max, &result->sum);
+    }
+    for (int64_t key = first; key < end; key++)
+        rows[key - first] = element_of(source, source->value_blocks, key, kv_head);
+    table->add_values(source->type, rows, end - first, scores, SPAN_KEYS, group, dims, job->out + slot * dims,
+                      job->n_spans * dims);
+}
+
+static void span_task(void *context, int64_t chunk, int thread) {
+    const span_work *work = context;
+    float *scratch = work->scratch + thread * work->group * (SPAN_KEYS + work->shape->head_dim);
+    int64_t end = min_of((chunk + 1) * work->items_per_chunk, work->items);
+    for (int64_t item = chunk * work->items_per_chunk; item < end; item++) {
+        /* Jobs that share blocks (beams) read the same span one after the other, while it is in a cache. */
+        const span_job *job = &work->jobs[item % work->n_jobs];
+        int64_t span = item / work->n_jobs % work->max_spans, kv_head = item / work->n_jobs / work->max_spans;
+        if (span < job->n_spans)
+            for (int64_t row = 0; row < job->job->n_rows; row++)
+                apply_span(work, job, row, kv_head, span, scratch);
+    }
+}
+
+/* Adds up the spans of one row and head, in ascending order. */
+static void merge_spans(const span_work *work, const span_job *job, int64_t row, int64_t head) {
+    int64_t dims = work->shape->head_dim, slot = (row * work->shape->n_heads + head) * job->n_spans;
+    const span_result *results = job->results + slot;
+    float *out = job->job->out + row * job->job->out_stride + head * dims;
+    float max = -FLT_MAX, sum = 0;
+    for (int64_t span = 0; span < job->n_spans; span++)
+        max = fmaxf(max, results[span].max);
+    memset(out, 0, (size_t)dims * sizeof(float));
+    for (int64_t span = 0; span < job->n_spans; span++) {
+        if (results[span].sum == 0)
+            continue;
+        const float *part = job->out + (slot + span) * dims;
+        float weight = exp2f(results[span].max - max);
+        sum += weight * results[span].sum;
+        for (int64_t d = 0; d < dims; d++)
+            out[d] += weight * part[d];
+    }
+    float factor = sum > 0 ? 1.0f / sum : 0.0f;
+    for (int64_t d = 0; d < dims; d++)
+        out[d] *= factor;
+}
+
+static void merge_task(void *context, int64_t chunk, int thread) {
+    const span_work *work = context;
+    const span_job *job = &work->jobs[chunk];
+    (void)thread;
+    for (int64_t row = 0; row < job->job->n_rows; row++)
+        for (int64_t head = 0; head < work->shape->n_heads; head++)
+            merge_spans(work, job, row, head);
+}
+
+static trol_status prepare_span_job(const run *r, const attention_shape *shape, const attention_job *job,
+                                    span_job *result) {
+    int64_t first = first_key(shape, job, 0), end = end_key(job, job->n_rows - 1);
+    result->job = job;
+    result->first_span = first / SPAN_KEYS;
+    result->n_spans = end > first ? (end - 1) / SPAN_KEYS - result->first_span + 1 : 0;
+    size_t slots = (size_t)(job->n_rows * shape->n_heads * result->n_spans);
+    TRY(run_alloc(r, slots, sizeof(span_result), (void **)&result->results));
+    return run_alloc(r, slots * (size_t)shape->head_dim, sizeof(float), (void **)&result->out);
+}
+
+static trol_status apply_few_rows(const run *r, const attention_shape *shape, const attention_job *jobs,
+                                  int64_t n_jobs) {
+    span_work work = {.run = r, .shape = shape, .group = shape->n_heads / shape->n_kv_heads};
+    int64_t keys = 0;
+    TRY(run_alloc(r, (size_t)n_jobs, sizeof(span_job), (void **)&work.jobs));
+    for (int64_t i = 0; i < n_jobs; i++) {
+        if (jobs[i].n_rows < 1 || jobs[i].n_rows > FEW_ROWS)
+            continue;
+        span_job *job = &work.jobs[work.n_jobs++];
+        TRY(prepare_span_job(r, shape, &jobs[i], job));
+        work.max_spans = max_of(work.max_spans, job->n_spans);
+        keys += job->n_spans * SPAN_KEYS * jobs[i].n_rows;
+    }
+    if (work.n_jobs == 0)
+        return TROL_OK;
+    TRY(run_alloc(r, (size_t)threads_count(r->threads) * (size_t)work.group, (SPAN_KEYS + (size_t)shape->head_dim) * 4,
+                  (void **)&work.scratch));
+    work.items = shape->n_kv_heads * work.max_spans * work.n_jobs;
+    work.items_per_chunk = keys * shape->n_heads * shape->head_dim <= SMALL_WORK ? max_of(work.items, 1) : 1;
+    TRY(run_chunks(r, (work.items + work.items_per_chunk - 1) / work.items_per_chunk, span_task, &work));
+    return run_chunks(r, work.n_jobs, merge_task, &work);
+}
+
+trol_status attention_apply(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs) {
+    if (n_jobs <= 0)
+        return TROL_OK;
+    size_t mark = workspace_mark(r->space);
+    trol_status status = apply_many_rows(r, shape, jobs, n_jobs);
+    if (status == TROL_OK)
+        status = apply_few_rows(r, shape, jobs, n_jobs);
+    workspace_release(r->space, mark);
+    return status;
+}

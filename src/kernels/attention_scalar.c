@@ -1,0 +1,112 @@
+/* attention_scalar.c - the inner loops of attention in plain C: what every CPU can run and what the others are tested
+ * against. */
+#include "kernels/attention_kernels.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/float16.h"
+
+enum { LANES = 8, PANEL_VECTORS = 2, MAX_LANES = LANES * PANEL_VECTORS };
+
+/* s[key][lane] = dot of a key and a lane's query. */
+static void tile_scores(const attention_tile *t) {
+    for (int64_t key = 0; key < t->n_keys; key++) {
+        const float *k = t->keys + key * t->key_stride;
+        float sums[MAX_LANES] = {0};
+        for (int64_t d = 0; d < t->head_dim; d++)
+            for (int64_t lane = 0; lane < t->n_lanes; lane++)
+                sums[lane] += k[d] * t->q[d * t->n_lanes + lane];
+        memcpy(t->scores + key * t->n_lanes, sums, (size_t)t->n_lanes * sizeof(float));
+    }
+}
+
+/* Scores become weights, 0 where a lane does not see the key; corrections: what sums so far are multiplied by. */
+static void tile_softmax(const attention_tile *t, float *corrections) {
+    for (int64_t lane = 0; lane < t->n_lanes; lane++) {
+        int64_t first = t->first ? t->first[lane] : 0, end = t->end ? t->end[lane] : t->n_keys;
+        float *s = t->scores + lane, max = t->max[lane];
+        for (int64_t key = first; key < end; key++)
+            max = fmaxf(max, s[key * t->n_lanes]);
+        corrections[lane] = exp2f(t->max[lane] - max);
+        float sum = 0;
+        for (int64_t key = 0; key < t->n_keys; key++) {
+            float *weight = s + key * t->n_lanes;
+            *weight = key >= first && key < end ? exp2f(*weight - max) : 0.0f;
+            sum += *weight;
+        }
+        t->sum[lane] = t->sum[lane] * corrections[lane] + sum;
+        t->max[lane] = max;
+    }
+}
+
+static void tile(const attention_tile *t) {
+    float corrections[MAX_LANES];
+    tile_scores(t);
+    tile_softmax(t, corrections);
+    for (int64_t strip = 0; strip < t->n_value_strips; strip++)
+        for (int64_t i = 0; i < ATTENTION_STRIP; i++) {
+            const float *values = t->values + strip * ATTENTION_TILE_KEYS * ATTENTION_STRIP + i;
+            float *out = t->out + (strip * ATTENTION_STRIP + i) * t->n_lanes;
+            for (int64_t lane = 0; lane < t->n_lanes; lane++)
+                out[lane] *= corrections[lane];
+            for (int64_t key = 0; key < t->n_keys; key++)
+                for (int64_t lane = 0; lane < t->n_lanes; lane++)
+                    out[lane] += values[key * ATTENTION_STRIP] * t->scores[key * t->n_lanes + lane];
+        }
+}
+
+static float element(element_type type, const void *row, int64_t i) {
+    if (type == ELEMENT_F16) {
+        uint16_t half;
+        memcpy(&half, (const unsigned char *)row + 2 * i, sizeof half);
+        return f16_to_float(half);
+    }
+    float value;
+    memcpy(&value, (const unsigned char *)row + 4 * i, sizeof value);
+    return value;
+}
+
+static void scores(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
+                   int64_t head_dim, float *out, int64_t stride) {
+    for (int64_t query = 0; query < n_queries; query++)
+        for (int64_t key = 0; key < n_keys; key++) {
+            float sums[4] = {0};
+            for (int64_t d = 0; d < head_dim; d++)
+                sums[d % 4] += q[query * head_dim + d] * element(type, keys[key], d);
+            out[query * stride + key] = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+        }
+}
+
+static void softmax(float *s, int64_t n, float *max, float *sum) {
+    float largest = -FLT_MAX, total = 0;
+    for (int64_t i = 0; i < n; i++)
+        largest = fmaxf(largest, s[i]);
+    for (int64_t i = 0; i < n; i++) {
+        s[i] = exp2f(s[i] - largest);
+        total += s[i];
+    }
+    *max = largest;
+    *sum = total;
+}
+
+static void add_values(element_type type, const void *const *values, int64_t n_keys, const float *weights,
+                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride) {
+    for (int64_t query = 0; query < n_queries; query++) {
+        float *sums = out + query * out_stride;
+        memset(sums, 0, (size_t)head_dim * sizeof(float));
+        for (int64_t key = 0; key < n_keys; key++)
+            for (int64_t d = 0; d < head_dim; d++)
+                sums[d] += weights[query * stride + key] * element(type, values[key], d);
+    }
+}
+
+void attention_kernels_fill_scalar(attention_kernels *table) {
+    *table = (attention_kernels){.vector_lanes = LANES,
+                                 .panel_vectors = PANEL_VECTORS,
+                                 .tile = tile,
+                                 .scores = scores,
+                                 .softmax = softmax,
+                                 .add_values = add_values};
+}

@@ -1,0 +1,328 @@
+/* Attention at every instruction-set level of this machine against a softmax in double precision. */
+#include <math.h>
+
+#include "kernels/attention.h"
+#include "base/float16.h"
+#include "test.h"
+
+static trol_error error;
+static uint64_t seed = 1234567;
+
+static int64_t random_below(int64_t n) {
+    return (int64_t)(test_random(&seed) % (uint64_t)n);
+}
+
+/* One problem: `n_jobs` sessions of one shape. */
+enum { MAX_JOBS = 4, MAX_HEADS = 32 };
+
+typedef struct problem {
+    attention_shape shape;
+    attention_job jobs[MAX_JOBS];
+    int64_t n_jobs;
+    int32_t q_offsets[MAX_HEADS];
+    float *q[MAX_JOBS], *out[MAX_JOBS];
+    int32_t *positions[MAX_JOBS];
+    void *storage[MAX_JOBS]; /* keys and values, in one piece */
+    void **blocks[MAX_JOBS]; /* keys' blocks, then values' */
+} problem;
+
+typedef struct problem_recipe {
+    int32_t n_heads, n_kv_heads, head_dim;
+    int64_t n_jobs, n_rows, n_keys; /* keys: at most so many */
+    int64_t window, block_tokens;
+    element_type type;
+    bool causal, holes, token_major;
+    float q_size, k_size; /* magnitudes */
+} problem_recipe;
+
+static void fill_values(const problem_recipe *recipe, void *to, int64_t n, float size) {
+    for (int64_t i = 0; i < n; i++) {
+        float value = size * test_uniform(&seed);
+        if (recipe->type == ELEMENT_F16)
+            ((uint16_t *)to)[i] = f16_from_float(value);
+        else
+            ((float *)to)[i] = value;
+    }
+}
+
+static void make_job(problem *p, const problem_recipe *recipe, int64_t index) {
+    attention_job *job = &p->jobs[index];
+    int64_t n_keys = recipe->n_keys - (index ? random_below(recipe->n_keys / 2 + 1) : 0);
+    int64_t n_rows = recipe->n_rows, q_stride = recipe->n_heads * recipe->head_dim + 5, dims = recipe->head_dim;
+    if (recipe->causal && n_keys < n_rows)
+        n_keys = n_rows;
+    job->n_rows = n_rows;
+    job->q_stride = q_stride;
+    job->out_stride = recipe->n_heads * dims + 3;
+    job->q = p->q[index] = malloc((size_t)(n_rows * q_stride) * sizeof(float));
+    job->out = p->out[index] = malloc((size_t)(n_rows * job->out_stride) * sizeof(float));
+    for (int64_t i = 0; i < n_rows * q_stride; i++)
+        p->q[index][i] = recipe->q_size * test_uniform(&seed);
+    for (int64_t i = 0; i < n_rows * job->out_stride; i++)
+        p->out[index][i] = NAN;
+    job->n_keys = n_keys;
+    if (recipe->causal) {
+        job->positions = p->positions[index] = malloc((size_t)n_rows * sizeof(int32_t));
+        int64_t position = n_keys - 1;
+        for (int64_t i = n_rows - 1; i >= 0; i--) {
+            p->positions[index][i] = (int32_t)position;
+            int64_t hole = recipe->holes && position > i ? random_below(3) : 0;
+            position -= 1 + (hole < position - i ? hole : position - i);
+        }
+    }
+    int64_t n_blocks = (n_keys + recipe->block_tokens - 1) / recipe->block_tokens;
+    int64_t plane = recipe->block_tokens * recipe->n_kv_heads * dims; /* one block of keys */
+    size_t bytes = element_bytes(recipe->type);
+    p->storage[index] = malloc((size_t)(2 * n_blocks * plane) * bytes);
+    p->blocks[index] = malloc((size_t)(2 * n_blocks) * sizeof(void *));
+    for (int64_t i = 0; i < 2 * n_blocks; i++) {
+        p->blocks[index][i] = (char *)p->storage[index] + (size_t)(i * plane) * bytes;
+        fill_values(recipe, p->blocks[index][i], plane, i < n_blocks ? recipe->k_size : 1.0f);
+    }
+    /* what lies behind the last key must not be used */
+    int64_t last = n_keys % recipe->block_tokens;
+    attention_source *source = &job->source;
+    *source = (attention_source){.type = recipe->type,
+                                 .key_blocks = (const void *const *)p->blocks[index],
+                                 .value_blocks = (const void *const *)p->blocks[index] + n_blocks,
+                                 .block_tokens = recipe->block_tokens};
+    source->token_stride = recipe->token_major ? recipe->n_kv_heads * dims : dims;
+    source->head_stride = recipe->token_major ? dims : recipe->block_tokens * dims;
+    for (int64_t token = last; last && token < recipe->block_tokens; token++)
+        for (int64_t i = 0; i < recipe->n_kv_heads * dims; i++) {
+            int64_t at = token * source->token_stride + i / dims * source->head_stride + i % dims;
+            for (int plane_index = 1; plane_index <= 2; plane_index++) {
+                char *block = p->blocks[index][plane_index * n_blocks - 1];
+                memset(block + (size_t)at * bytes, 0xff, bytes); /* NaN in both types */
+            }
+        }
+}
+
+static problem *make_problem(const problem_recipe *recipe) {
+    problem *p = calloc(1, sizeof *p);
+    p->shape = (attention_shape){.n_heads = recipe->n_heads,
+                                 .n_kv_heads = recipe->n_kv_heads,
+                                 .head_dim = recipe->head_dim,
+                                 .q_offsets = p->q_offsets,
+                                 .scale = 1.0f / sqrtf((float)recipe->head_dim),
+                                 .window = recipe->window};
+    for (int32_t head = 0; head < recipe->n_heads; head++) /* in reverse: offsets are free */
+        p->q_offsets[head] = (recipe->n_heads - 1 - head) * recipe->head_dim;
+    p->n_jobs = recipe->n_jobs;
+    for (int64_t i = 0; i < p->n_jobs; i++)
+        make_job(p, recipe, i);
+    return p;
+}
+
+static void free_problem(problem *p) {
+    for (int64_t i = 0; i < p->n_jobs; i++) {
+        free(p->q[i]);
+        free(p->out[i]);
+        free(p->positions[i]);
+        free(p->storage[i]);
+        free(p->blocks[i]);
+    }
+    free(p);
+}
+
+static double source_element(const attention_source *source, const void *const *blocks, int64_t token, int64_t head,
+                             int64_t d) {
+    int64_t at = token % source->block_tokens * source->token_stride + head * source->head_stride + d;
+    const void *block = blocks[token / source->block_tokens];
+    return source->type == ELEMENT_F16 ? f16_to_float(((const uint16_t *)block)[at]) : ((const float *)block)[at];
+}
+
+/* Largest difference from the definition, relative to the largest magnitude of a value (1), and where. */
+static double largest_error(const problem *p, int64_t index) {
+    const attention_job *job = &p->jobs[index];
+    const attention_shape *shape = &p->shape;
+    int64_t dims = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
+    double worst = 0, *scores = malloc((size_t)job->n_keys * sizeof(double));
+    for (int64_t row = 0; row < job->n_rows; row++)
+        for (int64_t head = 0; head < shape->n_heads; head++) {
+            const float *q = job->q + row * job->q_stride + shape->q_offsets[head];
+            int64_t end = job->positions ? job->positions[row] + 1 : job->n_keys;
+            int64_t first = job->positions && shape->window < end - 1 ? end - 1 - shape->window : 0;
+            double max = -INFINITY, sum = 0;
+            for (int64_t key = first; key < end; key++) {
+                scores[key] = 0;
+                for (int64_t d = 0; d < dims; d++)
+                    scores[key] += q[d] * source_element(&job->source, job->source.key_blocks, key, head / group, d);
+                scores[key] *= shape->scale;
+                max = fmax(max, scores[key]);
+            }
+            for (int64_t key = first; key < end; key++)
+                sum += scores[key] = exp(scores[key] - max);
+            for (int64_t d = 0; d < dims; d++) {
+                double value = 0;
+                for (int64_t key = first; key < end; key++)
+                    value += scores[key] * source_element(&job->source, job->source.value_blocks, key, head / group, d);
+                double difference = fabs(value / sum - job->out[row * job->out_stride + head * dims + d]);
+                if (!(difference <= worst)) /* NaN, too */
+                    worst = difference;
+            }
+        }
+    free(scores);
+    return worst;
+}
+
+static run run_at(cpu_level level, trol_threads *threads, workspace *space) {
+    return (run){.threads = threads, .space = space, .kernels = kernels_at(level), .error = &error};
+}
+
+static uint64_t hash_results(const problem *p) {
+    uint64_t hash = 1;
+    for (int64_t i = 0; i < p->n_jobs; i++)
+        for (int64_t row = 0; row < p->jobs[i].n_rows; row++)
+            for (int64_t d = 0; d < (int64_t)p->shape.n_heads * p->shape.head_dim; d++)
+                hash = (hash ^ bits_from_float(p->out[i][row * p->jobs[i].out_stride + d])) * 0x100000001b3ull;
+    return hash;
+}
+
+static void check_recipe(cpu_level level, trol_threads *const threads[3], workspace *space,
+                         const problem_recipe *recipe, double tolerance, const char *what) {
+    problem *p = make_problem(recipe);
+    uint64_t hash = 0;
+    for (int i = 0; i < 3; i++) {
+        run r = run_at(level, threads[i], space);
+        CHECK_OK(attention_apply(&r, &p->shape, p->jobs, p->n_jobs), error);
+        CHECK(i == 0 || hash_results(p) == hash, "%s, %s: results differ with %d threads", cpu_level_name(level), what,
+              i + 1);
+        hash = hash_results(p);
+    }
+    for (int64_t i = 0; i < p->n_jobs; i++) {
+        double worst = largest_error(p, i);
+        CHECK(worst <= tolerance,
+              "%s, %s: off by %g (%d / %d heads of %d, %lld rows, %lld keys, window %lld, blocks of %lld, %s, "
+              "positions %d, "
+              "holes %d)",
+              cpu_level_name(level), what, worst, recipe->n_heads, recipe->n_kv_heads, recipe->head_dim,
+              (long long)recipe->n_rows, (long long)p->jobs[i].n_keys, (long long)recipe->window,
+              (long long)recipe->block_tokens, element_name(recipe->type), recipe->causal, recipe->holes);
+    }
+    free_problem(p);
+}
+
+static void check_random_shapes(cpu_level level, trol_threads *const threads[3], workspace *space) {
+    static const int32_t dims[] = {1, 7, 16, 20, 32, 33, 48, 64, 80, 96, 100, 128, 256};
+    static const int64_t rows[] = {1, 2, 5, 16, 17, 40, 131};
+    for (int i = 0; i < 120; i++) {
+        int32_t kv_heads = 1 + (int32_t)random_below(3), group = 1 + (int32_t)random_below(8);
+        problem_recipe recipe = {.n_heads = kv_heads * group,
+                                 .n_kv_heads = kv_heads,
+                                 .head_dim = dims[random_below(13)],
+                                 .n_jobs = 1 + random_below(3),
+                                 .n_rows = rows[random_below(7)],
+                                 .n_keys = 1 + random_below(i % 4 ? 200 : 1400),
+                                 .window = i % 3 ? INT64_MAX : random_below(150),
+                                 .block_tokens = i % 5 ? 64 : 1 + random_below(100),
+                                 .type = i % 2 ? ELEMENT_F16 : ELEMENT_F32,
+                                 .causal = i % 4 != 3,
+                                 .holes = i % 8 > 4,
+                                 .token_major = random_below(2),
+                                 .q_size = 2,
+                                 .k_size = 2};
+        check_recipe(level, threads, space, &recipe, 3e-6, "random shape");
+    }
+}
+
+/* Scores of some 10^4, all keys alike, keys at the end of what F16 holds. */
+static void check_extremes(cpu_level level, trol_threads *const threads[3], workspace *space) {
+    for (int64_t rows = 3; rows <= 60; rows += 57) {
+        problem_recipe recipe = {.n_heads = 4,
+                                 .n_kv_heads = 2,
+                                 .head_dim = 64,
+                                 .n_jobs = 1,
+                                 .n_rows = rows,
+                                 .n_keys = 300,
+                                 .window = INT64_MAX,
+                                 .block_tokens = 64,
+                                 .type = ELEMENT_F16,
+                                 .causal = true};
+        recipe.q_size = 100, recipe.k_size = 100; /* one key decides; its score is rounded by up to 1e-3 */
+        check_recipe(level, threads, space, &recipe, 5e-3, "scores of 1e4");
+        recipe.q_size = 3e-5f, recipe.k_size = 65504;
+        check_recipe(level, threads, space, &recipe, 1e-5, "largest keys");
+        recipe.q_size = 0, recipe.k_size = 1;
+        check_recipe(level, threads, space, &recipe, 1e-6, "all scores zero");
+    }
+}
+
+/* A row alone gives the bits that it gives among others; a prompt in two calls gives what one call gives. */
+static void check_independence(cpu_level level, trol_threads *threads, workspace *space) {
+    problem_recipe recipe = {.n_heads = 6,
+                             .n_kv_heads = 2,
+                             .head_dim = 96,
+                             .n_jobs = 3,
+                             .n_rows = 13,
+                             .n_keys = 1200,
+                             .window = 700,
+                             .block_tokens = 64,
+                             .type = ELEMENT_F16,
+                             .causal = true,
+                             .holes = true,
+                             .q_size = 2,
+                             .k_size = 2};
+    run r = run_at(level, threads, space);
+    for (int many = 0; many < 2; many++) {
+        recipe.n_rows = many ? 90 : 13;
+        problem *p = make_problem(&recipe);
+        CHECK_OK(attention_apply(&r, &p->shape, p->jobs, p->n_jobs), error);
+        int64_t width = 6 * 96, step = many ? 37 : 1, differing = 0;
+        float *alone = malloc((size_t)(step * p->jobs[0].out_stride) * sizeof(float));
+        double worst = 0;
+        for (int64_t index = 0; index < p->n_jobs; index++)
+            for (int64_t row = 0; row < recipe.n_rows; row += step) {
+                attention_job job = p->jobs[index];
+                job.n_rows = recipe.n_rows - row < step ? recipe.n_rows - row : step;
+                job.q += row * job.q_stride;
+                job.positions += row;
+                job.out = alone;
+                CHECK_OK(attention_apply(&r, &p->shape, &job, 1), error);
+                for (int64_t i = 0; i < job.n_rows; i++)
+                    for (int64_t d = 0; d < width; d++) {
+                        float a = alone[i * job.out_stride + d], b = p->out[index][(row + i) * job.out_stride + d];
+                        differing += bits_from_float(a) != bits_from_float(b);
+                        worst = fmax(worst, fabs(a - b));
+                    }
+            }
+        CHECK(many || differing == 0, "%s: %lld numbers of rows alone differ", cpu_level_name(level),
+              (long long)differing);
+        CHECK(worst <= 1e-6, "%s: a prompt cut in pieces is off by %g", cpu_level_name(level), worst);
+        free(alone);
+        free_problem(p);
+    }
+}
+
+/* A cancelled call says so and leaves the workspace as it was. */
+static void check_cancel(trol_threads *threads, workspace *space) {
+    problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, ELEMENT_F32, true, false, false, 1, 1};
+    problem *p = make_problem(&recipe);
+    run r = run_at(cpu_best_level(), threads, space);
+    atomic_int cancel = 1;
+    size_t mark = workspace_mark(space);
+    r.cancel = &cancel;
+    CHECK(attention_apply(&r, &p->shape, p->jobs, 1) == TROL_ERROR_CANCELLED, "not cancelled");
+    CHECK(workspace_mark(space) == mark, "scratch memory was not released");
+    free_problem(p);
+}
+
+int main(void) {
+    trol_threads *threads[3];
+    workspace *space;
+    CHECK_OK(workspace_new(&space, &error), error);
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(trol_threads_new(i + 1, &threads[i], &error), error);
+    for (cpu_level level = CPU_SCALAR; level <= CPU_AVX512; level++) {
+        if (!cpu_has_level(level) || level == CPU_AVXVNNI) /* attention has nothing of its own there */
+            continue;
+        check_random_shapes(level, threads, space);
+        check_extremes(level, threads, space);
+        check_independence(level, threads[1], space);
+    }
+    check_cancel(threads[1], space);
+    for (int i = 0; i < 3; i++)
+        trol_threads_free(threads[i]);
+    workspace_free(space);
+    return test_summary("attention");
+}
