@@ -50,8 +50,7 @@ static entry **entries_of(const tensor_source *source) {
     return source->entries;
 }
 
-/* ---- dtypes -------------------------------------------------------------------------------------------------------
- */
+/* ---- dtypes ------------------------------------------------------------------------------------------------------ */
 
 typedef struct dtype {
     const char *name;
@@ -108,8 +107,7 @@ static trol_status check_size(const tensor *t, unsigned bits, trol_error *error)
     return TROL_OK;
 }
 
-/* ---- the source ---------------------------------------------------------------------------------------------------
- */
+/* ---- the source -------------------------------------------------------------------------------------------------- */
 
 trol_status tensor_source_new(tensor_source **source, trol_error *error) {
     void *memory;
@@ -236,8 +234,7 @@ static trol_status sort_entries(tensor_source *source, trol_error *error) {
     return TROL_OK;
 }
 
-/* ---- one file's header --------------------------------------------------------------------------------------------
- */
+/* ---- one file's header ------------------------------------------------------------------------------------------- */
 
 static trol_status add_metadata(tensor_source *source, const cJSON *object, const char *file, trol_error *error) {
     if (!cJSON_IsObject(object))
@@ -360,8 +357,7 @@ static trol_status read_header(tensor_source *source, const mapped_file *file, c
     return status == TROL_OK ? check_overlaps(source, first, data_bytes, log, error) : status;
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------------
- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 /* open(), with a sentence that tells a file that is not there from a link whose target is not. */
 static trol_status open_file(const char *path, int *descriptor, trol_error *error) {
@@ -418,8 +414,7 @@ static trol_status add_file(tensor_source *source, const char *path, const logge
     return read_header(source, kept, log, error);
 }
 
-/* ---- shards -------------------------------------------------------------------------------------------------------
- */
+/* ---- shards ------------------------------------------------------------------------------------------------------ */
 
 static int compare_members(const void *a, const void *b) {
     return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
@@ -518,8 +513,7 @@ done:
     return status;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 /* Whether there is anything of that name, a link that leads nowhere included. */
 static bool exists(const char *path) {
