@@ -1,0 +1,47 @@
+# Sourced by demo.sh and test.sh: installs what the build needs, where it is missing (Debian, apt), and builds into build/.
+# Sets `source` (the repository) and `build`. Without anything missing it calls no apt and needs no network.
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$source/build
+
+say() { printf '==> %s\n' "$*"; }
+
+# Debian packages whose programs, libraries or headers are not there.
+missing_packages() {
+    if ! command -v cc >/dev/null || ! command -v c++ >/dev/null || ! command -v make >/dev/null; then
+        echo build-essential
+    fi
+    command -v cmake >/dev/null || echo cmake
+    command -v pkg-config >/dev/null || echo pkg-config
+    pkg-config --exists openblas 2>/dev/null || echo libopenblas-dev
+    pkg-config --exists libcjson 2>/dev/null || echo libcjson-dev
+    [ -e /usr/include/stb/stb_image.h ] || echo libstb-dev
+}
+
+install_missing() {
+    local packages as_root=()
+    mapfile -t packages < <(missing_packages)
+    [ ${#packages[@]} -gt 0 ] || return 0
+    say "missing on this machine: ${packages[*]}"
+    if ! command -v apt-get >/dev/null; then
+        echo "There is no apt-get here: please install what these Debian packages hold, then run this again." >&2
+        return 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "Please run this as root, then this script again: apt-get install ${packages[*]}" >&2
+            return 1
+        fi
+        as_root=(sudo)
+    fi
+    say "installing them: ${as_root[*]} apt-get install ${packages[*]}"
+    "${as_root[@]}" apt-get -qq update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+# build_trol [CMAKE_OPTION ...]
+build_trol() {
+    install_missing
+    say "building into ${build#"$source"/}/"
+    cmake -S "$source" -B "$build" "$@" >/dev/null
+    cmake --build "$build" --parallel "$(nproc)" -- --no-print-directory
+}

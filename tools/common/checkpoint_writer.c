@@ -1,0 +1,112 @@
+#include "common/checkpoint_writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+bool writer_fail(trol_error *error, trol_status status, const char *format, ...) {
+    if (error) {
+        va_list arguments;
+        va_start(arguments, format);
+        error->status = status;
+        vsnprintf(error->message, sizeof error->message, format, arguments);
+        va_end(arguments);
+    }
+    return false;
+}
+
+static bool fail_writing(checkpoint_writer *writer, const writer_file *file) {
+    return writer_fail(writer->error, TROL_ERROR_IO, "%s cannot be written: %s", file->path, strerror(errno));
+}
+
+bool writer_open(checkpoint_writer *writer, const char *name) {
+    if (writer->n_files == WRITER_MAX_FILES)
+        return writer_fail(writer->error, TROL_ERROR_ARGUMENT, "a checkpoint of more than %d files", WRITER_MAX_FILES);
+    writer_file *file = &writer->files[writer->n_files];
+    int length = snprintf(file->path, sizeof file->path, "%s/%s", writer->folder, name);
+    if (length < 0 || (size_t)length >= sizeof file->path)
+        return writer_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder for %s is too long", name);
+    if (!writer->force && access(file->path, F_OK) == 0)
+        return writer_fail(writer->error, TROL_ERROR_IO, "%s exists already", file->path);
+    snprintf(file->partial, sizeof file->partial, "%s/%s.partial", writer->folder, name);
+    file->descriptor = open(file->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file->descriptor < 0)
+        return fail_writing(writer, file);
+    writer->n_files++;
+    return true;
+}
+
+bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes) {
+    const writer_file *file = &writer->files[writer->n_files - 1];
+    const char *rest = data;
+    while (n_bytes > 0) {
+        if (writer->cancel && *writer->cancel)
+            return writer_fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
+        ssize_t n = write(file->descriptor, rest, n_bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_writing(writer, file);
+        rest += n;
+        n_bytes -= (size_t)n;
+    }
+    return true;
+}
+
+bool writer_close(checkpoint_writer *writer) {
+    writer_file *file = &writer->files[writer->n_files - 1];
+    int descriptor = file->descriptor;
+    file->descriptor = -1;
+    return close(descriptor) == 0 || fail_writing(writer, file);
+}
+
+bool writer_put(checkpoint_writer *writer, const char *name, const void *data, size_t n_bytes) {
+    return writer_open(writer, name) && writer_write(writer, data, n_bytes) && writer_close(writer);
+}
+
+static bool copy_content(checkpoint_writer *writer, int descriptor, const char *path, const char *name) {
+    char chunk[1 << 16];
+    if (!writer_open(writer, name))
+        return false;
+    for (;;) {
+        ssize_t n = read(descriptor, chunk, sizeof chunk);
+        if (n == 0)
+            return writer_close(writer);
+        if (n < 0)
+            return writer_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        if (!writer_write(writer, chunk, (size_t)n))
+            return false;
+    }
+}
+
+bool writer_copy(checkpoint_writer *writer, const char *from_folder, const char *name, bool optional) {
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/%s", from_folder, name);
+    if (length < 0 || (size_t)length >= sizeof path)
+        return writer_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder with %s is too long", name);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0 && errno == ENOENT && optional)
+        return true;
+    if (descriptor < 0)
+        return writer_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+    bool ok = copy_content(writer, descriptor, path, name);
+    close(descriptor);
+    return ok;
+}
+
+bool writer_finish(checkpoint_writer *writer, bool ok) {
+    for (size_t i = 0; i < writer->n_files; i++) {
+        writer_file *file = &writer->files[i];
+        if (file->descriptor >= 0)
+            close(file->descriptor);
+        if (ok && rename(file->partial, file->path) != 0)
+            ok = fail_writing(writer, file);
+        if (!ok)
+            unlink(file->partial);
+    }
+    writer->n_files = 0;
+    return ok;
+}

@@ -1,0 +1,43 @@
+/* checkpoint_writer.h - writes the files of a checkpoint folder all together or not at all: each goes beside its final
+ * name first, and all are renamed at the end. For tools: standard C and the public header's types only. */
+#ifndef TOOLS_CHECKPOINT_WRITER_H
+#define TOOLS_CHECKPOINT_WRITER_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trol.h"
+
+/* Writes a sentence into *error (may be NULL). False, for `return`. */
+bool writer_fail(trol_error *error, trol_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+enum { WRITER_MAX_FILES = 16 };
+
+typedef struct writer_file {
+    char path[4096], partial[4096 + 16]; /* the final name, and the one until then */
+    int descriptor;                      /* -1: closed */
+} writer_file;
+
+typedef struct checkpoint_writer {
+    const char *folder;
+    bool force;                          /* overwrite files that exist */
+    const volatile sig_atomic_t *cancel; /* non-zero stops; may be NULL */
+    trol_error *error;
+    writer_file files[WRITER_MAX_FILES];
+    size_t n_files;
+} checkpoint_writer;
+
+/* Each returns false with the error set. One file is open at a time: writer_open to writer_close. */
+bool writer_open(checkpoint_writer *writer, const char *name);
+bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes);
+bool writer_close(checkpoint_writer *writer);
+/* A whole file. */
+bool writer_put(checkpoint_writer *writer, const char *name, const void *data, size_t n_bytes);
+/* Copies a file from another folder; one that is not there is left out if it is `optional`. */
+bool writer_copy(checkpoint_writer *writer, const char *from_folder, const char *name, bool optional);
+/* Renames all files if `ok`, else removes them. Returns whether all went well. */
+bool writer_finish(checkpoint_writer *writer, bool ok);
+
+#endif
