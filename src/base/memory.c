@@ -119,7 +119,12 @@ void workspace_release(workspace *space, size_t mark) { space->used = mark; }
 
 size_t workspace_peak(const workspace *space) { return space->peak; }
 
-void workspace_trim(workspace *space) {
-    while (space->n_slabs > 0 && space->slabs[space->n_slabs - 1].start >= space->used)
-        free(space->slabs[--space->n_slabs].bytes);
+void workspace_trim(workspace *space, size_t keep) {
+    while (space->n_slabs > 0) {
+        const slab *last = &space->slabs[space->n_slabs - 1];
+        if (last->start < space->used || last->start + last->capacity <= keep)
+            break;
+        free(last->bytes);
+        space->n_slabs--;
+    }
 }

@@ -34,7 +34,7 @@ size_t workspace_mark(const workspace *space);
 void workspace_release(workspace *space, size_t mark);
 /* Largest number of bytes in use at once so far. */
 size_t workspace_peak(const workspace *space);
-/* Gives slabs that are not in use back to the system. */
-void workspace_trim(workspace *space);
+/* Gives slabs that are not in use back to the system, as long as more than `keep` bytes are held. */
+void workspace_trim(workspace *space, size_t keep);
 
 #endif

@@ -62,6 +62,22 @@ size_t utf8_unfinished_bytes(const char *text, size_t n_bytes) {
     return 0;
 }
 
+size_t utf8_repair(const char *text, size_t n_bytes, bool last, char *out, size_t *n_used) {
+    size_t end = last ? n_bytes : n_bytes - utf8_unfinished_bytes(text, n_bytes), written = 0;
+    for (size_t at = 0; at < end;) {
+        uint32_t code_point;
+        size_t taken = utf8_decode(text + at, end - at, &code_point);
+        if (taken == 0) {
+            code_point = 0xfffd;
+            taken = 1;
+        }
+        written += utf8_encode(code_point, out + written);
+        at += taken;
+    }
+    *n_used = end;
+    return written;
+}
+
 bool utf8_is_space(uint32_t c) {
     return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
            c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;

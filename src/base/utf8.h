@@ -18,6 +18,14 @@ size_t utf8_valid_prefix(const char *text, size_t n_bytes);
 /* How many bytes at the end are the beginning of a character whose rest has not come yet (0 to 3). */
 size_t utf8_unfinished_bytes(const char *text, size_t n_bytes);
 
+/* Room for what utf8_repair makes of n_bytes bytes. */
+#define UTF8_REPAIRED_BYTES(n_bytes) (3 * (n_bytes))
+
+/* Copies text to out (no NUL) with U+FFFD for each byte that is part of no character, as SentencePiece decodes bytes;
+ * returns the bytes written. *n_used says how many of text's bytes that took: all, if `last`; else the beginning of a
+ * character at the end is left for the next call, and the pieces put together are the same as the whole at once. */
+size_t utf8_repair(const char *text, size_t n_bytes, bool last, char *out, size_t *n_used);
+
 /* White space as Unicode's White_Space property says. */
 bool utf8_is_space(uint32_t code_point);
 

@@ -1,0 +1,99 @@
+/* The hub's cache keeps each repository ORG/NAME in models--ORG--NAME: refs/main holds the commit that a download of
+ * the main branch gave, snapshots/COMMIT its files as symbolic links. */
+#include "engine/locate.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/memory.h"
+#include "format/json.h"
+
+static bool is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* ORG/NAME of letters, digits, '-', '_' and '.', no part beginning with '.'. */
+static bool is_hub_name(const char *text) {
+    int slashes = 0;
+    for (const char *c = text; *c; c++) {
+        bool first = c == text || c[-1] == '/';
+        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '-' || *c == '_';
+        if (*c == '/' && !first)
+            slashes++;
+        else if (!letter && (*c != '.' || first))
+            return false;
+    }
+    return slashes == 1 && text[strlen(text) - 1] != '/';
+}
+
+/* The folder that holds the cached repositories: the first of the variables that is set, or the default in the home. */
+static trol_status cache_folder(char **folder, trol_error *error) {
+    const char *cache = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *xdg = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
+    if (cache && *cache)
+        return memory_copy_text(cache, strlen(cache), folder, error);
+    if (home && *home)
+        return path_join(home, "hub", folder, error);
+    if (xdg && *xdg)
+        return path_join(xdg, "huggingface/hub", folder, error);
+    return path_join(user && *user ? user : "", ".cache/huggingface/hub", folder, error);
+}
+
+/* The snapshot that refs/main names. */
+static trol_status find_snapshot(const char *repository, const char *name, char **folder, trol_error *error) {
+    char *ref = NULL, *commit = NULL, *snapshots = NULL;
+    size_t n_bytes = 0;
+    trol_status status;
+    TRY_GOTO(path_join(repository, "refs/main", &ref, error), done);
+    TRY_GOTO(file_read(ref, 256, &commit, &n_bytes, error), done);
+    while (n_bytes > 0 && (commit[n_bytes - 1] == '\n' || commit[n_bytes - 1] == '\r' || commit[n_bytes - 1] == ' '))
+        commit[--n_bytes] = '\0';
+    if (n_bytes == 0 || strspn(commit, "0123456789abcdef") != n_bytes) {
+        status = fail(error, TROL_ERROR_FORMAT, "%s: the file names no commit", ref);
+        goto done;
+    }
+    TRY_GOTO(path_join(repository, "snapshots", &snapshots, error), done);
+    TRY_GOTO(path_join(snapshots, commit, folder, error), done);
+    if (!is_folder(*folder)) {
+        status = fail(error, TROL_ERROR_IO, "%s: the cached snapshot %s is missing; download %s again", repository, commit, name);
+        memory_free(*folder);
+        *folder = NULL;
+    }
+done:
+    memory_free(ref);
+    memory_free(commit);
+    memory_free(snapshots);
+    return status;
+}
+
+trol_status locate_checkpoint(const char *path, char **folder, trol_error *error) {
+    *folder = NULL;
+    struct stat info;
+    if (is_folder(path))
+        return memory_copy_text(path, strlen(path), folder, error);
+    if (stat(path, &info) == 0)
+        return fail(error, TROL_ERROR_ARGUMENT, "%s: this is a file, expected the folder that holds config.json", path);
+    if (!is_hub_name(path))
+        return fail(error, TROL_ERROR_IO, "%s: the folder cannot be opened: %s", path, strerror(errno));
+    char *cache = NULL, *repository = NULL, directory[512];
+    trol_status status;
+    const char *slash = strchr(path, '/');
+    if (snprintf(directory, sizeof directory, "models--%.*s--%s", (int)(slash - path), path, slash + 1) >= (int)sizeof directory)
+        return fail(error, TROL_ERROR_ARGUMENT, "the hub name is %zu bytes long, expected at most 500", strlen(path));
+    TRY_GOTO(cache_folder(&cache, error), done);
+    TRY_GOTO(path_join(cache, directory, &repository, error), done);
+    if (is_folder(repository))
+        status = find_snapshot(repository, path, folder, error);
+    else
+        status = fail(error, TROL_ERROR_IO,
+                      "%s: there is no such folder, and the hub cache %s does not hold a model of that name (libtrol downloads nothing)",
+                      path, cache);
+done:
+    memory_free(cache);
+    memory_free(repository);
+    return status;
+}

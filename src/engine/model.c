@@ -1,0 +1,210 @@
+/* model.c - opening a checkpoint, and what its users share: weights, tokenizer, threads, scratch memory. */
+#include "engine/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/locate.h"
+#include "engine/params.h"
+#include "format/json.h"
+
+void trol_model_params_init(trol_model_params *params) {
+    if (params)
+        *params = (trol_model_params){.size = sizeof *params};
+}
+
+static trol_status check_params(const trol_model_params *p, trol_error *error) {
+    if (p->weight_type < TROL_WEIGHTS_AS_STORED || p->weight_type > TROL_WEIGHTS_Q4)
+        return fail(error, TROL_ERROR_ARGUMENT, "weight_type is %d, expected a trol_weight_type", (int)p->weight_type);
+    if (p->vision_type < TROL_WEIGHTS_AS_STORED || p->vision_type > TROL_WEIGHTS_Q4)
+        return fail(error, TROL_ERROR_ARGUMENT, "vision_type is %d, expected a trol_weight_type", (int)p->vision_type);
+    if (p->compute != TROL_COMPUTE_EXACT && p->compute != TROL_COMPUTE_BF16)
+        return fail(error, TROL_ERROR_ARGUMENT, "compute is %d, expected a trol_compute", (int)p->compute);
+    return TROL_OK;
+}
+
+static bool file_exists(const char *folder, const char *name) {
+    char *path;
+    struct stat info;
+    if (path_join(folder, name, &path, NULL) != TROL_OK)
+        return false;
+    bool exists = stat(path, &info) == 0;
+    memory_free(path);
+    return exists;
+}
+
+/* The published models' id where there is no tokenizer to ask: <image> follows InternLM2's vocabulary; <IMG_CONTEXT> is
+ * Phi-3's 32013, or the last id of a smaller vocabulary. */
+static int32_t default_image_token(const model_config *config) {
+    enum { PUBLISHED_IMG_CONTEXT = 32013 };
+    const int64_t vocab = config->decoder.vocab_size;
+    if (config->decoder.image_token >= 0)
+        return (int32_t)config->decoder.image_token;
+    if (config->family == FAMILY_INTERNLM2_CLIP)
+        return (int32_t)vocab;
+    return vocab > PUBLISHED_IMG_CONTEXT ? PUBLISHED_IMG_CONTEXT : (int32_t)vocab - 1;
+}
+
+static trol_status load_tokenizer(trol_model *model, const char *folder, trol_error *error) {
+    const bool phi3 = model->config.family == FAMILY_PHI3_INTERNVIT;
+    model->prompt_template = phi3 ? &prompt_template_phi3 : &prompt_template_internlm2;
+    model->image_token = default_image_token(&model->config);
+    model->end_tokens[0] = model->config.decoder.eos_token;
+    model->n_end_tokens = 1;
+    if (!file_exists(folder, "tokenizer.model")) {
+        log_message(&model->log, TROL_LOG_WARNING, "tokenizer.model is missing: only raw token ids can be used (image token %d)",
+                    model->image_token);
+        return TROL_OK;
+    }
+    const tokenizer_options options = {.dummy_prefix = phi3, .n_tokens = model->weights->decoder.embeddings.rows};
+    TRY(tokenizer_load(folder, &options, &model->log, &model->tokenizer, error));
+    const int32_t image_token = tokenizer_id(model->tokenizer, model->prompt_template->image_token);
+    if (image_token < 0)
+        return fail(error, TROL_ERROR_FORMAT, "tokenizer_config.json: the token %s is missing", model->prompt_template->image_token);
+    model->image_token = image_token;
+    model->n_end_tokens = prompt_end_tokens(model->prompt_template, model->tokenizer, model->end_tokens, MODEL_MAX_END_TOKENS);
+    return TROL_OK;
+}
+
+static trol_status load_into(trol_model *model, const char *path, const trol_model_params *p, trol_error *error) {
+    char *folder = NULL;
+    trol_status status;
+    TRY(check_params(p, error));
+    TRY(kernels_get(&model->kernels, error));
+    const linear_arithmetic arithmetic = p->compute == TROL_COMPUTE_BF16 ? LINEAR_BF16 : LINEAR_EXACT;
+    if (arithmetic == LINEAR_BF16 && model->kernels->level < CPU_AVX512BF16)
+        return fail(error, TROL_ERROR_UNSUPPORTED, "compute is bf16, which needs a CPU with BF16 units; the kernels in use are %s",
+                    cpu_level_name(model->kernels->level));
+    if (p->threads)
+        model->threads = threads_retain(p->threads);
+    else
+        TRY(trol_threads_new(p->n_threads, &model->threads, error));
+    TRY(locate_checkpoint(path, &folder, error));
+    TRY_GOTO(config_load(folder, &model->log, &model->config, error), done);
+    TRY_GOTO(weights_load(folder, &model->config, &model->log, &model->weights, error), done);
+    TRY_GOTO(load_tokenizer(model, folder, error), done);
+    if (model->image_token >= model->weights->decoder.embeddings.rows)
+        status = fail(error, TROL_ERROR_FORMAT, "the image token is %d, expected less than the embedding's %lld rows",
+                      model->image_token, (long long)model->weights->decoder.embeddings.rows);
+    model->decoder = (decoder){&model->config.decoder, &model->weights->decoder, arithmetic};
+    model->vision = (vision){&model->config, &model->weights->vision, &model->weights->projector, arithmetic};
+done:
+    if (status != TROL_OK)
+        fail_prefix(error, status, path);
+    memory_free(folder);
+    return status;
+}
+
+static void describe_blas(const trol_model *model) {
+    char text[256];
+    bool below = false;
+    linear_describe_blas(text, sizeof text, &below);
+    log_message(&model->log, below ? TROL_LOG_WARNING : TROL_LOG_INFO, "%s", text);
+}
+
+trol_status trol_model_load(const char *path, const trol_model_params *params, trol_model **result, trol_error *error) {
+    if (!result)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_model_load: the out-pointer is NULL");
+    *result = NULL;
+    if (!path || !*path)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_model_load: the path is NULL or empty");
+    trol_model_params p;
+    trol_model_params_init(&p);
+    TRY(params_copy(&p, sizeof p, params, "trol_model_params", error));
+    trol_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return fail_memory(error, sizeof *model, "a model");
+    atomic_init(&model->references, 1);
+    pthread_mutex_init(&model->workspace_mutex, NULL);
+    model->log = (logger){p.log, p.log_user};
+    trol_status status = load_into(model, path, &p, error);
+    if (status != TROL_OK) {
+        trol_model_free(model);
+        return status;
+    }
+    log_message(&model->log, TROL_LOG_INFO, "%s: %s, %.2f G parameters, %d threads, %s kernels", path,
+                config_family_name(model->config.family), (double)model->weights->n_parameters / 1e9,
+                threads_count(model->threads), cpu_level_name(model->kernels->level));
+    describe_blas(model);
+    *result = model;
+    return TROL_OK;
+}
+
+trol_model *model_retain(trol_model *model) {
+    atomic_fetch_add(&model->references, 1);
+    return model;
+}
+
+void trol_model_free(trol_model *model) {
+    if (!model || atomic_fetch_sub(&model->references, 1) > 1)
+        return;
+    for (int i = 0; i < model->n_workspaces; i++)
+        workspace_free(model->workspaces[i]);
+    tokenizer_free(model->tokenizer);
+    weights_free(model->weights);
+    trol_threads_free(model->threads);
+    pthread_mutex_destroy(&model->workspace_mutex);
+    free(model);
+}
+
+trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error) {
+    *space = NULL;
+    pthread_mutex_lock(&model->workspace_mutex);
+    if (model->n_workspaces > 0)
+        *space = model->workspaces[--model->n_workspaces];
+    pthread_mutex_unlock(&model->workspace_mutex);
+    return *space ? TROL_OK : workspace_new(space, error);
+}
+
+/* A long prompt's scratch goes back to the system, what a decode step needs is kept. */
+void model_return_workspace(trol_model *model, workspace *space) {
+    enum { KEPT_BYTES = 32 << 20 };
+    workspace_release(space, 0);
+    workspace_trim(space, KEPT_BYTES);
+    pthread_mutex_lock(&model->workspace_mutex);
+    bool kept = model->n_workspaces < MODEL_MAX_WORKSPACES;
+    if (kept)
+        model->workspaces[model->n_workspaces++] = space;
+    pthread_mutex_unlock(&model->workspace_mutex);
+    if (!kept)
+        workspace_free(space);
+}
+
+trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error) {
+    const int64_t n_tokens = model->weights->decoder.embeddings.rows;
+    if (token < 0 || token >= n_tokens)
+        return fail(error, TROL_ERROR_ARGUMENT, "token id %d is outside the vocabulary, expected 0 to %lld", token,
+                    (long long)n_tokens - 1);
+    return TROL_OK;
+}
+
+trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, trol_error *error) {
+    if (!model || !info)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_model_get_info: a pointer is NULL");
+    const decoder_config *d = &model->config.decoder;
+    trol_model_info full = {.vocab_size = (int32_t)d->vocab_size,
+                            .n_tokens = (int32_t)model->weights->decoder.embeddings.rows,
+                            .hidden_size = (int32_t)d->hidden_size,
+                            .intermediate_size = (int32_t)d->intermediate_size,
+                            .n_layers = (int32_t)d->n_layers,
+                            .n_heads = d->n_heads,
+                            .n_kv_heads = d->n_kv_heads,
+                            .head_dim = d->head_dim,
+                            .max_positions = (int32_t)(d->max_positions > INT32_MAX ? INT32_MAX : d->max_positions),
+                            .image_size = model->config.vision.image_size,
+                            .tokens_per_tile = (int32_t)config_tokens_per_tile(&model->config),
+                            .max_tiles = config_max_tiles(&model->config),
+                            .image_token = model->image_token,
+                            .bos_token = d->bos_token,
+                            .eos_token = d->eos_token,
+                            .has_tokenizer = model->tokenizer != NULL,
+                            .n_parameters = model->weights->n_parameters,
+                            .weight_bytes = model->weights->n_bytes};
+    snprintf(full.family, sizeof full.family, "%s", config_family_name(model->config.family));
+    snprintf(full.weight_type, sizeof full.weight_type, "%s", element_name(model->weights->decoder.layers[0].qkv.weight.type));
+    snprintf(full.cpu_level, sizeof full.cpu_level, "%s", cpu_level_name(model->kernels->level));
+    snprintf(full.compute, sizeof full.compute, "%s", model->decoder.arithmetic == LINEAR_BF16 ? "bf16" : "exact");
+    return params_copy_out(info, &full, sizeof full, "trol_model_info", error);
+}

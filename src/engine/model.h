@@ -1,0 +1,65 @@
+/* model.h - what trol_model and trol_features are: everything that is loaded once and shared. */
+#ifndef ENGINE_MODEL_H
+#define ENGINE_MODEL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/log.h"
+#include "engine/prompt.h"
+#include "format/tokenizer.h"
+#include "kernels/run.h"
+#include "model/config.h"
+#include "model/decoder.h"
+#include "model/vision.h"
+#include "model/weights.h"
+#include "trol.h"
+
+enum { MODEL_MAX_END_TOKENS = 8, MODEL_MAX_WORKSPACES = 8 };
+
+struct trol_model {
+    atomic_int references;
+    model_config config;
+    weights *weights;
+    decoder decoder;
+    vision vision;
+    tokenizer *tokenizer; /* NULL: the folder has none */
+    const prompt_template *prompt_template;
+    int32_t image_token;
+    int32_t end_tokens[MODEL_MAX_END_TOKENS];
+    size_t n_end_tokens;
+    trol_threads *threads;
+    const kernels *kernels;
+    logger log;
+    pthread_mutex_t workspace_mutex;
+    workspace *workspaces[MODEL_MAX_WORKSPACES]; /* idle ones */
+    int n_workspaces;
+};
+
+struct trol_features {
+    atomic_int references;
+    trol_model *model;
+    float *data; /* [n_tokens, hidden_size] */
+    int32_t n_tokens, n_tiles;
+    uint64_t hash; /* of data: pictures of equal hash and size count as equal */
+};
+
+trol_model *model_retain(trol_model *model);
+trol_features *features_retain(trol_features *features);
+
+/* Features around rows that the caller computed; takes `data` over, also on failure. */
+trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles, trol_features **features,
+                         trol_error *error);
+
+/* Scratch memory for one call; give it back with model_return_workspace. */
+trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);
+void model_return_workspace(trol_model *model, workspace *space);
+
+/* 0 <= token < n_tokens, or an error that names the token. */
+trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error);
+
+/* trol_encode_image with a progress callback (NULL: none) and a flag that cancels (NULL: none). */
+trol_status model_encode_image(trol_model *model, const trol_image *image, trol_progress_callback progress, void *user,
+                               atomic_int *cancel, trol_features **features, trol_error *error);
+
+#endif

@@ -1,0 +1,51 @@
+/* decoder.h - the language model: decoder layers, each applied twice to the tokens that are traversed. */
+#ifndef MODEL_DECODER_H
+#define MODEL_DECODER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/linear.h"
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/weights.h"
+#include "trol.h"
+
+/* Consecutive rows of a batch that belong to one session. */
+typedef struct decoder_segment {
+    int64_t first_row, n_rows;
+    const kv_plane *pass1; /* reserved for the rows' positions */
+    const kv_plane *pass2; /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
+    float traversal_skip;  /* rows whose gate is below it skip their second pass */
+    int64_t *n_skipped;    /* += (row, layer) pairs that did */
+    trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
+    void *observer_user;
+} decoder_segment;
+
+/* Rows that go through the layers together, of one session or of several. Segments that are traversed come first. */
+typedef struct decoder_batch {
+    int64_t n_rows;
+    float *x;                 /* [n_rows, hidden_size]: embeddings; afterwards what left the last layer, in the wanted rows */
+    const int32_t *positions; /* [n_rows] */
+    const float *cos, *sin;   /* [n_rows, head_dim / 2] */
+    const bool *is_image;     /* [n_rows]: prompt rows of image tokens, to which LoRA applies; NULL: none */
+    const bool *wants_logits; /* [n_rows] */
+    const decoder_segment *segments;
+    int64_t n_segments;
+    atomic_llong *progress;   /* += rows done, a row counting once for each layer and pass; may be NULL */
+} decoder_batch;
+
+/* A model's decoder and the arithmetic of its large products. */
+typedef struct decoder {
+    const decoder_config *config;
+    const decoder_weights *weights;
+    linear_arithmetic arithmetic;
+} decoder;
+
+/* All layers. */
+trol_status decoder_forward(const run *r, const decoder *d, decoder_batch *batch);
+
+/* Final norm and output head of some rows: x [n_rows, hidden_size] is overwritten, logits [n_rows, vocab_size]. */
+trol_status decoder_logits(const run *r, const decoder *d, float *x, int64_t n_rows, float *logits);
+
+#endif
