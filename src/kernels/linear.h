@@ -18,7 +18,7 @@ enum { LINEAR_SMALL_BATCH = 16 };
 typedef struct matrix {
     element_type type;
     int64_t rows, columns;
-    const void *data;   /* F32, F16, BF16: row-major, any alignment. Q8, Q4: packed, see quantize.h */
+    const void *data; /* F32, F16, BF16: row-major, any alignment. Q8, Q4: packed, see quantize.h */
 } matrix;
 
 /* One linear layer. Pointers belong to the model's weights. A matrix with data == NULL is absent. */
@@ -27,7 +27,8 @@ typedef struct linear {
     const float *bias; /* [out]; NULL: none */
     matrix lora_a;     /* [rank, in]; absent: no LoRA */
     matrix lora_b;     /* [out, rank] */
-    int64_t first_row, n_rows; /* the rows of weight, bias and lora_b that this linear is: a view of a fused projection */
+    int64_t first_row,
+        n_rows; /* the rows of weight, bias and lora_b that this linear is: a view of a fused projection */
 } linear;
 
 /* A linear over the whole matrix. */
@@ -40,34 +41,24 @@ typedef struct row_range {
     int64_t first, count;
 } row_range;
 
-/* Input rows, and the forms of them that kernels want (bf16, 8 bits with scales, lora_a's products ...), made when first needed and
- * shared by all products that read the same rows. Lives in the run's workspace: release with the mark taken before. */
+/* Input rows. The forms of them that kernels want (packed, bf16, 8 bits with scales, lora_a's products) are made once
+ * in linear_apply and shared by all its products. */
 typedef struct activations {
     const float *data; /* [n_rows, n_columns], row i at data + i * stride */
     int64_t n_rows, n_columns, stride;
     const row_range *lora_rows; /* rows that take part in LoRA, ascending, disjoint */
     int64_t n_lora_rows;        /* number of ranges; 0: LoRA is not applied */
-    struct prepared_forms *forms; /* of linear.c; NULL until first needed */
 } activations;
 
 activations activations_of(const float *data, int64_t n_rows, int64_t n_columns, int64_t stride);
 
-/* What happens to a product y (bias and LoRA added) on its way to `out`. */
-typedef enum epilogue {
-    EPILOGUE_STORE,      /* out = y */
-    EPILOGUE_ADD,        /* out += y */
-    EPILOGUE_ADD_SCALED, /* out += scale * y, scale [n_rows of the linear] (InternViT's ls1, ls2) */
-    EPILOGUE_GELU,       /* out = y * Phi(y), exact (erf) */
-    EPILOGUE_QUICK_GELU, /* out = y * sigmoid(1.702 y) */
-    EPILOGUE_SILU_MUL    /* out = silu(y) * up, up the product with `second` */
-} epilogue;
-
+/* One product; the epilogues are listed in linear_kernels.h. */
 typedef struct product {
     const linear *linear;
     const linear *second; /* EPILOGUE_SILU_MUL only: same shape as linear */
     const float *scale;   /* EPILOGUE_ADD_SCALED only */
     epilogue epilogue;
-    float *out;           /* [input rows, linear->n_rows], row i at out + i * out_stride; must not overlap the input */
+    float *out; /* [input rows, linear->n_rows], row i at out + i * out_stride; must not overlap the input */
     int64_t out_stride;
 } product;
 

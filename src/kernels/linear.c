@@ -1,0 +1,82 @@
+/* linear.c - which path a product takes. */
+#include "kernels/linear.h"
+
+#include "kernels/linear_parts.h"
+
+linear linear_of(matrix weight, const float *bias) {
+    return (linear){.weight = weight, .bias = bias, .first_row = 0, .n_rows = weight.rows};
+}
+
+linear linear_view(const linear *whole, int64_t first_row, int64_t n_rows) {
+    linear view = *whole;
+    view.first_row += first_row;
+    view.n_rows = n_rows;
+    return view;
+}
+
+activations activations_of(const float *data, int64_t n_rows, int64_t n_columns, int64_t stride) {
+    return (activations){.data = data, .n_rows = n_rows, .n_columns = n_columns, .stride = stride};
+}
+
+static bool same_matrix(const matrix *a, const matrix *b) {
+    return a->data == b->data && a->type == b->type && a->rows == b->rows && a->columns == b->columns;
+}
+
+int64_t lora_inputs_find(const lora_inputs *inputs, const linear *l) {
+    int64_t i = 0;
+    while (i < inputs->n && !same_matrix(inputs->a[i], &l->lora_a))
+        i++;
+    return i;
+}
+
+trol_status lora_inputs_of(const run *r, const activations *input, const product *products, int64_t n_products,
+                           lora_inputs *result) {
+    *result = (lora_inputs){0};
+    if (input->n_lora_rows == 0)
+        return TROL_OK;
+    TRY(run_alloc(r, 2 * (size_t)n_products, sizeof *result->a, (void **)&result->a));
+    for (int64_t p = 0; p < n_products; p++)
+        for (int second = 0; second < 2; second++) {
+            const linear *l = second ? products[p].second : products[p].linear;
+            if (l && linear_has_lora(l) && lora_inputs_find(result, l) == result->n)
+                result->a[result->n++] = &l->lora_a;
+        }
+    return TROL_OK;
+}
+
+/* A call that the model's files got wrong; what comes from a checkpoint was checked when it was loaded. */
+static trol_status check_linear(const run *r, const activations *input, const linear *l, int64_t n_rows) {
+    if (l->weight.columns != input->n_columns || l->n_rows != n_rows || l->first_row < 0 ||
+        l->first_row + l->n_rows > l->weight.rows)
+        return fail(r->error, TROL_ERROR_ARGUMENT,
+                    "a linear of %lld x %lld, rows %lld to %lld, does not fit %lld inputs and %lld outputs",
+                    (long long)l->weight.rows, (long long)l->weight.columns, (long long)l->first_row,
+                    (long long)(l->first_row + l->n_rows), (long long)input->n_columns, (long long)n_rows);
+    if (linear_has_lora(l) && (l->lora_a.columns != l->weight.columns || l->lora_b.columns != l->lora_a.rows ||
+                               l->lora_b.rows != l->weight.rows))
+        return fail(r->error, TROL_ERROR_ARGUMENT,
+                    "LoRA matrices of %lld x %lld and %lld x %lld do not fit a linear of %lld x %lld",
+                    (long long)l->lora_a.rows, (long long)l->lora_a.columns, (long long)l->lora_b.rows,
+                    (long long)l->lora_b.columns, (long long)l->weight.rows, (long long)l->weight.columns);
+    if ((int)l->weight.type >= LINEAR_FLOAT_TYPES)
+        return fail(r->error, TROL_ERROR_UNSUPPORTED, "no kernel multiplies by weights of type %s",
+                    element_name(l->weight.type));
+    return TROL_OK;
+}
+
+trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
+                         int64_t n_products) {
+    for (int64_t p = 0; p < n_products; p++) {
+        TRY(check_linear(r, input, products[p].linear, products[p].linear->n_rows));
+        if (products[p].epilogue == EPILOGUE_SILU_MUL)
+            TRY(check_linear(r, input, products[p].second, products[p].linear->n_rows));
+    }
+    if (input->n_rows == 0 || n_products == 0)
+        return TROL_OK;
+    size_t mark = workspace_mark(r->space);
+    trol_status status = input->n_rows <= LINEAR_SMALL_BATCH
+                             ? linear_apply_small(r, input, products, n_products)
+                             : linear_apply_large(r, arithmetic, input, products, n_products);
+    workspace_release(r->space, mark);
+    return status;
+}

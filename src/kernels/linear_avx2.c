@@ -1,0 +1,114 @@
+/* AVX2, FMA and F16C: dot products of eight lanes. */
+#if defined(__AVX2__)
+#include <immintrin.h>
+#include <string.h>
+
+#include "base/float16.h"
+#include "kernels/linear_epilogue.h"
+
+enum { LANES = 8 };
+
+static inline __m256 load(element_type type, const unsigned char *from) {
+    if (type == ELEMENT_F32)
+        return _mm256_loadu_ps((const float *)(const void *)from);
+    __m128i half = _mm_loadu_si128((const __m128i *)(const void *)from);
+    if (type == ELEMENT_F16)
+        return _mm256_cvtph_ps(half);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+
+/* The first n (below LANES) elements, zeros behind them. */
+static inline __m256 load_tail(element_type type, const unsigned char *from, int64_t n) {
+    unsigned char bytes[LANES * 4] = {0};
+    memcpy(bytes, from, (size_t)n * element_bytes(type));
+    return load(type, bytes);
+}
+
+static inline void widen(element_type type, const unsigned char *from, float *to, int64_t n) {
+    int64_t bytes = (int64_t)element_bytes(type), k = 0;
+    for (; k + LANES <= n; k += LANES)
+        _mm256_storeu_ps(to + k, load(type, from + k * bytes));
+    if (k < n) {
+        float tail[LANES];
+        _mm256_storeu_ps(tail, load_tail(type, from + k * bytes, n - k));
+        memcpy(to + k, tail, (size_t)(n - k) * sizeof *to);
+    }
+}
+
+static inline float sum_lanes(__m256 v) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+/* R weight rows by T input rows; column k goes to lane k % LANES of a sum whatever R and T are. */
+static inline __attribute__((always_inline)) void dot_tile(element_type type, const int R, const int T,
+                                                           const unsigned char *rows, int64_t row_bytes, const float *x,
+                                                           int64_t x_stride, int64_t n_columns, float *y,
+                                                           int64_t y_stride) {
+    int64_t bytes = (int64_t)element_bytes(type), k = 0;
+    __m256 sums[8];
+    for (int i = 0; i < R * T; i++)
+        sums[i] = _mm256_setzero_ps();
+    for (; k + LANES <= n_columns; k += LANES)
+        for (int j = 0; j < R; j++) {
+            __m256 w = load(type, rows + j * row_bytes + k * bytes);
+            for (int i = 0; i < T; i++)
+                sums[j * T + i] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x + i * x_stride + k), sums[j * T + i]);
+        }
+    if (k < n_columns)
+        for (int j = 0; j < R; j++) {
+            __m256 w = load_tail(type, rows + j * row_bytes + k * bytes, n_columns - k);
+            for (int i = 0; i < T; i++)
+                sums[j * T + i] = _mm256_fmadd_ps(
+                    w, load_tail(ELEMENT_F32, (const unsigned char *)(x + i * x_stride + k), n_columns - k),
+                    sums[j * T + i]);
+        }
+    for (int j = 0; j < R; j++)
+        for (int i = 0; i < T; i++)
+            y[i * y_stride + j] = sum_lanes(sums[j * T + i]);
+}
+
+static inline __attribute__((always_inline)) void dot(element_type type, const unsigned char *rows, int64_t row_bytes,
+                                                      int64_t n_rows, const float *x, int64_t x_stride,
+                                                      int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {
+    int64_t j = 0;
+    if (n_inputs == 1)
+        for (; j + 8 <= n_rows; j += 8)
+            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, x, x_stride, n_columns, y + j, y_stride);
+    for (; j + 2 <= n_rows; j += 2) {
+        const unsigned char *two = rows + j * row_bytes;
+        int64_t i = 0;
+        for (; i + 4 <= n_inputs; i += 4)
+            dot_tile(type, 2, 4, two, row_bytes, x + i * x_stride, x_stride, n_columns, y + i * y_stride + j, y_stride);
+        for (; i < n_inputs; i++)
+            dot_tile(type, 2, 1, two, row_bytes, x + i * x_stride, x_stride, n_columns, y + i * y_stride + j, y_stride);
+    }
+    for (; j < n_rows; j++)
+        for (int64_t i = 0; i < n_inputs; i++)
+            dot_tile(type, 1, 1, rows + j * row_bytes, row_bytes, x + i * x_stride, x_stride, n_columns,
+                     y + i * y_stride + j, y_stride);
+}
+
+#define TYPE_KERNELS(suffix, type)                                                                                     \
+    static void widen_##suffix(const void *from, float *to, int64_t n) {                                               \
+        widen(type, from, to, n);                                                                                      \
+    }                                                                                                                  \
+    static void dot_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, const float *x, int64_t x_stride,    \
+                             int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {                        \
+        dot(type, rows, row_bytes, n_rows, x, x_stride, n_inputs, n_columns, y, y_stride);                             \
+    }
+
+TYPE_KERNELS(f32, ELEMENT_F32)
+TYPE_KERNELS(f16, ELEMENT_F16)
+TYPE_KERNELS(bf16, ELEMENT_BF16)
+
+void linear_fill_avx2(linear_kernels *table) {
+    fill_finish(table);
+    const linear_dot dots[] = {dot_f32, dot_f16, dot_bf16};
+    const linear_widen widens[] = {widen_f32, widen_f16, widen_bf16};
+    memcpy(table->dot, dots, sizeof dots);
+    memcpy(table->widen, widens, sizeof widens);
+}
+
+#endif

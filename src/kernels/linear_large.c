@@ -1,0 +1,284 @@
+/* linear_large.c - many input rows: tiles of a matrix product, or the BLAS.
+ *
+ * The input is packed once. Then each chunk of work takes a panel of weight rows (of both matrices, for gate and up)
+ * and all input rows: block of columns after block, it widens and packs the weights into memory of its thread, which
+ * stays in the L2 cache, and multiplies all packed inputs by them, adding up in `sums`; the epilogue follows while they
+ * are warm. So weights are read once where they lie, and no copy of a whole matrix is ever made.
+ *
+ * LoRA is `rank` more columns: t = lora_a x, zero for rows without LoRA, times lora_b. Panels of inputs without any
+ * LoRA row are passed over. */
+#include <string.h>
+
+#include "kernels/linear_parts.h"
+
+enum { ROW_GROUP = 1536 }; /* input rows done together, at most: bounds the packed copy and the sums of a chunk */
+
+/* Input rows in the form that a gemm wants: packed panels, or the rows themselves for the BLAS. */
+typedef struct packed_inputs {
+    const float *rows; /* [n_rows, n_columns] */
+    int64_t stride, n_rows, n_columns;
+    const linear_gemm *gemm; /* whose tile_inputs, column_group, input_bytes and pack_inputs count */
+    unsigned char *panels;   /* NULL for the BLAS */
+} packed_inputs;
+
+static int64_t panel_bytes(const linear_gemm *gemm, int64_t n_columns) {
+    return gemm->tile_inputs * gemm->input_bytes * round_up(n_columns, gemm->column_group);
+}
+
+static void pack_task(void *context, int64_t chunk, int thread) {
+    (void)thread;
+    const packed_inputs *in = context;
+    const linear_gemm *gemm = in->gemm;
+    int64_t first = chunk * gemm->tile_inputs;
+    gemm->pack_inputs(in->rows + first * in->stride, in->stride, min_int64(gemm->tile_inputs, in->n_rows - first),
+                      in->n_columns, in->panels + chunk * panel_bytes(gemm, in->n_columns));
+}
+
+static bool same_form(const linear_gemm *a, const linear_gemm *b) {
+    return a->pack_inputs == b->pack_inputs;
+}
+
+/* One product of a section. */
+typedef struct large_job {
+    const product *product;
+    float *out;                          /* of the section's first row */
+    const packed_inputs *inputs[2];      /* for linear and for second */
+    const packed_inputs *lora_inputs[2]; /* t for linear and for second; NULL: no LoRA */
+    bool only_lora_rows;                 /* leaves the rows of panels without any LoRA row undefined */
+    int64_t first_chunk;
+} large_job;
+
+typedef struct large_section {
+    const run *run;
+    linear_arithmetic arithmetic;
+    large_job *jobs;
+    int64_t n_jobs;
+    int64_t first_row, n_rows; /* the input rows of this section, counted in the whole input */
+    const row_range *lora_rows;
+    int64_t n_lora_rows;
+    int64_t scratch_bytes, sums_bytes; /* for each thread */
+    unsigned char *scratch;
+} large_section;
+
+static const linear_gemm *gemm_of(const run *r, linear_arithmetic arithmetic, element_type type) {
+    const linear_kernels *table = &r->kernels->linear;
+    return arithmetic == LINEAR_BF16 && table->bf16[type].tile ? &table->bf16[type] : &table->exact[type];
+}
+
+/* Whether any of the section's rows first .. first + n - 1 takes part in LoRA. */
+static bool any_lora_row(const large_section *s, int64_t first, int64_t n) {
+    first += s->first_row;
+    for (int64_t i = 0; i < s->n_lora_rows; i++)
+        if (s->lora_rows[i].first < first + n && first < s->lora_rows[i].first + s->lora_rows[i].count)
+            return true;
+    return false;
+}
+
+/* sums [n input rows, n_outputs] = (add: +=) inputs times rows first .. first + n_outputs - 1 of the matrix. */
+static void multiply_matrix(const large_section *s, const packed_inputs *in, const matrix *m, int64_t first,
+                            int64_t n_outputs, unsigned char *scratch, float *sums, int64_t sums_stride, bool add_first,
+                            bool only_lora_rows) {
+    const linear_gemm *gemm = in->gemm;
+    int64_t row_bytes = m->columns * (int64_t)element_bytes(m->type);
+    for (int64_t column = 0; column < m->columns; column += gemm->block_columns) {
+        int64_t n_columns = min_int64(gemm->block_columns, m->columns - column);
+        bool add = add_first || column > 0;
+        const unsigned char *weights = matrix_row(m, first) + column * (int64_t)element_bytes(m->type);
+        if (!gemm->tile) {
+            for (int64_t j = 0; j < n_outputs; j++)
+                s->run->kernels->linear.widen[m->type](weights + j * row_bytes, (float *)scratch + j * n_columns,
+                                                       n_columns);
+            blas_multiply(in->rows + column, in->stride, in->n_rows, (float *)scratch, n_outputs, n_columns, sums,
+                          sums_stride, add);
+            continue;
+        }
+        int64_t padded = round_up(n_columns, gemm->column_group);
+        int64_t weight_panel = gemm->tile_outputs * gemm->weight_bytes * padded;
+        for (int64_t j = 0; j < n_outputs; j += gemm->tile_outputs)
+            gemm->pack_weights(weights + j * row_bytes, row_bytes, min_int64(gemm->tile_outputs, n_outputs - j),
+                               n_columns, scratch + j / gemm->tile_outputs * weight_panel);
+        const unsigned char *inputs = in->panels + column * gemm->tile_inputs * gemm->input_bytes;
+        int64_t input_panel = panel_bytes(gemm, in->n_columns);
+        for (int64_t i = 0; i < in->n_rows; i += gemm->tile_inputs) {
+            if (only_lora_rows && !any_lora_row(s, i, gemm->tile_inputs))
+                continue;
+            for (int64_t j = 0; j < n_outputs; j += gemm->tile_outputs)
+                gemm->tile(inputs + i / gemm->tile_inputs * input_panel,
+                           scratch + j / gemm->tile_outputs * weight_panel, padded, sums + i * sums_stride + j,
+                           sums_stride, add);
+        }
+    }
+}
+
+/* sums = rows first .. first + n - 1 of the product's linear or second, LoRA added. */
+static void multiply_linear(const large_section *s, const large_job *job, bool second, int64_t first, int64_t n,
+                            unsigned char *scratch, float *sums) {
+    const linear *l = second ? job->product->second : job->product->linear;
+    const packed_inputs *in = job->inputs[second], *lora = job->lora_inputs[second];
+    int64_t stride = job->inputs[0]->gemm->chunk_outputs;
+    first += l->first_row;
+    if (in->gemm->begin)
+        in->gemm->begin();
+    multiply_matrix(s, in, &l->weight, first, n, scratch, sums, stride, false, job->only_lora_rows);
+    if (in->gemm->end)
+        in->gemm->end();
+    if (!lora)
+        return;
+    if (lora->gemm->begin)
+        lora->gemm->begin();
+    multiply_matrix(s, lora, &l->lora_b, first, n, scratch, sums, stride, true, true);
+    if (lora->gemm->end)
+        lora->gemm->end();
+}
+
+static void large_task(void *context, int64_t chunk, int thread) {
+    const large_section *s = context;
+    const large_job *job = &s->jobs[s->n_jobs - 1];
+    while (chunk < job->first_chunk)
+        job--;
+    const product *p = job->product;
+    const linear *l = p->linear, *second = p->epilogue == EPILOGUE_SILU_MUL ? p->second : NULL;
+    int64_t stride = job->inputs[0]->gemm->chunk_outputs, outputs = second ? stride / 2 : stride;
+    int64_t first = (chunk - job->first_chunk) * outputs, n = min_int64(outputs, l->n_rows - first);
+    unsigned char *scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
+    float *sums = (float *)(scratch + s->scratch_bytes), *up = sums + outputs;
+    multiply_linear(s, job, false, first, n, scratch, sums);
+    if (second)
+        multiply_linear(s, job, true, first, n, scratch, up);
+    for (int64_t i = 0; i < s->n_rows; i++)
+        s->run->kernels->linear.finish[p->epilogue](
+            sums + i * stride, l->bias ? l->bias + l->first_row + first : NULL, up + i * stride,
+            second && second->bias ? second->bias + second->first_row + first : NULL,
+            p->scale ? p->scale + first : NULL, job->out + i * p->out_stride + first, n);
+}
+
+/* Memory of one thread: the packed weights of a chunk's block, and its sums with the rows and outputs that tiles pad.
+ */
+static void size_scratch(large_section *s, const packed_inputs *in, int64_t chunk_outputs) {
+    const linear_gemm *gemm = in->gemm;
+    int64_t weights = round_up(chunk_outputs, gemm->tile_outputs) * gemm->block_columns * gemm->weight_bytes;
+    int64_t sums = round_up(s->n_rows, gemm->tile_inputs) * chunk_outputs * (int64_t)sizeof(float);
+    s->scratch_bytes = max_int64(s->scratch_bytes, round_up(weights, 64));
+    s->sums_bytes = max_int64(s->sums_bytes, round_up(sums, 64));
+}
+
+static trol_status run_section(large_section *s) {
+    int64_t n_chunks = 0;
+    s->scratch_bytes = s->sums_bytes = 0;
+    for (int64_t p = 0; p < s->n_jobs; p++) {
+        large_job *job = &s->jobs[p];
+        int64_t chunk_outputs = job->inputs[0]->gemm->chunk_outputs;
+        for (int second = 0; second < 2; second++) {
+            if (job->inputs[second])
+                size_scratch(s, job->inputs[second], chunk_outputs);
+            if (job->lora_inputs[second])
+                size_scratch(s, job->lora_inputs[second], chunk_outputs);
+        }
+        int64_t outputs = job->product->epilogue == EPILOGUE_SILU_MUL ? chunk_outputs / 2 : chunk_outputs;
+        job->first_chunk = n_chunks;
+        n_chunks += divide_up(job->product->linear->n_rows, outputs);
+    }
+    size_t mark = workspace_mark(s->run->space);
+    TRY(run_alloc(s->run, (size_t)threads_count(s->run->threads), (size_t)(s->scratch_bytes + s->sums_bytes),
+                  (void **)&s->scratch));
+    trol_status status = run_chunks(s->run, n_chunks, large_task, s);
+    workspace_release(s->run->space, mark);
+    return status;
+}
+
+/* The form of `rows` that a gemm wants: one that is in forms[0 .. *n_forms-1] already, or a new one put there. */
+static trol_status prepare_inputs(const run *r, const linear_gemm *gemm, const float *rows, int64_t stride,
+                                  int64_t n_rows, int64_t n_columns, packed_inputs *forms, int64_t *n_forms,
+                                  const packed_inputs **result) {
+    for (int64_t i = 0; i < *n_forms; i++)
+        if (same_form(forms[i].gemm, gemm) && forms[i].rows == rows) {
+            *result = &forms[i];
+            return TROL_OK;
+        }
+    packed_inputs *form = &forms[(*n_forms)++];
+    *form = (packed_inputs){.rows = rows, .stride = stride, .n_rows = n_rows, .n_columns = n_columns, .gemm = gemm};
+    *result = form;
+    if (!gemm->tile) {
+        blas_prepare();
+        return TROL_OK;
+    }
+    int64_t n_panels = divide_up(n_rows, gemm->tile_inputs);
+    TRY(run_alloc(r, (size_t)n_panels, (size_t)panel_bytes(gemm, n_columns), (void **)&form->panels));
+    return run_chunks(r, n_panels, pack_task, form);
+}
+
+/* t[i] [n_rows, rank of lora_a i] = lora_a x, zero for rows without LoRA. */
+static trol_status apply_lora_inputs(large_section *s, const activations *input, const lora_inputs *lora,
+                                     packed_inputs *forms, int64_t *n_forms, float **t) {
+    linear *linears;
+    product *products;
+    TRY(run_alloc(s->run, (size_t)lora->n, sizeof *linears, (void **)&linears));
+    TRY(run_alloc(s->run, (size_t)lora->n, sizeof *products, (void **)&products));
+    for (int64_t i = 0; i < lora->n; i++) {
+        const matrix *a = lora->a[i];
+        linears[i] = linear_of(*a, NULL);
+        TRY(run_alloc(s->run, (size_t)(s->n_rows * a->rows), sizeof **t, (void **)&t[i]));
+        products[i] = (product){.linear = &linears[i], .epilogue = EPILOGUE_STORE, .out_stride = a->rows};
+        s->jobs[i] = (large_job){.product = &products[i], .out = t[i], .only_lora_rows = true};
+        TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, a->type), input->data + s->first_row * input->stride,
+                           input->stride, s->n_rows, input->n_columns, forms, n_forms, &s->jobs[i].inputs[0]));
+    }
+    s->n_jobs = lora->n;
+    TRY(run_section(s));
+    for (int64_t row = 0; row < s->n_rows; row++)
+        if (!any_lora_row(s, row, 1))
+            for (int64_t i = 0; i < lora->n; i++)
+                memset(t[i] + row * lora->a[i]->rows, 0, (size_t)lora->a[i]->rows * sizeof **t);
+    return TROL_OK;
+}
+
+/* All products of the section's rows. */
+static trol_status apply_group(large_section *s, const activations *input, const product *products, int64_t n_products,
+                               const lora_inputs *lora) {
+    packed_inputs *forms; /* x for the products and for lora_a; t for each lora_b */
+    int64_t n_forms = 0;
+    float **t = NULL;
+    bool with_lora = lora->n && any_lora_row(s, 0, s->n_rows);
+    TRY(run_alloc(s->run, 6 * (size_t)n_products, sizeof *forms, (void **)&forms));
+    TRY(run_alloc(s->run, 2 * (size_t)n_products, sizeof *s->jobs, (void **)&s->jobs));
+    if (with_lora) {
+        TRY(run_alloc(s->run, (size_t)lora->n, sizeof *t, (void **)&t));
+        TRY(apply_lora_inputs(s, input, lora, forms, &n_forms, t));
+    }
+    for (int64_t i = 0; i < n_products; i++) {
+        const product *p = &products[i];
+        large_job *job = &s->jobs[i];
+        *job = (large_job){.product = p, .out = p->out + s->first_row * p->out_stride};
+        for (int second = 0; second < (p->epilogue == EPILOGUE_SILU_MUL ? 2 : 1); second++) {
+            const linear *l = second ? p->second : p->linear;
+            TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, l->weight.type),
+                               input->data + s->first_row * input->stride, input->stride, s->n_rows, input->n_columns,
+                               forms, &n_forms, &job->inputs[second]));
+            if (with_lora && linear_has_lora(l))
+                TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, l->lora_b.type), t[lora_inputs_find(lora, l)],
+                                   l->lora_a.rows, s->n_rows, l->lora_a.rows, forms, &n_forms,
+                                   &job->lora_inputs[second]));
+        }
+    }
+    s->n_jobs = n_products;
+    return run_section(s);
+}
+
+trol_status linear_apply_large(const run *r, linear_arithmetic arithmetic, const activations *input,
+                               const product *products, int64_t n_products) {
+    lora_inputs lora;
+    TRY(lora_inputs_of(r, input, products, n_products, &lora));
+    int64_t n_groups = divide_up(input->n_rows, ROW_GROUP), group_rows = divide_up(input->n_rows, n_groups);
+    for (int64_t first = 0; first < input->n_rows; first += group_rows) {
+        large_section section = {.run = r,
+                                 .arithmetic = arithmetic,
+                                 .first_row = first,
+                                 .n_rows = min_int64(group_rows, input->n_rows - first),
+                                 .lora_rows = input->lora_rows,
+                                 .n_lora_rows = input->n_lora_rows};
+        size_t mark = workspace_mark(r->space);
+        TRY(apply_group(&section, input, products, n_products, &lora));
+        workspace_release(r->space, mark);
+    }
+    return TROL_OK;
+}

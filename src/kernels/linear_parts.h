@@ -1,0 +1,57 @@
+/* linear_parts.h - what linear.c, linear_small.c and linear_large.c share. */
+#ifndef KERNELS_LINEAR_PARTS_H
+#define KERNELS_LINEAR_PARTS_H
+
+#include "kernels/linear.h"
+
+static inline bool matrix_present(const matrix *m) {
+    return m->data != NULL;
+}
+
+static inline const unsigned char *matrix_row(const matrix *m, int64_t row) {
+    return (const unsigned char *)m->data + row * m->columns * (int64_t)element_bytes(m->type);
+}
+
+static inline bool linear_has_lora(const linear *l) {
+    return matrix_present(&l->lora_a) && matrix_present(&l->lora_b);
+}
+
+static inline int64_t min_int64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t max_int64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+static inline int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static inline int64_t round_up(int64_t a, int64_t b) {
+    return divide_up(a, b) * b;
+}
+
+/* What lora_a of some products makes of the rows that take part: the distinct lora_a matrices of a call. */
+typedef struct lora_inputs {
+    const matrix **a; /* [n] */
+    int64_t n;
+} lora_inputs;
+
+/* Collects the distinct lora_a of the products (none where the input has no LoRA rows), in the run's workspace. */
+trol_status lora_inputs_of(const run *r, const activations *input, const product *products, int64_t n_products,
+                           lora_inputs *result);
+/* Which of them is the linear's. */
+int64_t lora_inputs_find(const lora_inputs *inputs, const linear *l);
+
+/* Up to LINEAR_SMALL_BATCH rows, on dot products. */
+trol_status linear_apply_small(const run *r, const activations *input, const product *products, int64_t n_products);
+/* Any number of rows, on tiles or the BLAS. */
+trol_status linear_apply_large(const run *r, linear_arithmetic arithmetic, const activations *input,
+                               const product *products, int64_t n_products);
+
+/* sums [n_rows, n_outputs], row-major, sums_stride apart, (+)= x [n_rows, n_columns] times weights [n_outputs,
+ * n_columns]. */
+void blas_multiply(const float *x, int64_t x_stride, int64_t n_rows, const float *weights, int64_t n_outputs,
+                   int64_t n_columns, float *sums, int64_t sums_stride, bool add);
+/* Keeps the BLAS from starting threads of its own; to be called before blas_multiply. */
+void blas_prepare(void);
+
+#endif

@@ -1,0 +1,234 @@
+/* linear against sums in double precision, at every level of this CPU: all types, epilogues, views, LoRA, odd sizes and
+ * addresses; small batches independent of the rows beside, everything independent of the number of threads. */
+#include <stdbool.h>
+
+#include "base/float16.h"
+#include "kernels/linear.h"
+#include "test.h"
+
+typedef struct problem {
+    element_type type, lora_type;
+    int64_t n_rows, columns, total_outputs, first, outputs, rank; /* rank 0: no LoRA */
+    epilogue kind;
+    bool bias;
+    float weight_size;
+    linear_arithmetic arithmetic;
+} problem;
+
+static uint64_t seed = 88172645463325252ull;
+
+/* A random matrix at an odd address; `exact` receives its values as stored. */
+static matrix random_matrix(element_type type, int64_t rows, int64_t columns, float size, float **exact) {
+    size_t bytes = element_bytes(type);
+    unsigned char *data = malloc((size_t)(rows * columns) * bytes + 1);
+    *exact = malloc((size_t)(rows * columns) * sizeof(float));
+    for (int64_t i = 0; i < rows * columns; i++) {
+        float value = test_uniform(&seed) * size;
+        if (test_random(&seed) % 50 == 0)
+            value = -0.0f;
+        uint16_t half = type == ELEMENT_F16 ? f16_from_float(value) : bf16_from_float(value);
+        memcpy(data + 1 + (size_t)i * bytes, type == ELEMENT_F32 ? (void *)&value : (void *)&half, bytes);
+        (*exact)[i] = type == ELEMENT_F32 ? value : type == ELEMENT_F16 ? f16_to_float(half) : bf16_to_float(half);
+    }
+    return (matrix){.type = type, .rows = rows, .columns = columns, .data = data + 1};
+}
+
+static void free_matrix(matrix m) {
+    if (m.data)
+        free((unsigned char *)m.data - 1);
+}
+
+typedef struct layer {
+    linear whole;
+    float *w, *a, *b, *bias;
+} layer;
+
+static layer random_layer(const problem *p) {
+    layer l = {0};
+    l.whole = linear_of(random_matrix(p->type, p->total_outputs, p->columns, p->weight_size, &l.w), NULL);
+    if (p->bias) {
+        l.bias = malloc((size_t)p->total_outputs * sizeof(float));
+        for (int64_t i = 0; i < p->total_outputs; i++)
+            l.bias[i] = test_uniform(&seed);
+        l.whole.bias = l.bias;
+    }
+    if (p->rank) {
+        l.whole.lora_a = random_matrix(p->lora_type, p->rank, p->columns, p->weight_size, &l.a);
+        l.whole.lora_b = random_matrix(p->lora_type, p->total_outputs, p->rank, 1.0f, &l.b);
+    }
+    return l;
+}
+
+static void free_layer(layer *l) {
+    free_matrix(l->whole.weight);
+    free_matrix(l->whole.lora_a);
+    free_matrix(l->whole.lora_b);
+    free(l->w);
+    free(l->a);
+    free(l->b);
+    free(l->bias);
+}
+
+/* One output in double; *size: the sum of the magnitudes, to judge the error by. */
+static double expected_sum(const problem *p, const layer *l, const float *x, int64_t output, bool lora, double *size) {
+    double y = p->bias ? l->bias[output] : 0;
+    *size = fabs(y);
+    for (int64_t k = 0; k < p->columns; k++) {
+        double term = (double)l->w[output * p->columns + k] * x[k];
+        y += term;
+        *size += fabs(term);
+    }
+    for (int64_t j = 0; lora && j < p->rank; j++) {
+        double t = 0, t_size = 0;
+        for (int64_t k = 0; k < p->columns; k++) {
+            t += (double)l->a[j * p->columns + k] * x[k];
+            t_size += fabs((double)l->a[j * p->columns + k] * x[k]);
+        }
+        y += l->b[output * p->rank + j] * t;
+        *size += fabs(l->b[output * p->rank + j]) * t_size;
+    }
+    return y;
+}
+
+static double expected(epilogue kind, double y, double up, double scale, double before) {
+    switch (kind) {
+    case EPILOGUE_ADD:
+        return before + y;
+    case EPILOGUE_ADD_SCALED:
+        return before + scale * y;
+    case EPILOGUE_GELU:
+        return 0.5 * y * erfc(-y / sqrt(2.0));
+    case EPILOGUE_QUICK_GELU:
+        return y / (1 + exp(-1.702 * y));
+    case EPILOGUE_SILU_MUL:
+        return y / (1 + exp(-y)) * up;
+    default:
+        return y;
+    }
+}
+
+static void apply(const problem *p, const kernels *table, int n_threads, const float *x, int64_t n_rows,
+                  const row_range *lora_rows, int64_t n_lora_rows, const layer *first, const layer *second,
+                  const float *scale, float *out) {
+    trol_error error;
+    trol_threads *threads;
+    workspace *space;
+    CHECK_OK(trol_threads_new(n_threads, &threads, &error), error);
+    CHECK_OK(workspace_new(&space, &error), error);
+    run r = {.threads = threads, .space = space, .kernels = table, .error = &error};
+    activations input = activations_of(x, n_rows, p->columns, p->columns + 3);
+    input.lora_rows = lora_rows;
+    input.n_lora_rows = n_lora_rows;
+    linear one = linear_view(&first->whole, p->first, p->outputs),
+           two = linear_view(&second->whole, p->first, p->outputs);
+    product products[] = {{.linear = &one,
+                           .second = &two,
+                           .scale = scale,
+                           .epilogue = p->kind,
+                           .out = out,
+                           .out_stride = p->outputs + 5}};
+    CHECK_OK(linear_apply(&r, p->arithmetic, &input, products, 1), error);
+    CHECK(workspace_mark(space) == 0, "scratch memory was not released");
+    workspace_free(space);
+    trol_threads_free(threads);
+}
+
+static float *copy_floats(const float *from, int64_t n) {
+    float *copy = malloc((size_t)n * sizeof(float));
+    memcpy(copy, from, (size_t)n * sizeof(float));
+    return copy;
+}
+
+static void check_problem(const problem *p, const kernels *table, double tolerance) {
+    layer first = random_layer(p), second = random_layer(p);
+    int64_t x_stride = p->columns + 3, out_stride = p->outputs + 5;
+    float *x = malloc((size_t)(p->n_rows * x_stride) * sizeof(float));
+    float *scale = malloc((size_t)p->outputs * sizeof(float));
+    float *before = malloc((size_t)(p->n_rows * out_stride) * sizeof(float));
+    for (int64_t i = 0; i < p->n_rows * x_stride; i++)
+        x[i] = test_uniform(&seed);
+    for (int64_t i = 0; i < p->outputs; i++)
+        scale[i] = test_uniform(&seed);
+    for (int64_t i = 0; i < p->n_rows * out_stride; i++)
+        before[i] = test_uniform(&seed);
+    row_range ranges[2] = {{p->n_rows / 5, (p->n_rows + 1) / 2}, {p->n_rows - 1, 1}};
+    int64_t n_ranges = p->rank ? (p->n_rows > 4 ? 2 : 1) : 0;
+    float *out = copy_floats(before, p->n_rows * out_stride);
+    apply(p, table, 2, x, p->n_rows, ranges, n_ranges, &first, &second, scale, out);
+    double worst = 0;
+    for (int64_t i = 0; i < p->n_rows; i++) {
+        bool lora = false;
+        for (int64_t range = 0; range < n_ranges; range++)
+            lora |= i >= ranges[range].first && i < ranges[range].first + ranges[range].count;
+        for (int64_t j = 0; j < p->outputs; j++) {
+            double size, up_size = 0, up = 0;
+            double y = expected_sum(p, &first, x + i * x_stride, p->first + j, lora, &size);
+            if (p->kind == EPILOGUE_SILU_MUL)
+                up = expected_sum(p, &second, x + i * x_stride, p->first + j, lora, &up_size);
+            double want = expected(p->kind, y, up, scale[j], before[i * out_stride + j]);
+            double allowed = p->kind == EPILOGUE_SILU_MUL ? size * fabs(up) * 1.2 + up_size * fabs(y) : size * 1.2;
+            double error = fabs(out[i * out_stride + j] - want) / (allowed + fabs(want) + 1e-30);
+            worst = isnan(error) || isnan(worst) ? NAN : fmax(worst, error);
+        }
+        for (int64_t j = p->outputs; j < out_stride; j++)
+            CHECK(out[i * out_stride + j] == before[i * out_stride + j], "wrote past the row");
+    }
+    CHECK(worst <= tolerance, "%s, %s weights, %s lora of rank %d, %d x %d -> %d, epilogue %d: error %.3g",
+          cpu_level_name(table->level), element_name(p->type), element_name(p->lora_type), (int)p->rank, (int)p->n_rows,
+          (int)p->columns, (int)p->outputs, (int)p->kind, worst);
+    for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
+        float *again = copy_floats(before, p->n_rows * out_stride);
+        apply(p, table, n_threads, x, p->n_rows, ranges, n_ranges, &first, &second, scale, again);
+        CHECK(memcmp(out, again, (size_t)(p->n_rows * out_stride) * sizeof(float)) == 0, "%d threads differ from 2",
+              n_threads);
+        free(again);
+    }
+    for (int64_t i = 0; p->n_rows <= LINEAR_SMALL_BATCH && i < p->n_rows; i++) { /* each row alone */
+        float *again = copy_floats(before + i * out_stride, out_stride);
+        bool lora = false;
+        for (int64_t range = 0; range < n_ranges; range++)
+            lora |= i >= ranges[range].first && i < ranges[range].first + ranges[range].count;
+        row_range only = {0, 1};
+        apply(p, table, 1, x + i * x_stride, 1, &only, lora, &first, &second, scale, again);
+        CHECK(memcmp(out + i * out_stride, again, (size_t)out_stride * sizeof(float)) == 0,
+              "row %d of %d alone differs at level %s", (int)i, (int)p->n_rows, cpu_level_name(table->level));
+        free(again);
+    }
+    free_layer(&first);
+    free_layer(&second);
+    free(x);
+    free(scale);
+    free(before);
+    free(out);
+}
+
+static int64_t between(int64_t low, int64_t high) {
+    return low + (int64_t)(test_random(&seed) % (uint64_t)(high - low + 1));
+}
+
+static void check_level(const kernels *table, int n_problems, bool big) {
+    for (int i = 0; i < n_problems; i++) {
+        problem p = {.type = (element_type)between(0, 2),
+                     .lora_type = (element_type)between(0, 2),
+                     .n_rows = big ? between(17, 70) : between(1, 16),
+                     .columns = between(1, 3) == 1 ? between(1, 20) : between(1, 700),
+                     .total_outputs = between(1, 300),
+                     .kind = (epilogue)(i % EPILOGUES),
+                     .bias = test_random(&seed) & 1,
+                     .weight_size = 1.0f};
+        p.first = between(0, p.total_outputs - 1);
+        p.outputs = between(1, p.total_outputs - p.first);
+        p.rank = test_random(&seed) & 1 ? between(1, 40) : 0;
+        check_problem(&p, table, 2e-6);
+    }
+}
+
+int main(void) {
+    for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++) {
+        if (!cpu_has_level(level))
+            continue;
+        check_level(kernels_at(level), 24, false);
+        check_level(kernels_at(level), 36, true);
+    }
+    return test_summary("linear");
+}
