@@ -62,12 +62,13 @@ bool quantized_bytes(element_type type, int64_t rows, int64_t columns, size_t *b
  * from n_rows to 15 become zero. Groups are independent of each other, so a loader converts them in parallel and in any
  * order, and needs no memory beside the packed matrix. q4 scales are searched for the least squared error. Weights that
  * are infinite or NaN give a scale of infinity or NaN, which reaches the product. */
-void quantize_group(element_type type, element_type source_type, const void *source, int64_t source_stride,
-                    int64_t n_rows, int64_t columns, void *group);
+void quantize_group(const quantized_kernels *kernels, element_type type, element_type source_type, const void *source,
+                    int64_t source_stride, int64_t n_rows, int64_t columns, void *group);
 
 /* The same for a whole matrix (contiguous rows), with all threads. */
-trol_status quantize_matrix(trol_threads *threads, const atomic_int *cancel, element_type type,
-                            element_type source_type, const void *source, int64_t rows, int64_t columns, void *packed);
+trol_status quantize_matrix(const quantized_kernels *kernels, trol_threads *threads, const atomic_int *cancel,
+                            element_type type, element_type source_type, const void *source, int64_t rows,
+                            int64_t columns, void *packed);
 
 /* One row back to float32: out [columns]. */
 void dequantize_row(element_type type, const void *packed, int64_t columns, int64_t row, float *out);

@@ -28,6 +28,10 @@ typedef struct quantized_kernels {
     int level;
     int tile_rows; /* input rows that are interleaved, at most QUANTIZED_MAX_TILE_ROWS */
 
+    /* Packs up to 16 rows of float32 or 16-bit weights, row_bytes apart, as a group; see quantize_group. */
+    void (*pack_group)(element_type type, element_type source_type, const uint8_t *source, size_t row_bytes,
+                       int64_t n_rows, int64_t columns, uint8_t *group);
+
     /* 8-bit inputs */
     quantized_tile_kernel multiply_q8, multiply_q4;
     /* Large batches: rewrites groups of q4 as q8 once, where that is faster than unpacking for each tile; may be NULL.
@@ -38,13 +42,14 @@ typedef struct quantized_kernels {
     void (*quantize_row)(const float *x, int64_t columns, int64_t n_pairs, int64_t interleave, int8_t *values,
                          float *scales, int32_t *offsets);
 
-    /* bfloat16 inputs in tiles, for large batches; NULL where there are none */
+    /* bfloat16 inputs in tiles of 16 rows, for large batches; NULL where there are none */
     void (*round_rows)(const float *x, int64_t stride, int64_t n_rows, int64_t columns, int64_t n_pairs,
-                       uint16_t *bf16);
-    /* All row tiles of the input from bf16 on (n_tokens rows) against n_groups groups; scratch of tile_scratch_bytes().
-     * out has room for whole groups. */
+                       uint16_t *tiles);
+    /* n_tokens rows, from the first of `tiles` on, against n_groups groups. Rows that fill up the last tile are not
+     * written. */
     void (*multiply_tiles)(element_type type, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
-                           const uint16_t *bf16, int64_t n_tokens, float *out, int64_t out_stride, void *scratch);
+                           const uint16_t *tiles, int64_t n_tokens, float *out, int64_t out_stride, void *scratch);
+    size_t (*tiles_scratch_bytes)(int64_t n_groups, int64_t n_pairs);
 } quantized_kernels;
 
 /* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
