@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# trol-synth writes folders that the engine loads, and leaves nothing behind where it fails.
+set -euo pipefail
+
+synth=$TROL_BUILD/trol-synth
+work=$(mktemp -d -p "$TROL_BUILD")
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; exit 1; }
+
+for model in TroL-1.8B TroL-3.8B; do
+    family=$([ $model = TroL-3.8B ] && echo phi3 || echo internlm2)
+    "$synth" $model "$work/$model" --layers 1 --vision-layers 1 --tokenizer "$TROL_SOURCE/tests/reference/e2e-$family"
+    "$TROL_BUILD/trol-inspect" "$work/$model" >"$work/inspected" || { cat "$work/inspected"; fail "$model does not load"; }
+    grep -q "model.layers.0" "$work/inspected" || fail "trol-inspect does not list the tensors of $model"
+done
+
+status=0
+"$synth" TroL-1.8B "$work/TroL-1.8B" --layers 1 --vision-layers 1 2>"$work/said" || status=$?
+[ $status = 1 ] && grep -q "exists already" "$work/said" || fail "it overwrites a model without --force"
+
+mkdir "$work/small"
+status=0
+(ulimit -f 1000 && "$synth" TroL-1.8B "$work/small" --layers 1 2>"$work/said") || status=$?
+[ $status = 1 ] && grep -q "cannot be written" "$work/said" || fail "a file that does not fit is no error"
+[ -z "$(ls "$work/small")" ] || fail "left behind: $(ls "$work/small")"
+
+status=0
+"$synth" TroL-9B "$work/small" 2>"$work/said" || status=$?
+[ $status = 1 ] && grep -q "TroL-9B, expected" "$work/said" || fail "an unknown model is no error"
+echo "test-synth: all well"
