@@ -1,4 +1,7 @@
-/* tokenizer.h - SentencePiece BPE with added tokens: tokenizer.model and the JSON files beside it. */
+/* tokenizer.h - SentencePiece BPE with added tokens: tokenizer.model and the JSON files beside it.
+ *
+ * Special tokens are the added tokens of the JSON files, the control and unknown pieces of tokenizer.model, and its
+ * pieces [UNUSED_TOKEN_n], InternLM2's chat markers. */
 #ifndef FORMAT_TOKENIZER_H
 #define FORMAT_TOKENIZER_H
 
@@ -12,11 +15,12 @@
 typedef struct tokenizer tokenizer; /* immutable once loaded; any number of threads */
 
 typedef struct tokenizer_options {
-    bool dummy_prefix; /* each run of text between added tokens gets a space in front (Phi-3), and decoding drops the first */
+    bool dummy_prefix; /* each run of text between added tokens gets a space in front (Phi-3), and decoding drops the
+                          first */
     int64_t n_tokens;  /* rows of the embedding: ids of the files must be below */
 } tokenizer_options;
 
-/* Reads tokenizer.model, tokenizer_config.json and added_tokens.json of a folder. */
+/* Reads tokenizer.model, tokenizer_config.json and, if it is there, added_tokens.json of a folder. */
 trol_status tokenizer_load(const char *folder, const tokenizer_options *options, const logger *log, tokenizer **result,
                            trol_error *error);
 void tokenizer_free(tokenizer *t);
@@ -24,27 +28,33 @@ void tokenizer_free(tokenizer *t);
 /* A piece of a text. The pieces of one call are one text (merges cross their borders); in a piece with special == false
  * nothing that spells a special token is one. A special token must lie in special pieces as a whole. */
 typedef struct text_piece {
-    const char *text; /* UTF-8; invalid UTF-8 is an error that gives the offset */
+    const char *text; /* UTF-8; invalid UTF-8 is an error that gives the offset in this piece; may hold NUL */
     size_t n_bytes;
     bool special;
 } text_piece;
 
-/* Appends to a growing array of ids (memory_grow). */
-trol_status tokenizer_encode(const tokenizer *t, const text_piece *pieces, size_t n_pieces, int32_t **ids, size_t *n_ids,
-                             size_t *capacity, trol_error *error);
+/* Appends to a growing array of ids (memory_grow), which holds what it held on failure. Time is O(n log n) and scratch
+ * memory O(n) in the text's bytes. A second call for more text starts afresh: nothing merges across, and with a dummy
+ * prefix the text gets one. */
+trol_status tokenizer_encode(const tokenizer *t, const text_piece *pieces, size_t n_pieces, int32_t **ids,
+                             size_t *n_ids, size_t *capacity, trol_error *error);
 
-/* Decodes to text with U+FFFD for bytes that form no UTF-8. Free *text with memory_free. */
+/* Decodes to text: U+FFFD for each byte that is part of no character (utf8_repair). Without with_special, added tokens,
+ * control and unknown pieces are left out; [UNUSED_TOKEN_n] is spelled, as the authors' tokenizer does. An id from 0 on
+ * that no file defines is nothing; one past the end is an error. Free *text with memory_free. */
 trol_status tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool with_special, char **text,
                              trol_error *error);
 
-/* For streaming: appends the raw bytes of one token (none for a special one) to a growing array; `first` says that it is
- * the first of the whole text. The caller joins characters that tokens cut (base/utf8.h). */
+/* For streaming: appends the bytes of one token, as tokenizer_decode without with_special has them before U+FFFD comes
+ * in, to a growing array (memory_grow). `first`: no token before it had a part in the text. The caller passes the bytes
+ * through utf8_repair, which joins characters that tokens cut; the result is the same as tokenizer_decode's. */
 trol_status tokenizer_append_bytes(const tokenizer *t, int32_t id, bool first, char **bytes, size_t *n_bytes,
                                    size_t *capacity, trol_error *error);
 
-/* Id of the token that is spelled exactly so (an added token, a control or user-defined piece, or any piece); -1 if none. */
+/* Id of the token that is spelled exactly so (an added token or any piece); -1 if none. */
 int32_t tokenizer_id(const tokenizer *t, const char *spelling);
-/* How a token is spelled, as the file has it; NULL past the end. */
+/* How a token is spelled, as the file has it (U+2581 for spaces, "<0x0A>" for bytes); NULL if there is no such token.
+ */
 const char *tokenizer_spelling(const tokenizer *t, int32_t id);
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
 int32_t tokenizer_count(const tokenizer *t); /* largest id + 1 */
