@@ -148,6 +148,16 @@ typedef struct trol_model_info {
 /* Fills *info; info->size must be set by the caller to sizeof(trol_model_info). */
 TROL_API TROL_NODISCARD trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, trol_error *error);
 
+/* One line of a description, without a line break. Non-zero cancels. */
+typedef int (*trol_line_callback)(void *user, const char *line);
+
+/* Describes a checkpoint (`path` as for trol_model_load) line by line, also one that does not load: for each file and kind
+ * of thing that a model needs, whether it is there and what it holds or what is wrong with it; with list_tensors non-zero,
+ * every tensor with dtype, shape and bytes. Reads headers and small files only. Returns TROL_OK if the checkpoint would
+ * load, else the status and sentence of the first thing that is wrong; all of them are in the lines. */
+TROL_API TROL_NODISCARD trol_status trol_inspect(const char *path, int32_t list_tensors, trol_line_callback callback, void *user,
+                                                 trol_error *error);
+
 /* ---- tokens and text ---------------------------------------------------------------------------------------------- */
 
 /* Tokenizes text without adding anything. With `special` non-zero, text that spells a special token becomes that token;
