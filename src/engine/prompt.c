@@ -1,0 +1,319 @@
+/* prompt.c - the two families' templates, and the rules of a conversation, in front of the tokenizer.
+ *
+ * A prompt is collected as a list of text pieces, template and messages alike, which the tokenizer takes as one text.
+ * Only an answer given as tokens interrupts it: then the list so far is encoded, the tokens are put behind, and a new
+ * list begins. */
+#include "engine/prompt.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/utf8.h"
+
+const char prompt_default_system[] =
+    "You are AI model created by Byung-Kwan Lee, Ph.D. candidate, KAIST EE, of which AI model name is TroL (Traversal "
+    "of "
+    "Layers). You must give helpful, detailed, and polite answers to the user's questions";
+
+static const char *const internlm2_end_tokens[] = {"[UNUSED_TOKEN_145]", "</s>", NULL};
+static const char *const internlm2_special_tokens[] = {"<s>", "[UNUSED_TOKEN_146]", "[UNUSED_TOKEN_145]", "<image>",
+                                                       NULL};
+
+const prompt_template prompt_template_internlm2 = {
+    .begin = "<s>",
+    .system_open = "[UNUSED_TOKEN_146]system\n",
+    .system_close = "[UNUSED_TOKEN_145]\n",
+    .user_open = "[UNUSED_TOKEN_146]user\n",
+    .user_close = "[UNUSED_TOKEN_145]\n",
+    .assistant_open = "[UNUSED_TOKEN_146]assistant\n",
+    .assistant_close = "[UNUSED_TOKEN_145]\n",
+    .image_open = "",
+    .image_close = "",
+    .image_token = "<image>",
+    .end_tokens = internlm2_end_tokens,
+    .special_tokens = internlm2_special_tokens,
+};
+
+static const char *const phi3_end_tokens[] = {"<|end|>", "<|endoftext|>", "</s>", NULL};
+static const char *const phi3_special_tokens[] = {
+    "<s>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<img>", "</img>", "<IMG_CONTEXT>", NULL};
+
+const prompt_template prompt_template_phi3 = {
+    .begin = "<s>",
+    .system_open = "<|system|>\n",
+    .system_close = "<|end|>\n",
+    .user_open = "<|user|>\n",
+    .user_close = "<|end|>\n",
+    .assistant_open = "<|assistant|>\n",
+    .assistant_close = "<|end|>\n",
+    .image_open = "<img>",
+    .image_close = "</img>",
+    .image_token = "<IMG_CONTEXT>",
+    .end_tokens = phi3_end_tokens,
+    .special_tokens = phi3_special_tokens,
+};
+
+/* How a user's text says where a picture goes, in both families. */
+static const char placeholder[] = "<image>";
+enum { PLACEHOLDER_BYTES = sizeof placeholder - 1 };
+
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+/* Whether text that spells the token, and may be special, becomes it. */
+static trol_status is_recognized(const tokenizer *t, const char *spelling, bool *recognized, trol_error *error) {
+    const text_piece piece = {spelling, strlen(spelling), true};
+    int32_t *ids = NULL;
+    size_t n_ids = 0, capacity = 0;
+    trol_status status = tokenizer_encode(t, &piece, 1, &ids, &n_ids, &capacity, error);
+    *recognized = status == TROL_OK && n_ids == 1 && tokenizer_is_special(t, ids[0]);
+    memory_free(ids);
+    return status;
+}
+
+trol_status prompt_check(const prompt_template *family, const tokenizer *t, trol_error *error) {
+    for (const char *const *token = family->special_tokens; *token; token++) {
+        bool recognized;
+        TRY(is_recognized(t, *token, &recognized, error));
+        if (!recognized)
+            return fail(error, TROL_ERROR_FORMAT,
+                        "%s is no special token of the tokenizer's files, but the prompt template needs it", *token);
+    }
+    return TROL_OK;
+}
+
+static const char *role_name(trol_role role) {
+    return role == TROL_ROLE_SYSTEM      ? "the system"
+           : role == TROL_ROLE_USER      ? "the user"
+           : role == TROL_ROLE_ASSISTANT ? "the assistant"
+                                         : "nobody that is known";
+}
+
+static bool is_tokens(const prompt_message *message) {
+    return message->role == TROL_ROLE_ASSISTANT && !message->text;
+}
+
+static trol_status check_message(const prompt_message *message, size_t number, trol_role expected, trol_error *error) {
+    if (message->role != expected)
+        return fail(error, TROL_ERROR_ARGUMENT, "message %zu is from %s, expected %s", number, role_name(message->role),
+                    role_name(expected));
+    if (is_tokens(message))
+        return TROL_OK;
+    if (!message->text)
+        return fail(error, TROL_ERROR_ARGUMENT, "message %zu has no text", number);
+    size_t n_bytes = strlen(message->text), valid = utf8_valid_prefix(message->text, n_bytes);
+    if (valid != n_bytes)
+        return fail(error, TROL_ERROR_ARGUMENT, "message %zu is no valid UTF-8 from byte %zu on (0x%02x)", number,
+                    valid, (unsigned)(uint8_t)message->text[valid]);
+    return TROL_OK;
+}
+
+/* System first if at all, then user and assistant in turns, user last. */
+static trol_status check_messages(const prompt_message *messages, size_t n_messages, bool raw, trol_error *error) {
+    size_t first = !raw && n_messages > 0 && messages[0].role == TROL_ROLE_SYSTEM ? 1 : 0;
+    if (raw && n_messages != 1)
+        return fail(error, TROL_ERROR_ARGUMENT, "%zu messages for a prompt without template, expected 1", n_messages);
+    if (n_messages == first)
+        return fail(error, TROL_ERROR_ARGUMENT, "the conversation has no message from the user");
+    if (first)
+        TRY(check_message(&messages[0], 1, TROL_ROLE_SYSTEM, error));
+    for (size_t i = first; i < n_messages; i++)
+        TRY(check_message(&messages[i], i + 1, (i - first) % 2 ? TROL_ROLE_ASSISTANT : TROL_ROLE_USER, error));
+    if ((n_messages - first) % 2 == 0)
+        return fail(error, TROL_ERROR_ARGUMENT, "the last message is from the assistant, expected the user");
+    return TROL_OK;
+}
+
+static size_t count_placeholders(const prompt_message *messages, size_t n_messages) {
+    size_t count = 0;
+    for (size_t i = 0; i < n_messages; i++)
+        if (messages[i].role == TROL_ROLE_USER)
+            for (const char *at = messages[i].text; (at = strstr(at, placeholder)); at += PLACEHOLDER_BYTES)
+                count++;
+    return count;
+}
+
+static trol_status check_pictures(const prompt_pictures *pictures, size_t n_placeholders, bool raw, trol_error *error) {
+    for (size_t i = 0; i < pictures->n; i++)
+        if (pictures->image_tokens[i] < 1)
+            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu has %" PRId32 " tokens, expected at least 1", i + 1,
+                        pictures->image_tokens[i]);
+    if (n_placeholders == pictures->n || (n_placeholders == 0 && !raw))
+        return TROL_OK;
+    return fail(error, TROL_ERROR_ARGUMENT, "the text has %zu \"<image>\", but the number of pictures is %zu",
+                n_placeholders, pictures->n);
+}
+
+/* ---- the prompt under construction ------------------------------------------------------------------------------- */
+
+typedef struct prompt {
+    const prompt_template *family;
+    const tokenizer *t;
+    const prompt_pictures *pictures;
+    bool special;
+    text_piece *pieces; /* [n_pieces], texts that are not encoded yet */
+    size_t n_pieces, piece_capacity;
+    size_t n_placed; /* pictures placed so far */
+    size_t n_images; /* image tokens of the pictures among the pieces */
+    int32_t *ids;    /* [n_ids] */
+    size_t n_ids, id_capacity;
+    trol_error *error;
+} prompt;
+
+static trol_status put_text(prompt *p, const char *text, size_t n_bytes, bool special) {
+    void *pieces = p->pieces;
+    TRY(memory_grow(&pieces, &p->piece_capacity, p->n_pieces + 1, sizeof *p->pieces, "a prompt", p->error));
+    p->pieces = pieces;
+    p->pieces[p->n_pieces++] = (text_piece){text, n_bytes, special};
+    return TROL_OK;
+}
+
+static trol_status put_template(prompt *p, const char *text) {
+    return put_text(p, text, strlen(text), true);
+}
+
+static trol_status put_picture(prompt *p) {
+    int32_t n = p->pictures->image_tokens[p->n_placed++];
+    size_t n_bytes = strlen(p->family->image_token);
+    TRY(put_template(p, p->family->image_open));
+    for (int32_t i = 0; i < n; i++)
+        TRY(put_text(p, p->family->image_token, n_bytes, true));
+    p->n_images += (size_t)n;
+    return put_template(p, p->family->image_close);
+}
+
+/* A user's text, with a picture for each "<image>" in it. */
+static trol_status put_user_text(prompt *p, const char *text) {
+    const char *at;
+    for (; (at = strstr(text, placeholder)); text = at + PLACEHOLDER_BYTES) {
+        TRY(put_text(p, text, (size_t)(at - text), p->special));
+        TRY(put_picture(p));
+    }
+    return put_text(p, text, strlen(text), p->special);
+}
+
+/* Encodes the pieces that have come together. */
+static trol_status flush(prompt *p) {
+    size_t first = p->n_ids, n_images = 0;
+    int32_t image_token = tokenizer_id(p->t, p->family->image_token);
+    TRY(tokenizer_encode(p->t, p->pieces, p->n_pieces, &p->ids, &p->n_ids, &p->id_capacity, p->error));
+    for (size_t i = first; i < p->n_ids; i++)
+        n_images += p->ids[i] == image_token;
+    if (n_images != p->n_images)
+        return fail(p->error, TROL_ERROR_ARGUMENT,
+                    "the text spells the image token %s itself, expected it only where a picture is placed",
+                    p->family->image_token);
+    p->n_pieces = 0;
+    p->n_images = 0;
+    return TROL_OK;
+}
+
+static trol_status put_tokens(prompt *p, const int32_t *tokens, size_t n_tokens, size_t message) {
+    TRY(flush(p));
+    for (size_t i = 0; i < n_tokens; i++)
+        if (tokens[i] < 0)
+            return fail(p->error, TROL_ERROR_ARGUMENT, "token %zu of message %zu is %" PRId32 ", expected 0 or more",
+                        i + 1, message, tokens[i]);
+    void *ids = p->ids;
+    TRY(memory_grow(&ids, &p->id_capacity, p->n_ids + n_tokens, sizeof *p->ids, "a prompt", p->error));
+    p->ids = ids;
+    if (n_tokens)
+        memcpy(p->ids + p->n_ids, tokens, n_tokens * sizeof *tokens);
+    p->n_ids += n_tokens;
+    return TROL_OK;
+}
+
+static trol_status put_system(prompt *p, const char *text) {
+    if (text[0] == '\0')
+        return TROL_OK;
+    TRY(put_template(p, p->family->system_open));
+    TRY(put_text(p, text, strlen(text), p->special));
+    return put_template(p, p->family->system_close);
+}
+
+static trol_status put_answer(prompt *p, const prompt_message *message, size_t number) {
+    if (is_tokens(message))
+        TRY(put_tokens(p, message->tokens, message->n_tokens, number));
+    else
+        TRY(put_text(p, message->text, strlen(message->text), p->special));
+    return put_template(p, p->family->assistant_close);
+}
+
+static trol_status put_conversation(prompt *p, const prompt_message *messages, size_t n_messages, bool in_front) {
+    size_t first = messages[0].role == TROL_ROLE_SYSTEM ? 1 : 0;
+    TRY(put_template(p, p->family->begin));
+    TRY(put_system(p, first ? messages[0].text : prompt_default_system));
+    for (size_t i = first; i < n_messages; i++) {
+        if (messages[i].role == TROL_ROLE_ASSISTANT) {
+            TRY(put_answer(p, &messages[i], i + 1));
+            continue;
+        }
+        TRY(put_template(p, p->family->user_open));
+        while (in_front && p->n_placed < p->pictures->n) {
+            TRY(put_picture(p));
+            TRY(put_template(p, "\n"));
+        }
+        TRY(put_user_text(p, messages[i].text));
+        TRY(put_template(p, p->family->user_close));
+        TRY(put_template(p, p->family->assistant_open));
+    }
+    return TROL_OK;
+}
+
+/* ---- the calls --------------------------------------------------------------------------------------------------- */
+
+trol_status prompt_render_history(const prompt_template *family, const tokenizer *t, const prompt_message *messages,
+                                  size_t n_messages, const prompt_pictures *pictures, bool special, bool raw,
+                                  int32_t **ids, size_t *n_ids, trol_error *error) {
+    static const prompt_pictures none = {NULL, 0};
+    prompt p = {.family = family, .t = t, .pictures = pictures ? pictures : &none, .special = special, .error = error};
+    trol_status status;
+    *ids = NULL;
+    *n_ids = 0;
+    TRY(prompt_check(family, t, error));
+    TRY(check_messages(messages, n_messages, raw, error));
+    size_t n_placeholders = count_placeholders(messages, n_messages);
+    TRY(check_pictures(p.pictures, n_placeholders, raw, error));
+    if (raw)
+        TRY_GOTO(put_user_text(&p, messages[0].text), done);
+    else
+        TRY_GOTO(put_conversation(&p, messages, n_messages, n_placeholders == 0), done);
+    TRY_GOTO(flush(&p), done);
+    *ids = p.ids;
+    *n_ids = p.n_ids;
+    p.ids = NULL;
+done:
+    memory_free(p.pieces);
+    memory_free(p.ids);
+    return status;
+}
+
+trol_status prompt_render(const prompt_template *family, const tokenizer *t, const trol_message *messages,
+                          size_t n_messages, const prompt_pictures *pictures, bool special, bool raw, int32_t **ids,
+                          size_t *n_ids, trol_error *error) {
+    prompt_message *copies;
+    *ids = NULL;
+    *n_ids = 0;
+    TRY(memory_alloc(n_messages, sizeof *copies, "a prompt", (void **)&copies, error));
+    for (size_t i = 0; i < n_messages; i++) {
+        if (!messages[i].text) {
+            memory_free(copies);
+            return fail(error, TROL_ERROR_ARGUMENT, "message %zu has no text", i + 1);
+        }
+        copies[i] = (prompt_message){.role = messages[i].role, .text = messages[i].text};
+    }
+    trol_status status =
+        prompt_render_history(family, t, copies, n_messages, pictures, special, raw, ids, n_ids, error);
+    memory_free(copies);
+    return status;
+}
+
+size_t prompt_end_tokens(const prompt_template *family, const tokenizer *t, int32_t *ids, size_t capacity) {
+    size_t n = 0;
+    for (const char *const *token = family->end_tokens; *token && n < capacity; token++) {
+        int32_t id = tokenizer_id(t, *token);
+        if (id >= 0)
+            ids[n++] = id;
+    }
+    return n;
+}
