@@ -84,6 +84,95 @@ static inline __attribute__((always_inline)) void dot(element_type type, const u
                      y + i * y_stride + j, y_stride);
 }
 
+/* ---- large batches: tiles of 14 inputs by 32 weight rows, float32 -------------------------------------------------
+ */
+
+enum { TILE_INPUTS = 14, TILE_OUTPUTS = 32 };
+
+/* Sixteen rows of sixteen 32-bit elements become sixteen columns. */
+static inline void transpose(__m512i rows[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 4) {
+        __m512i a = _mm512_unpacklo_epi32(rows[i], rows[i + 1]), b = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+        __m512i c = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]),
+                d = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
+        t[i] = _mm512_unpacklo_epi64(a, c);
+        t[i + 1] = _mm512_unpackhi_epi64(a, c);
+        t[i + 2] = _mm512_unpacklo_epi64(b, d);
+        t[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    for (int i = 0; i < 4; i++) { /* column i of each 128-bit lane, four rows an element */
+        __m512i a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88), b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
+        __m512i c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88),
+                d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
+        rows[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+        rows[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        rows[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+        rows[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
+/* Up to sixteen rows become columns of a panel [n_columns, width]; rows that are not there are zeros. */
+static inline __attribute__((always_inline)) void pack_columns(element_type type, const unsigned char *rows,
+                                                               int64_t row_bytes, int64_t n_rows, int64_t n_columns,
+                                                               float *panel, int64_t width, __mmask16 lanes) {
+    int64_t bytes = (int64_t)element_bytes(type);
+    for (int64_t k = 0; k < n_columns; k += LANES) {
+        int64_t n = n_columns - k < LANES ? n_columns - k : LANES;
+        __mmask16 mask = n < LANES ? first_lanes(n) : ALL;
+        __m512i block[16];
+        for (int64_t i = 0; i < 16; i++)
+            block[i] = i < n_rows ? _mm512_castps_si512(load(type, rows + i * row_bytes + k * bytes, mask))
+                                  : _mm512_setzero_si512();
+        transpose(block);
+        for (int64_t i = 0; i < n; i++)
+            _mm512_mask_storeu_ps(panel + (k + i) * width, lanes, _mm512_castsi512_ps(block[i]));
+    }
+}
+
+static void pack_inputs(const float *x, int64_t x_stride, int64_t n_rows, int64_t n_columns, void *panel) {
+    pack_columns(ELEMENT_F32, (const unsigned char *)x, x_stride * 4, n_rows, n_columns, panel, TILE_INPUTS,
+                 first_lanes(TILE_INPUTS));
+}
+
+static inline __attribute__((always_inline)) void pack_weights(element_type type, const unsigned char *rows,
+                                                               int64_t row_bytes, int64_t n_rows, int64_t n_columns,
+                                                               float *panel) {
+    for (int64_t half = 0; half < TILE_OUTPUTS; half += 16)
+        pack_columns(type, rows + half * row_bytes, row_bytes, n_rows - half, n_columns, panel + half, TILE_OUTPUTS,
+                     ALL);
+}
+
+static void tile(const void *inputs, const void *weights, int64_t n_columns, float *sums, int64_t sums_stride,
+                 bool add) {
+    const float *x = inputs, *w = weights;
+    __m512 total[TILE_INPUTS][2];
+#pragma GCC unroll 14
+    for (int i = 0; i < TILE_INPUTS; i++)
+        total[i][0] = total[i][1] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < n_columns; k++, x += TILE_INPUTS, w += TILE_OUTPUTS) {
+        _mm_prefetch((const char *)(w + 8 * TILE_OUTPUTS), _MM_HINT_T0);
+        _mm_prefetch((const char *)(w + 8 * TILE_OUTPUTS + 16), _MM_HINT_T0);
+        __m512 low = _mm512_load_ps(w), high = _mm512_load_ps(w + 16);
+#pragma GCC unroll 14
+        for (int i = 0; i < TILE_INPUTS; i++) {
+            __m512 one = _mm512_set1_ps(x[i]);
+            total[i][0] = _mm512_fmadd_ps(one, low, total[i][0]);
+            total[i][1] = _mm512_fmadd_ps(one, high, total[i][1]);
+        }
+    }
+#pragma GCC unroll 14
+    for (int i = 0; i < TILE_INPUTS; i++) {
+        float *to = sums + i * sums_stride;
+        if (add) {
+            total[i][0] = _mm512_add_ps(total[i][0], _mm512_loadu_ps(to));
+            total[i][1] = _mm512_add_ps(total[i][1], _mm512_loadu_ps(to + 16));
+        }
+        _mm512_storeu_ps(to, total[i][0]);
+        _mm512_storeu_ps(to + 16, total[i][1]);
+    }
+}
+
 #define TYPE_KERNELS(suffix, type)                                                                                     \
     static void widen_##suffix(const void *from, float *to, int64_t n) {                                               \
         widen(type, from, to, n);                                                                                      \
@@ -91,14 +180,28 @@ static inline __attribute__((always_inline)) void dot(element_type type, const u
     static void dot_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, const float *x, int64_t x_stride,    \
                              int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {                        \
         dot(type, rows, row_bytes, n_rows, x, x_stride, n_inputs, n_columns, y, y_stride);                             \
+    }                                                                                                                  \
+    static void pack_weights_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, int64_t n_columns,          \
+                                      void *panel) {                                                                   \
+        pack_weights(type, rows, row_bytes, n_rows, n_columns, panel);                                                 \
     }
 
 TYPE_KERNELS(f32, ELEMENT_F32)
 TYPE_KERNELS(f16, ELEMENT_F16)
 TYPE_KERNELS(bf16, ELEMENT_BF16)
 
+#define TILE_GEMM(pack)                                                                                                \
+    {                                                                                                                  \
+        .tile_inputs = TILE_INPUTS, .tile_outputs = TILE_OUTPUTS, .chunk_outputs = 128, .block_columns = 512,          \
+        .column_group = 1, .input_bytes = 4, .weight_bytes = 4, .pack_inputs = pack_inputs, .pack_weights = (pack),    \
+        .tile = tile                                                                                                   \
+    }
+
 void linear_fill_avx512(linear_kernels *table) {
     fill_finish(table);
+    const linear_gemm exact[] = {TILE_GEMM(pack_weights_f32), TILE_GEMM(pack_weights_f16),
+                                 TILE_GEMM(pack_weights_bf16)};
+    memcpy(table->exact, exact, sizeof exact);
     const linear_dot dots[] = {dot_f32, dot_f16, dot_bf16};
     const linear_widen widens[] = {widen_f32, widen_f16, widen_bf16};
     memcpy(table->dot, dots, sizeof dots);

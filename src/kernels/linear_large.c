@@ -38,13 +38,19 @@ static bool same_form(const linear_gemm *a, const linear_gemm *b) {
     return a->pack_inputs == b->pack_inputs;
 }
 
+/* One side of a product: packed inputs, and the way that they are multiplied by weights of a type. */
+typedef struct operand {
+    packed_inputs *inputs;
+    const linear_gemm *gemm; /* NULL: there is no such product */
+} operand;
+
 /* One product of a section. */
 typedef struct large_job {
     const product *product;
-    float *out;                          /* of the section's first row */
-    const packed_inputs *inputs[2];      /* for linear and for second */
-    const packed_inputs *lora_inputs[2]; /* t for linear and for second; NULL: no LoRA */
-    bool only_lora_rows;                 /* leaves the rows of panels without any LoRA row undefined */
+    float *out;          /* of the section's first row */
+    operand inputs[2];   /* for linear and for second */
+    operand lora[2];     /* t for linear and for second */
+    bool only_lora_rows; /* leaves the rows of panels without any LoRA row undefined */
     int64_t first_chunk;
 } large_job;
 
@@ -75,10 +81,11 @@ static bool any_lora_row(const large_section *s, int64_t first, int64_t n) {
 }
 
 /* sums [n input rows, n_outputs] = (add: +=) inputs times rows first .. first + n_outputs - 1 of the matrix. */
-static void multiply_matrix(const large_section *s, const packed_inputs *in, const matrix *m, int64_t first,
-                            int64_t n_outputs, unsigned char *scratch, float *sums, int64_t sums_stride, bool add_first,
+static void multiply_matrix(const large_section *s, const operand *x, const matrix *m, int64_t first, int64_t n_outputs,
+                            unsigned char *scratch, float *sums, int64_t sums_stride, bool add_first,
                             bool only_lora_rows) {
-    const linear_gemm *gemm = in->gemm;
+    const packed_inputs *in = x->inputs;
+    const linear_gemm *gemm = x->gemm;
     int64_t row_bytes = m->columns * (int64_t)element_bytes(m->type);
     for (int64_t column = 0; column < m->columns; column += gemm->block_columns) {
         int64_t n_columns = min_int64(gemm->block_columns, m->columns - column);
@@ -114,15 +121,15 @@ static void multiply_matrix(const large_section *s, const packed_inputs *in, con
 static void multiply_linear(const large_section *s, const large_job *job, bool second, int64_t first, int64_t n,
                             unsigned char *scratch, float *sums) {
     const linear *l = second ? job->product->second : job->product->linear;
-    const packed_inputs *in = job->inputs[second], *lora = job->lora_inputs[second];
-    int64_t stride = job->inputs[0]->gemm->chunk_outputs;
+    const operand *in = &job->inputs[second], *lora = &job->lora[second];
+    int64_t stride = job->inputs[0].gemm->chunk_outputs;
     first += l->first_row;
     if (in->gemm->begin)
         in->gemm->begin();
     multiply_matrix(s, in, &l->weight, first, n, scratch, sums, stride, false, job->only_lora_rows);
     if (in->gemm->end)
         in->gemm->end();
-    if (!lora)
+    if (!lora->gemm)
         return;
     if (lora->gemm->begin)
         lora->gemm->begin();
@@ -138,7 +145,7 @@ static void large_task(void *context, int64_t chunk, int thread) {
         job--;
     const product *p = job->product;
     const linear *l = p->linear, *second = p->epilogue == EPILOGUE_SILU_MUL ? p->second : NULL;
-    int64_t stride = job->inputs[0]->gemm->chunk_outputs, outputs = second ? stride / 2 : stride;
+    int64_t stride = job->inputs[0].gemm->chunk_outputs, outputs = second ? stride / 2 : stride;
     int64_t first = (chunk - job->first_chunk) * outputs, n = min_int64(outputs, l->n_rows - first);
     unsigned char *scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
     float *sums = (float *)(scratch + s->scratch_bytes), *up = sums + outputs;
@@ -154,8 +161,9 @@ static void large_task(void *context, int64_t chunk, int thread) {
 
 /* Memory of one thread: the packed weights of a chunk's block, and its sums with the rows and outputs that tiles pad.
  */
-static void size_scratch(large_section *s, const packed_inputs *in, int64_t chunk_outputs) {
-    const linear_gemm *gemm = in->gemm;
+static void size_scratch(large_section *s, const linear_gemm *gemm, int64_t chunk_outputs) {
+    if (!gemm)
+        return;
     int64_t weights = round_up(chunk_outputs, gemm->tile_outputs) * gemm->block_columns * gemm->weight_bytes;
     int64_t sums = round_up(s->n_rows, gemm->tile_inputs) * chunk_outputs * (int64_t)sizeof(float);
     s->scratch_bytes = max_int64(s->scratch_bytes, round_up(weights, 64));
@@ -167,12 +175,10 @@ static trol_status run_section(large_section *s) {
     s->scratch_bytes = s->sums_bytes = 0;
     for (int64_t p = 0; p < s->n_jobs; p++) {
         large_job *job = &s->jobs[p];
-        int64_t chunk_outputs = job->inputs[0]->gemm->chunk_outputs;
+        int64_t chunk_outputs = job->inputs[0].gemm->chunk_outputs;
         for (int second = 0; second < 2; second++) {
-            if (job->inputs[second])
-                size_scratch(s, job->inputs[second], chunk_outputs);
-            if (job->lora_inputs[second])
-                size_scratch(s, job->lora_inputs[second], chunk_outputs);
+            size_scratch(s, job->inputs[second].gemm, chunk_outputs);
+            size_scratch(s, job->lora[second].gemm, chunk_outputs);
         }
         int64_t outputs = job->product->epilogue == EPILOGUE_SILU_MUL ? chunk_outputs / 2 : chunk_outputs;
         job->first_chunk = n_chunks;
@@ -189,15 +195,15 @@ static trol_status run_section(large_section *s) {
 /* The form of `rows` that a gemm wants: one that is in forms[0 .. *n_forms-1] already, or a new one put there. */
 static trol_status prepare_inputs(const run *r, const linear_gemm *gemm, const float *rows, int64_t stride,
                                   int64_t n_rows, int64_t n_columns, packed_inputs *forms, int64_t *n_forms,
-                                  const packed_inputs **result) {
+                                  operand *result) {
     for (int64_t i = 0; i < *n_forms; i++)
         if (same_form(forms[i].gemm, gemm) && forms[i].rows == rows) {
-            *result = &forms[i];
+            *result = (operand){&forms[i], gemm};
             return TROL_OK;
         }
     packed_inputs *form = &forms[(*n_forms)++];
     *form = (packed_inputs){.rows = rows, .stride = stride, .n_rows = n_rows, .n_columns = n_columns, .gemm = gemm};
-    *result = form;
+    *result = (operand){form, gemm};
     if (!gemm->tile) {
         blas_prepare();
         return TROL_OK;
@@ -256,8 +262,7 @@ static trol_status apply_group(large_section *s, const activations *input, const
                                forms, &n_forms, &job->inputs[second]));
             if (with_lora && linear_has_lora(l))
                 TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, l->lora_b.type), t[lora_inputs_find(lora, l)],
-                                   l->lora_a.rows, s->n_rows, l->lora_a.rows, forms, &n_forms,
-                                   &job->lora_inputs[second]));
+                                   l->lora_a.rows, s->n_rows, l->lora_a.rows, forms, &n_forms, &job->lora[second]));
         }
     }
     s->n_jobs = n_products;
