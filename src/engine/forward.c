@@ -238,6 +238,7 @@ static void count_rows(const session_rows *item) {
     trol_session *s = item->session;
     const decoder_config *c = &s->model->config.decoder;
     s->n_tokens = item->first + item->n_rows;
+    s->has_pending = false;
     if (is_traversed(item) && !pass2_is_scratch(item))
         s->n_pass2 = s->n_tokens;
     if (item->last_logits)

@@ -103,6 +103,7 @@ trol_status session_reserve_tokens(trol_session *s, size_t count, trol_error *er
 }
 
 void session_drop(trol_session *s, size_t n_tokens) {
+    s->has_pending = false;
     if (n_tokens < s->n_tokens)
         s->has_logits = false;
     if (s->n_tokens > n_tokens)
@@ -463,6 +464,8 @@ static trol_status copy_into(const trol_session *s, trol_session *fork, trol_err
     fork->n_picture_scope = s->n_picture_scope;
     fork->prompt_total = s->prompt_total;
     fork->has_logits = s->has_logits;
+    fork->has_pending = s->has_pending;
+    fork->pending_token = s->pending_token;
     memcpy(fork->logits, s->logits, (size_t)s->model->config.decoder.vocab_size * sizeof *s->logits);
     return TROL_OK;
 }

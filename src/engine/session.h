@@ -35,6 +35,8 @@ struct trol_session {
 
     float *logits; /* [vocab_size] after the last token */
     bool has_logits;
+    bool has_pending;      /* the answer's last token was said but, its length being reached, not fed yet */
+    int32_t pending_token;
     trol_session_stats stats;
 };
 

@@ -1,0 +1,140 @@
+/* conversation.c - text in: tokenizing, and prompts made of messages and pictures. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/session.h"
+
+static trol_status require_tokenizer(const trol_model *model, const char *call, trol_error *error) {
+    if (!model)
+        return fail(error, TROL_ERROR_ARGUMENT, "%s: the model is NULL", call);
+    if (!model->tokenizer)
+        return fail(error, TROL_ERROR_STATE, "%s: the checkpoint has no tokenizer.model, only raw token ids can be used", call);
+    return TROL_OK;
+}
+
+void trol_free(void *memory) { memory_free(memory); }
+
+trol_status trol_tokenize(const trol_model *model, const char *text, size_t text_bytes, int special, int32_t **tokens,
+                          size_t *n_tokens, trol_error *error) {
+    if (!tokens || !n_tokens)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_tokenize: an out-pointer is NULL");
+    *tokens = NULL;
+    *n_tokens = 0;
+    TRY(require_tokenizer(model, "trol_tokenize", error));
+    if (text_bytes > 0 && !text)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_tokenize: the text is NULL");
+    const text_piece piece = {text, text_bytes, special != 0};
+    size_t capacity = 0;
+    trol_status status = tokenizer_encode(model->tokenizer, &piece, 1, tokens, n_tokens, &capacity, error);
+    if (status != TROL_OK) {
+        memory_free(*tokens);
+        *tokens = NULL;
+        *n_tokens = 0;
+    }
+    return status;
+}
+
+trol_status trol_detokenize(const trol_model *model, const int32_t *tokens, size_t n_tokens, int special, char **text,
+                            trol_error *error) {
+    if (!text)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_detokenize: the out-pointer is NULL");
+    *text = NULL;
+    TRY(require_tokenizer(model, "trol_detokenize", error));
+    if (n_tokens > 0 && !tokens)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_detokenize: the tokens are NULL");
+    for (size_t i = 0; i < n_tokens; i++)
+        TRY(model_check_token(model, tokens[i], error));
+    return tokenizer_decode(model->tokenizer, tokens, n_tokens, special != 0, text, error);
+}
+
+static trol_status check_messages(const trol_message *messages, size_t n, trol_error *error) {
+    if (n == 0 || !messages)
+        return fail(error, TROL_ERROR_ARGUMENT, "the prompt has no messages, expected at least one of the user");
+    for (size_t i = 0; i < n; i++)
+        if (!messages[i].text)
+            return fail(error, TROL_ERROR_ARGUMENT, "the text of message %zu is NULL", i + 1);
+    return TROL_OK;
+}
+
+static trol_status prefill_messages(trol_session *s, const trol_message *messages, size_t n_messages,
+                                    trol_features *const *features, size_t n_features, trol_error *error) {
+    int32_t *image_tokens = calloc(n_features + 1, sizeof *image_tokens), *ids = NULL;
+    size_t n_ids = 0;
+    if (!image_tokens)
+        return fail_memory(error, n_features * sizeof *image_tokens, "a prompt");
+    for (size_t i = 0; i < n_features; i++)
+        image_tokens[i] = features[i]->n_tokens;
+    const prompt_pictures pictures = {image_tokens, n_features};
+    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures, false,
+                                       false, &ids, &n_ids, error);
+    if (status == TROL_OK)
+        status = trol_session_prefill(s, ids, n_ids, features, n_features, error);
+    memory_free(ids);
+    free(image_tokens);
+    return status;
+}
+
+trol_status trol_session_set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
+                                             trol_features *const *features, size_t n_features, trol_error *error) {
+    TRY(session_check(s, "trol_session_set_prompt_features", error));
+    TRY(require_tokenizer(s->model, "trol_session_set_prompt_features", error));
+    TRY(check_messages(messages, n_messages, error));
+    for (size_t i = 0; i < n_features; i++)
+        if (!features || !features[i])
+            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
+    return prefill_messages(s, messages, n_messages, features, n_features, error);
+}
+
+/* Before seconds go into pictures: would the messages take so many? One token each stands for them. */
+static trol_status check_pictures(const trol_session *s, const trol_message *messages, size_t n_messages, size_t n_images,
+                                  trol_error *error) {
+    int32_t *ones = malloc((n_images + 1) * sizeof *ones), *ids = NULL;
+    size_t n_ids = 0;
+    if (!ones)
+        return fail_memory(error, n_images * sizeof *ones, "a prompt");
+    for (size_t i = 0; i < n_images; i++)
+        ones[i] = 1;
+    const prompt_pictures pictures = {ones, n_images};
+    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures, false,
+                                       false, &ids, &n_ids, error);
+    if (status == TROL_OK && n_ids > (size_t)s->params.context_size)
+        status = fail(error, TROL_ERROR_CONTEXT, "the prompt has at least %zu tokens and does not fit the context, which has room for %d",
+                      n_ids, s->params.context_size);
+    memory_free(ids);
+    free(ones);
+    return status;
+}
+
+trol_status trol_session_set_prompt(trol_session *s, const trol_message *messages, size_t n_messages,
+                                    const trol_image *const *images, size_t n_images, trol_error *error) {
+    TRY(session_check(s, "trol_session_set_prompt", error));
+    TRY(require_tokenizer(s->model, "trol_session_set_prompt", error));
+    TRY(check_messages(messages, n_messages, error));
+    for (size_t i = 0; i < n_images; i++)
+        if (!images || !images[i])
+            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
+    TRY(check_pictures(s, messages, n_messages, n_images, error));
+    trol_features **features = calloc(n_images + 1, sizeof *features);
+    if (!features)
+        return fail_memory(error, n_images * sizeof *features, "a prompt's pictures");
+    const double start = clock_seconds();
+    trol_status status = TROL_OK;
+    for (size_t i = 0; i < n_images && status == TROL_OK; i++)
+        status = model_encode_image(s->model, images[i], s->params.progress, s->params.progress_user, &s->cancel, &features[i], error);
+    s->stats.image_seconds += clock_seconds() - start;
+    if (status == TROL_OK)
+        status = prefill_messages(s, messages, n_messages, features, n_images, error);
+    else if (status == TROL_ERROR_CANCELLED)
+        atomic_store(&s->cancel, 0);
+    for (size_t i = 0; i < n_images; i++)
+        trol_features_free(features[i]);
+    free(features);
+    return status;
+}
+
+trol_status trol_session_ask(trol_session *s, const char *question, const trol_image *const *images, size_t n_images,
+                             trol_error *error) {
+    const trol_message message = {TROL_ROLE_USER, question};
+    return trol_session_set_prompt(s, &message, 1, images, n_images, error);
+}
