@@ -45,11 +45,12 @@ typedef struct quantized_kernels {
     /* bfloat16 inputs in tiles of 16 rows, for large batches; NULL where there are none */
     void (*round_rows)(const float *x, int64_t stride, int64_t n_rows, int64_t columns, int64_t n_pairs,
                        uint16_t *tiles);
-    /* n_tokens rows, from the first of `tiles` on, against n_groups groups. Rows that fill up the last tile are not
-     * written. */
+    /* Rows skip .. skip + n_tokens - 1 of `tiles` (skip < 16) against n_groups groups:
+     * out[t * out_stride + n] for n < n_rows, row n counted from `skip_rows` (< 16) on in the first group. */
     void (*multiply_tiles)(element_type type, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
-                           const uint16_t *tiles, int64_t n_tokens, float *out, int64_t out_stride, void *scratch);
-    size_t (*tiles_scratch_bytes)(int64_t n_groups, int64_t n_pairs);
+                           const uint16_t *tiles, int64_t skip, int64_t n_tokens, float *out, int64_t out_stride,
+                           int64_t skip_rows, int64_t n_rows, void *scratch);
+    size_t (*tiles_scratch_bytes)(int64_t n_groups, int64_t n_pairs, int64_t n_tokens);
 } quantized_kernels;
 
 /* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
