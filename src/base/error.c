@@ -56,7 +56,7 @@ static void make_printable(char *text) {
     text[out] = '\0';
 }
 
-trol_status fail(trol_error *error, trol_status status, const char *format, ...) {
+void fail_sentence(trol_error *error, trol_status status, const char *format, ...) {
     if (error) {
         va_list arguments;
         va_start(arguments, format);
@@ -65,7 +65,6 @@ trol_status fail(trol_error *error, trol_status status, const char *format, ...)
         error->status = status;
         make_printable(error->message);
     }
-    return status;
 }
 
 trol_status fail_memory(trol_error *error, size_t bytes, const char *what) {

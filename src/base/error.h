@@ -4,8 +4,12 @@
 
 #include "trol.h"
 
-/* Writes the sentence (cut at a character border, control characters and broken UTF-8 made printable) into *error, which may be NULL. Returns status. */
-trol_status fail(trol_error *error, trol_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Writes the sentence (cut at a character border, control characters and broken UTF-8 made printable) into *error, which
+ * may be NULL. */
+void fail_sentence(trol_error *error, trol_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* fail_sentence, then `status` for `return`: a macro, so that the compiler sees that it is not TROL_OK. */
+#define fail(error, status, ...) (fail_sentence(error, status, __VA_ARGS__), (status))
 
 /* fail() for an allocation of `bytes` bytes for `what` ("the kv_cache"). Returns TROL_ERROR_MEMORY. */
 trol_status fail_memory(trol_error *error, size_t bytes, const char *what);

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* syscall */
 #include "kernels/kernels.h"
 
 #include <pthread.h>
