@@ -1,5 +1,5 @@
-/* image.h - pictures to pixels: decoding (stb_image), the two resizes that the models were trained with, to the byte, and
- * the choice of tiles. */
+/* image.h - pictures to pixels: decoding (stb_image), the two resizes that the models were trained with, to the byte,
+ * and the choice of tiles. */
 #ifndef FORMAT_IMAGE_H
 #define FORMAT_IMAGE_H
 
@@ -17,15 +17,18 @@ struct trol_image {
     uint8_t *pixels;     /* [height, width, 3] */
 };
 
-/* Resizes as torch's interpolate(mode='bicubic') does a uint8 tensor; TROL.md section 3. out [out_height, out_width, 3]. */
+/* Resizes as torch's interpolate(mode='bicubic') does a uint8 tensor; TROL.md section 3. out [out_height, out_width,
+ * 3]. */
 trol_status image_resize_torch(const trol_image *image, int32_t out_width, int32_t out_height, uint8_t *out,
                                trol_error *error);
 /* Resizes as Pillow 10's BICUBIC does. out [out_height, out_width, 3]. */
 trol_status image_resize_pillow(const trol_image *image, int32_t out_width, int32_t out_height, uint8_t *out,
                                 trol_error *error);
 
-/* The grid of tiles, columns by rows, with columns * rows <= max_tiles, closest to the picture's aspect ratio. */
-void image_choose_grid(int32_t width, int32_t height, int32_t tile_size, int32_t max_tiles, int32_t *columns, int32_t *rows);
+/* The grid of tiles, columns by rows, with columns * rows <= max_tiles, closest to the picture's aspect ratio. The
+ * candidates are those of the published models, which have at most 6 tiles: a larger max_tiles counts as 6. */
+void image_choose_grid(int32_t width, int32_t height, int32_t tile_size, int32_t max_tiles, int32_t *columns,
+                       int32_t *rows);
 
 /* The tiles of a picture, row by row, then (if more than one and use_thumbnail) the whole picture: *tiles [n, S, S, 3],
  * free with memory_free. */

@@ -1,0 +1,105 @@
+/* image_formats.h - what the decoders of single picture formats share; used by the image_*.c files only.
+ *
+ * stb_image decodes JPEG, PNG, TGA, HDR and PIC, but fills in what a broken file lacks and, in the versions that are
+ * installed today, trusts some of what it reads. So each file is walked from its first byte to its last here before
+ * stb_image sees it: sizes are within the limits, all picture data are there, all tables that the data use are defined.
+ * The small formats are decoded on the spot, which is no longer than checking them. */
+#ifndef FORMAT_IMAGE_FORMATS_H
+#define FORMAT_IMAGE_FORMATS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "format/image.h"
+
+/* Bytes read one after the other. Past the end everything is 0 and past_end is set, so that a header can be read in one
+ * go and checked once. */
+typedef struct byte_reader {
+    const uint8_t *bytes;
+    size_t n_bytes, position;
+    bool past_end;
+} byte_reader;
+
+static inline uint8_t read_u8(byte_reader *in) {
+    if (in->position < in->n_bytes)
+        return in->bytes[in->position++];
+    in->past_end = true;
+    return 0;
+}
+
+static inline uint16_t read_u16_big(byte_reader *in) {
+    unsigned high = read_u8(in);
+    return (uint16_t)(high << 8 | read_u8(in));
+}
+
+static inline uint32_t read_u32_big(byte_reader *in) {
+    uint32_t high = read_u16_big(in);
+    return high << 16 | read_u16_big(in);
+}
+
+static inline uint16_t read_u16_little(byte_reader *in) {
+    unsigned low = read_u8(in);
+    return (uint16_t)(low | (unsigned)read_u8(in) << 8);
+}
+
+static inline uint32_t read_u32_little(byte_reader *in) {
+    uint32_t low = read_u16_little(in);
+    return low | (uint32_t)read_u16_little(in) << 16;
+}
+
+static inline size_t bytes_left(const byte_reader *in) {
+    return in->n_bytes - in->position;
+}
+
+static inline void skip_bytes(byte_reader *in, uint64_t count) {
+    if (count > bytes_left(in)) {
+        in->past_end = true;
+        in->position = in->n_bytes;
+    } else
+        in->position += (size_t)count;
+}
+
+static inline bool starts_with(const byte_reader *in, const char *magic, size_t n_bytes) {
+    return bytes_left(in) >= n_bytes && memcmp(in->bytes + in->position, magic, n_bytes) == 0;
+}
+
+/* "the JPEG is cut short ..." */
+trol_status fail_cut_short(const char *format, int64_t width, int64_t height, trol_error *error);
+
+/* Fails unless the sides and their product are within IMAGE_MAX_SIDE and IMAGE_MAX_PIXELS and none is 0. */
+trol_status image_check_size(const char *format, int64_t width, int64_t height, trol_error *error);
+
+/* Checks the size and allocates image->pixels. */
+trol_status image_alloc(const char *format, int64_t width, int64_t height, trol_image *image, trol_error *error);
+
+/* Checks of a whole file; *width and *height are what its header says. */
+trol_status jpeg_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
+trol_status tga_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
+trol_status hdr_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
+trol_status pic_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
+
+/* Whether bytes without a magic number are a TGA: every field of the header makes sense. */
+bool tga_plausible(byte_reader in);
+
+/* Checks a PNG and writes it anew with only what its colours need, alpha left out: *plain, freed with memory_free. */
+trol_status png_check(byte_reader in, int32_t *width, int32_t *height, uint8_t **plain, size_t *n_plain,
+                      trol_error *error);
+
+/* Decode into *image (width, height, pixels). */
+trol_status gif_decode(byte_reader in, trol_image *image, trol_error *error);
+trol_status bmp_decode(byte_reader in, trol_image *image, trol_error *error);
+trol_status pnm_decode(byte_reader in, trol_image *image, trol_error *error);
+trol_status psd_decode(byte_reader in, trol_image *image, trol_error *error);
+
+/* Decodes a file that was checked: *pixels [height, width, 3], freed with memory_free. */
+trol_status stb_decode(const char *format, const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height,
+                       uint8_t **pixels, trol_error *error);
+
+/* The EXIF orientation that a JPEG or PNG gives, 1 to 8; 1 where there is none or it is broken. */
+int32_t exif_orientation_jpeg(byte_reader in);
+int32_t exif_orientation_png(byte_reader in);
+
+#endif

@@ -1,0 +1,173 @@
+/* image_png.c - checks a PNG chunk by chunk, checksums included, and writes it anew for stb_image with only the header,
+ * the palette (filled up, so that no index is without a colour) and the data: alpha is dropped, and nothing else in the
+ * file can matter. */
+#include "format/image_formats.h"
+
+#include "base/memory.h"
+
+enum { SIGNATURE_BYTES = 8, CHUNK_OVERHEAD = 12, HEADER_BYTES = 13, PALETTE_BYTES = 768 };
+enum { COLOR_PALETTE = 3 };
+
+#define CHUNK(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
+
+/* The CRC-32 of ISO 3309, four bits at a time. */
+static uint32_t checksum(const uint8_t *bytes, size_t n_bytes) {
+    static const uint32_t table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+                                       0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+                                       0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+    uint32_t sum = 0xffffffffu;
+    for (size_t i = 0; i < n_bytes; i++) {
+        sum ^= bytes[i];
+        sum = table[sum & 15] ^ sum >> 4;
+        sum = table[sum & 15] ^ sum >> 4;
+    }
+    return ~sum;
+}
+
+typedef struct png {
+    int32_t width, height;
+    int depth, color;
+    const uint8_t *header, *palette; /* contents of the chunks; NULL: did not come */
+    size_t n_palette;
+    uint8_t *plain; /* the new file */
+    size_t n_plain; /* bytes of it; while the data come, where they end */
+    size_t data_begin;
+    bool ended;
+} png;
+
+static trol_status read_header(png *p, const uint8_t *contents, size_t n_bytes, trol_error *error) {
+    byte_reader in = {contents, n_bytes, 0, false};
+    if (n_bytes != HEADER_BYTES || p->header)
+        return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: its header is malformed or comes twice");
+    int64_t width = read_u32_big(&in), height = read_u32_big(&in);
+    p->depth = read_u8(&in);
+    p->color = read_u8(&in);
+    unsigned compression = read_u8(&in), filter = read_u8(&in), interlace = read_u8(&in);
+    /* Bit n: depth n is allowed. */
+    static const uint32_t depths[7] = {0x10116, 0, 0x10100, 0x116, 0x10100, 0, 0x10100};
+    if (p->color > 6 || p->depth > 16 || !(depths[p->color] >> p->depth & 1) || compression || filter || interlace > 1)
+        return fail(
+            error, TROL_ERROR_FORMAT,
+            "the PNG is damaged: its header says colour type %d with %d bits, compression %u, filter %u, interlace %u",
+            p->color, p->depth, compression, filter, interlace);
+    TRY(image_check_size("PNG", width, height, error));
+    p->width = (int32_t)width;
+    p->height = (int32_t)height;
+    p->header = contents;
+    return TROL_OK;
+}
+
+static void write_u32(uint8_t *to, uint32_t value) {
+    for (int i = 0; i < 4; i++)
+        to[i] = (uint8_t)(value >> (24 - 8 * i));
+}
+
+/* Writes a chunk around n_bytes contents at p->plain + p->n_plain; NULL: they are there already. No reader of this file
+ * looks at its checksums, so they are 0. */
+static void write_chunk(png *p, const char *type, const uint8_t *contents, size_t n_bytes) {
+    uint8_t *to = p->plain + p->n_plain;
+    write_u32(to, (uint32_t)n_bytes);
+    memcpy(to + 4, type, 4);
+    if (contents)
+        memcpy(to + 8, contents, n_bytes);
+    write_u32(to + 8 + n_bytes, 0);
+    p->n_plain += n_bytes + CHUNK_OVERHEAD;
+}
+
+/* Before the first data: everything that comes in front of them. */
+static trol_status begin_data(png *p, trol_error *error) {
+    if (p->color == COLOR_PALETTE) {
+        if (!p->palette)
+            return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: its palette is missing");
+        uint8_t filled[PALETTE_BYTES];
+        for (int i = 0; i < PALETTE_BYTES; i++)
+            filled[i] = (uint8_t)(i / 3);
+        memcpy(filled, p->palette, p->n_palette);
+        write_chunk(p, "PLTE", filled, PALETTE_BYTES);
+    }
+    p->data_begin = p->n_plain;
+    p->n_plain += 8; /* length and type are written when the data are complete */
+    return TROL_OK;
+}
+
+static trol_status read_chunk(png *p, uint32_t type, const uint8_t *contents, size_t n_bytes, trol_error *error) {
+    if (!p->header && type != CHUNK('I', 'H', 'D', 'R'))
+        return type == CHUNK('C', 'g', 'B', 'I')
+                   ? fail(error, TROL_ERROR_UNSUPPORTED,
+                          "the PNG is Apple's variant for apps (CgBI), which is not supported")
+                   : fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: it does not begin with its header");
+    switch (type) {
+    case CHUNK('I', 'H', 'D', 'R'):
+        TRY(read_header(p, contents, n_bytes, error));
+        write_chunk(p, "IHDR", contents, n_bytes);
+        return TROL_OK;
+    case CHUNK('P', 'L', 'T', 'E'):
+        if (n_bytes > PALETTE_BYTES || n_bytes % 3 || n_bytes == 0 || p->data_begin)
+            return fail(error, TROL_ERROR_FORMAT,
+                        "the PNG is damaged: its palette has %zu bytes or comes after the picture", n_bytes);
+        p->palette = contents;
+        p->n_palette = n_bytes;
+        return TROL_OK;
+    case CHUNK('I', 'D', 'A', 'T'):
+        if (!p->data_begin)
+            TRY(begin_data(p, error));
+        if (n_bytes)
+            memcpy(p->plain + p->n_plain, contents, n_bytes);
+        p->n_plain += n_bytes;
+        return TROL_OK;
+    case CHUNK('I', 'E', 'N', 'D'):
+        p->ended = true;
+        return TROL_OK;
+    default:
+        if (!(type >> 24 & 0x20))
+            return fail(error, TROL_ERROR_UNSUPPORTED, "the PNG has a critical chunk of unknown type %c%c%c%c",
+                        (int)(type >> 24), (int)(type >> 16 & 255), (int)(type >> 8 & 255), (int)(type & 255));
+        return TROL_OK;
+    }
+}
+
+static trol_status walk_chunks(png *p, byte_reader *in, trol_error *error) {
+    skip_bytes(in, SIGNATURE_BYTES);
+    while (!p->ended) {
+        const uint8_t *chunk = in->bytes + in->position;
+        size_t n_bytes = read_u32_big(in);
+        uint32_t type = read_u32_big(in);
+        if (in->past_end || bytes_left(in) < 4 || bytes_left(in) - 4 < n_bytes)
+            return fail_cut_short("PNG", p->width, p->height, error);
+        skip_bytes(in, n_bytes);
+        uint32_t sum = read_u32_big(in);
+        bool critical = !(type >> 24 & 0x20);
+        if (critical && checksum(chunk + 4, n_bytes + 4) != sum)
+            return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: the checksum of its %.4s chunk is wrong",
+                        (const char *)chunk + 4);
+        TRY(read_chunk(p, type, chunk + 8, n_bytes, error));
+    }
+    if (!p->data_begin)
+        return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: it has no picture data");
+    size_t n_data = p->n_plain - p->data_begin - 8;
+    p->n_plain = p->data_begin;
+    write_chunk(p, "IDAT", NULL, n_data);
+    write_chunk(p, "IEND", NULL, 0);
+    return TROL_OK;
+}
+
+trol_status png_check(byte_reader in, int32_t *width, int32_t *height, uint8_t **plain, size_t *n_plain,
+                      trol_error *error) {
+    png p = {0};
+    *plain = NULL;
+    /* The data are at most the file's; three chunks more than it may have: palette, data, end. */
+    size_t room = in.n_bytes + PALETTE_BYTES + 3 * CHUNK_OVERHEAD;
+    TRY(memory_alloc(room, 1, "a PNG's data", (void **)&p.plain, error));
+    memcpy(p.plain, "\x89PNG\r\n\x1a\n", SIGNATURE_BYTES);
+    p.n_plain = SIGNATURE_BYTES;
+    trol_status status = walk_chunks(&p, &in, error);
+    *width = p.width;
+    *height = p.height;
+    if (status != TROL_OK) {
+        memory_free(p.plain);
+        return status;
+    }
+    *plain = p.plain;
+    *n_plain = p.n_plain;
+    return TROL_OK;
+}
