@@ -2,35 +2,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-bool writer_fail(trol_error *error, trol_status status, const char *format, ...) {
-    if (error) {
-        va_list arguments;
-        va_start(arguments, format);
-        error->status = status;
-        vsnprintf(error->message, sizeof error->message, format, arguments);
-        va_end(arguments);
-    }
-    return false;
-}
-
 static bool fail_writing(checkpoint_writer *writer, const writer_file *file) {
-    return writer_fail(writer->error, TROL_ERROR_IO, "%s cannot be written: %s", file->path, strerror(errno));
+    return !tool_fail(writer->error, TROL_ERROR_IO, "%s cannot be written: %s", file->path, strerror(errno));
 }
 
 bool writer_open(checkpoint_writer *writer, const char *name) {
     if (writer->n_files == WRITER_MAX_FILES)
-        return writer_fail(writer->error, TROL_ERROR_ARGUMENT, "a checkpoint of more than %d files", WRITER_MAX_FILES);
+        return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "a checkpoint of more than %d files", WRITER_MAX_FILES);
     writer_file *file = &writer->files[writer->n_files];
     int length = snprintf(file->path, sizeof file->path, "%s/%s", writer->folder, name);
     if (length < 0 || (size_t)length >= sizeof file->path)
-        return writer_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder for %s is too long", name);
+        return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder for %s is too long", name);
     if (!writer->force && access(file->path, F_OK) == 0)
-        return writer_fail(writer->error, TROL_ERROR_IO, "%s exists already", file->path);
+        return !tool_fail(writer->error, TROL_ERROR_IO, "%s exists already", file->path);
     snprintf(file->partial, sizeof file->partial, "%s/%s.partial", writer->folder, name);
     file->descriptor = open(file->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file->descriptor < 0)
@@ -44,7 +32,7 @@ bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes) {
     const char *rest = data;
     while (n_bytes > 0) {
         if (writer->cancel && *writer->cancel)
-            return writer_fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
+            return !tool_fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
         ssize_t n = write(file->descriptor, rest, n_bytes);
         if (n < 0 && errno == EINTR)
             continue;
@@ -76,7 +64,7 @@ static bool copy_content(checkpoint_writer *writer, int descriptor, const char *
         if (n == 0)
             return writer_close(writer);
         if (n < 0)
-            return writer_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+            return !tool_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
         if (!writer_write(writer, chunk, (size_t)n))
             return false;
     }
@@ -86,12 +74,12 @@ bool writer_copy(checkpoint_writer *writer, const char *from_folder, const char 
     char path[4096];
     int length = snprintf(path, sizeof path, "%s/%s", from_folder, name);
     if (length < 0 || (size_t)length >= sizeof path)
-        return writer_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder with %s is too long", name);
+        return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder with %s is too long", name);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0 && errno == ENOENT && optional)
         return true;
     if (descriptor < 0)
-        return writer_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        return !tool_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
     bool ok = copy_content(writer, descriptor, path, name);
     close(descriptor);
     return ok;

@@ -8,10 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/fail.h"
 #include "trol.h"
-
-/* Writes a sentence into *error (may be NULL). False, for `return`. */
-bool writer_fail(trol_error *error, trol_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 enum { WRITER_MAX_FILES = 16 };
 
@@ -29,7 +27,8 @@ typedef struct checkpoint_writer {
     size_t n_files;
 } checkpoint_writer;
 
-/* Each returns false with the error set. One file is open at a time: writer_open to writer_close. */
+/* Each returns false with the error set (tool_fail returns a status other than 0, so !tool_fail(...) is false). One
+ * file is open at a time: writer_open to writer_close. */
 bool writer_open(checkpoint_writer *writer, const char *name);
 bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes);
 bool writer_close(checkpoint_writer *writer);

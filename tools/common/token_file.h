@@ -1,0 +1,13 @@
+/* token_file.h - token ids from a text file: decimal numbers with white space between. */
+#ifndef TOOLS_TOKEN_FILE_H
+#define TOOLS_TOKEN_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trol.h"
+
+/* path "-": standard input. *tokens is allocated with malloc; the caller frees it. */
+trol_status token_file_read(const char *path, int32_t **tokens, size_t *n_tokens, trol_error *error);
+
+#endif
