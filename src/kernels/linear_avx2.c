@@ -90,6 +90,88 @@ static inline __attribute__((always_inline)) void dot(element_type type, const u
                      y + i * y_stride + j, y_stride);
 }
 
+/* ---- large batches: tiles of 6 inputs by 16 weight rows, float32 --------------------------------------------------
+ */
+
+enum { TILE_INPUTS = 6, TILE_OUTPUTS = 16 };
+
+/* Eight rows of eight elements become eight columns. */
+static inline void transpose(__m256 rows[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 4) {
+        __m256 a = _mm256_unpacklo_ps(rows[i], rows[i + 1]), b = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+        __m256 c = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
+        t[i] = _mm256_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        rows[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+        rows[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+    }
+}
+
+/* Up to eight rows become columns of a panel [n_columns, width]; rows that are not there are zeros. */
+static inline __attribute__((always_inline)) void pack_columns(element_type type, const unsigned char *rows,
+                                                               int64_t row_bytes, int64_t n_rows, int64_t n_columns,
+                                                               float *panel, int64_t width, __m256i lanes) {
+    int64_t bytes = (int64_t)element_bytes(type);
+    for (int64_t k = 0; k < n_columns; k += LANES) {
+        int64_t n = n_columns - k < LANES ? n_columns - k : LANES;
+        __m256 block[8];
+        for (int64_t i = 0; i < 8; i++) {
+            const unsigned char *from = rows + i * row_bytes + k * bytes;
+            block[i] = i >= n_rows ? _mm256_setzero_ps() : n < LANES ? load_tail(type, from, n) : load(type, from);
+        }
+        transpose(block);
+        for (int64_t i = 0; i < n; i++)
+            _mm256_maskstore_ps(panel + (k + i) * width, lanes, block[i]);
+    }
+}
+
+static void pack_inputs(const float *x, int64_t x_stride, int64_t n_rows, int64_t n_columns, void *panel) {
+    pack_columns(ELEMENT_F32, (const unsigned char *)x, x_stride * 4, n_rows, n_columns, panel, TILE_INPUTS,
+                 _mm256_setr_epi32(-1, -1, -1, -1, -1, -1, 0, 0));
+}
+
+static inline __attribute__((always_inline)) void pack_weights(element_type type, const unsigned char *rows,
+                                                               int64_t row_bytes, int64_t n_rows, int64_t n_columns,
+                                                               float *panel) {
+    for (int64_t half = 0; half < TILE_OUTPUTS; half += 8)
+        pack_columns(type, rows + half * row_bytes, row_bytes, n_rows - half, n_columns, panel + half, TILE_OUTPUTS,
+                     _mm256_set1_epi32(-1));
+}
+
+static void tile(const void *inputs, const void *weights, int64_t n_columns, float *sums, int64_t sums_stride,
+                 bool add) {
+    const float *x = inputs, *w = weights;
+    __m256 total[TILE_INPUTS][2];
+#pragma GCC unroll 6
+    for (int i = 0; i < TILE_INPUTS; i++)
+        total[i][0] = total[i][1] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < n_columns; k++, x += TILE_INPUTS, w += TILE_OUTPUTS) {
+        _mm_prefetch((const char *)(w + 8 * TILE_OUTPUTS), _MM_HINT_T0);
+        __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
+#pragma GCC unroll 6
+        for (int i = 0; i < TILE_INPUTS; i++) {
+            __m256 one = _mm256_broadcast_ss(x + i);
+            total[i][0] = _mm256_fmadd_ps(one, low, total[i][0]);
+            total[i][1] = _mm256_fmadd_ps(one, high, total[i][1]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < TILE_INPUTS; i++) {
+        float *to = sums + i * sums_stride;
+        if (add) {
+            total[i][0] = _mm256_add_ps(total[i][0], _mm256_loadu_ps(to));
+            total[i][1] = _mm256_add_ps(total[i][1], _mm256_loadu_ps(to + 8));
+        }
+        _mm256_storeu_ps(to, total[i][0]);
+        _mm256_storeu_ps(to + 8, total[i][1]);
+    }
+}
+
 #define TYPE_KERNELS(suffix, type)                                                                                     \
     static void widen_##suffix(const void *from, float *to, int64_t n) {                                               \
         widen(type, from, to, n);                                                                                      \
@@ -97,14 +179,28 @@ static inline __attribute__((always_inline)) void dot(element_type type, const u
     static void dot_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, const float *x, int64_t x_stride,    \
                              int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {                        \
         dot(type, rows, row_bytes, n_rows, x, x_stride, n_inputs, n_columns, y, y_stride);                             \
+    }                                                                                                                  \
+    static void pack_weights_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, int64_t n_columns,          \
+                                      void *panel) {                                                                   \
+        pack_weights(type, rows, row_bytes, n_rows, n_columns, panel);                                                 \
     }
 
 TYPE_KERNELS(f32, ELEMENT_F32)
 TYPE_KERNELS(f16, ELEMENT_F16)
 TYPE_KERNELS(bf16, ELEMENT_BF16)
 
+#define TILE_GEMM(pack)                                                                                                \
+    {                                                                                                                  \
+        .tile_inputs = TILE_INPUTS, .tile_outputs = TILE_OUTPUTS, .chunk_outputs = 128, .block_columns = 512,          \
+        .column_group = 1, .input_bytes = 4, .weight_bytes = 4, .pack_inputs = pack_inputs, .pack_weights = (pack),    \
+        .tile = tile                                                                                                   \
+    }
+
 void linear_fill_avx2(linear_kernels *table) {
     fill_finish(table);
+    const linear_gemm exact[] = {TILE_GEMM(pack_weights_f32), TILE_GEMM(pack_weights_f16),
+                                 TILE_GEMM(pack_weights_bf16)};
+    memcpy(table->exact, exact, sizeof exact);
     const linear_dot dots[] = {dot_f32, dot_f16, dot_bf16};
     const linear_widen widens[] = {widen_f32, widen_f16, widen_bf16};
     memcpy(table->dot, dots, sizeof dots);
