@@ -1,0 +1,383 @@
+/* trol-inspect - says what a checkpoint folder holds and whether all that is needed is there, and writes any
+ * intermediate value of a run as a NumPy file. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fail.h"
+#include "common/npy.h"
+#include "common/token_file.h"
+#include "trol.h"
+
+static const char usage[] =
+    "usage: trol-inspect MODEL [--no-tensors]\n"
+    "       trol-inspect MODEL --dump STAGE [OPTIONS]\n"
+    "\n"
+    "The first form prints the architecture, the files, the gate, the tokenizer and all tensors of MODEL (a folder, or "
+    "a hub\n"
+    "name in the hub's cache), and for everything that is needed whether it is there. The exit status is 0 if it "
+    "loads.\n"
+    "\n"
+    "The second form runs pictures or a prompt through the model and writes an intermediate value as a float32 .npy "
+    "file:\n"
+    "  pixels           [tiles, 3, side, side]    normalized, what the encoder gets\n"
+    "  vision_features  [tiles, tokens, columns]  what the projector gets\n"
+    "  image_embeds     [tiles, tokens, hidden]   what takes the place of the image tokens\n"
+    "  embeddings       [tokens, hidden]          what enters the first layer\n"
+    "  pass1, pass2     [layers, tokens, hidden]  what the passes through each layer give\n"
+    "  gate             [layers, tokens]          the share of pass 2\n"
+    "  layer            [layers, tokens, hidden]  what leaves each layer\n"
+    "  logits           [tokens, vocabulary]      of every prompt token\n"
+    "\n"
+    "  --image FILE        a picture; may be repeated\n"
+    "  -p, --prompt TEXT   a question, put through the model's template\n"
+    "  --tokens FILE       raw token ids instead, image tokens included (\"-\": standard input)\n"
+    "  --layer N           only that layer, counted from 0\n"
+    "  -o, --output FILE   where to (default: STAGE.npy)\n"
+    "  --traversal MODE    prompt (default), all or off\n"
+    "  --cache-type TYPE   f32 (default) or f16\n"
+    "  -t, --threads N     (default: one for each CPU)\n"
+    "  --help, --version\n";
+
+enum { MAX_IMAGES = 64 };
+
+typedef struct options {
+    const char *model, *stage, *output, *prompt, *tokens;
+    const char *image_paths[MAX_IMAGES];
+    size_t n_images;
+    int32_t layer; /* -1: all */
+    int32_t n_threads;
+    bool no_tensors;
+    trol_session_params session;
+} options;
+
+/* ---- collecting a stage --------------------------------------------------------------------------------------------
+ */
+
+/* The values of one stage, in the order of layers and tokens, in which the engine shows them. */
+typedef struct collection {
+    const options *chosen;
+    float *values;
+    size_t count, capacity;
+    int64_t n_tiles;                     /* seen in stage "pixels" */
+    int64_t n_columns, n_rows, n_layers; /* rows: of all layers together */
+    int32_t last_layer;
+    int64_t next_row; /* of the last layer */
+    trol_error error; /* why collecting stopped; status 0: it did not */
+} collection;
+
+static int stop(collection *c, trol_status status, const char *message) {
+    tool_fail(&c->error, status, "%s", message);
+    return 1;
+}
+
+static int collect(void *user, const char *stage, int32_t layer, int64_t first, int64_t n_rows, int64_t n_columns,
+                   const float *values) {
+    collection *c = user;
+    if (strcmp(stage, "pixels") == 0)
+        c->n_tiles += n_rows;
+    if (strcmp(stage, c->chosen->stage) != 0 || (c->chosen->layer >= 0 && layer >= 0 && layer != c->chosen->layer))
+        return 0;
+    const bool picture = c->n_tiles > 0 && layer < 0 && strcmp(stage, "embeddings") != 0;
+    if (c->n_layers == 0 || (layer != c->last_layer && !picture)) {
+        c->n_layers++;
+        c->next_row = 0;
+    }
+    if (!picture && first != c->next_row)
+        return stop(c, TROL_ERROR_STATE, "the rows of a stage did not come in order");
+    const size_t added = (size_t)(n_rows * n_columns);
+    if (c->count + added > c->capacity) {
+        size_t capacity = 2 * (c->count + added);
+        float *grown = realloc(c->values, capacity * sizeof *grown);
+        if (!grown)
+            return stop(c, TROL_ERROR_MEMORY, "out of memory; --layer N takes less");
+        c->values = grown;
+        c->capacity = capacity;
+    }
+    memcpy(c->values + c->count, values, added * sizeof *values);
+    c->count += added;
+    c->n_columns = n_columns;
+    c->n_rows += n_rows;
+    c->last_layer = layer;
+    c->next_row += n_rows;
+    return 0;
+}
+
+static trol_status write_collection(const collection *c, const char *path, int32_t image_size, trol_error *error) {
+    const char *stage = c->chosen->stage;
+    if (c->n_rows == 0)
+        return tool_fail(error, TROL_ERROR_STATE, "the run showed no %s%s", stage,
+                         c->chosen->layer >= 0 ? " of that layer" : "");
+    int64_t shape[4] = {c->n_rows, c->n_columns};
+    int n_dims = 2;
+    if (strcmp(stage, "pixels") == 0) {
+        memcpy(shape, (int64_t[4]){c->n_rows, 3, image_size, image_size}, sizeof shape);
+        n_dims = 4;
+    } else if (strcmp(stage, "vision_features") == 0 || strcmp(stage, "image_embeds") == 0) {
+        memcpy(shape, (int64_t[3]){c->n_tiles, c->n_rows / c->n_tiles, c->n_columns}, 3 * sizeof *shape);
+        n_dims = 3;
+    } else if (strcmp(stage, "embeddings") != 0) {
+        memcpy(shape, (int64_t[3]){c->n_layers, c->n_rows / c->n_layers, c->n_columns}, 3 * sizeof *shape);
+        n_dims = strcmp(stage, "gate") == 0 ? 2 : 3;
+    }
+    trol_status status = npy_write(path, c->values, shape, n_dims, error);
+    if (status == TROL_OK) {
+        printf("%s: [", path);
+        for (int i = 0; i < n_dims; i++)
+            printf("%s%" PRId64, i ? ", " : "", shape[i]);
+        printf("]\n");
+    }
+    return status;
+}
+
+/* Logits go to the file as they come: a long prompt has more of them than fit in memory. */
+typedef struct logits_file {
+    npy_file *file;
+    const char *path;
+    int64_t n_rows;
+    trol_error error;
+} logits_file;
+
+static int write_logits(void *user, int64_t position, const float *logits, int32_t vocab_size) {
+    logits_file *f = user;
+    (void)position;
+    const int64_t columns = vocab_size;
+    if (!f->file && npy_open(f->path, &columns, 1, &f->file, &f->error) != TROL_OK)
+        return 1;
+    f->n_rows++;
+    return npy_append(f->file, logits, 1, &f->error) != TROL_OK;
+}
+
+/* ---- running -------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct runner {
+    const options *chosen;
+    trol_model *model;
+    trol_session *session;
+    trol_image *images[MAX_IMAGES];
+    trol_features *features[MAX_IMAGES];
+    int32_t *tokens;
+    size_t n_tokens;
+    trol_error *error;
+} runner;
+
+static bool is_picture_stage(const char *stage) {
+    return strcmp(stage, "pixels") == 0 || strcmp(stage, "vision_features") == 0 || strcmp(stage, "image_embeds") == 0;
+}
+
+static trol_status run_prompt(runner *r) {
+    const options *o = r->chosen;
+    if (!o->tokens)
+        return trol_session_ask(r->session, o->prompt, (const trol_image *const *)r->images, o->n_images, r->error);
+    trol_status status = token_file_read(o->tokens, &r->tokens, &r->n_tokens, r->error);
+    for (size_t i = 0; status == TROL_OK && i < o->n_images; i++)
+        status = trol_encode_image(r->model, r->images[i], &r->features[i], r->error);
+    return status == TROL_OK
+               ? trol_session_prefill(r->session, r->tokens, r->n_tokens, r->features, o->n_images, r->error)
+               : status;
+}
+
+static trol_status dump_logits(runner *r, const char *path) {
+    logits_file f = {.path = path};
+    trol_session_set_logits_callback(r->session, write_logits, &f);
+    trol_status status = run_prompt(r);
+    if (status != TROL_OK && f.error.status != TROL_OK)
+        *r->error = f.error;
+    trol_status closed = npy_close(f.file, status == TROL_OK, r->error);
+    if (status == TROL_OK && closed == TROL_OK)
+        printf("%s: [%" PRId64 ", vocabulary]\n", path, f.n_rows);
+    return status == TROL_OK ? closed : status;
+}
+
+static trol_status dump_collected(runner *r, const char *path) {
+    collection c = {.chosen = r->chosen};
+    trol_status status = TROL_OK;
+    trol_model_info info = {.size = sizeof info};
+    if (is_picture_stage(r->chosen->stage)) {
+        for (size_t i = 0; status == TROL_OK && i < r->chosen->n_images; i++)
+            status = trol_observe_image(r->model, r->images[i], collect, &c, r->error);
+    } else {
+        trol_session_set_observer(r->session, collect, &c);
+        status = run_prompt(r);
+    }
+    if (status != TROL_OK && c.error.status != TROL_OK)
+        *r->error = c.error;
+    if (status == TROL_OK)
+        status = trol_model_get_info(r->model, &info, r->error);
+    if (status == TROL_OK)
+        status = write_collection(&c, path, info.image_size, r->error);
+    free(c.values);
+    return status;
+}
+
+static trol_status dump(runner *r) {
+    const options *o = r->chosen;
+    char path[64];
+    snprintf(path, sizeof path, "%s.npy", o->stage);
+    trol_model_params params;
+    trol_model_params_init(&params);
+    params.n_threads = o->n_threads;
+    trol_status status = trol_model_load(o->model, &params, &r->model, r->error);
+    for (size_t i = 0; status == TROL_OK && i < o->n_images; i++)
+        status = trol_image_load_file(o->image_paths[i], &r->images[i], r->error);
+    if (status == TROL_OK)
+        status = trol_session_new(r->model, &o->session, &r->session, r->error);
+    if (status != TROL_OK)
+        return status;
+    const char *output = o->output ? o->output : path;
+    return strcmp(o->stage, "logits") == 0 ? dump_logits(r, output) : dump_collected(r, output);
+}
+
+static int run_dump(const options *chosen) {
+    trol_error error = {TROL_OK, ""};
+    runner r = {.chosen = chosen, .error = &error};
+    trol_status status = dump(&r);
+    if (status != TROL_OK)
+        fprintf(stderr, "trol-inspect: %s\n", error.message);
+    trol_session_free(r.session);
+    for (size_t i = 0; i < chosen->n_images; i++) {
+        trol_features_free(r.features[i]);
+        trol_image_free(r.images[i]);
+    }
+    trol_model_free(r.model);
+    free(r.tokens);
+    return status == TROL_OK ? 0 : 1;
+}
+
+static int print_line(void *user, const char *text) {
+    (void)user;
+    return puts(text) < 0;
+}
+
+static int run_inspect(const options *chosen) {
+    trol_error error;
+    if (trol_inspect(chosen->model, !chosen->no_tensors, print_line, NULL, &error) == TROL_OK)
+        return 0;
+    fflush(stdout);
+    fprintf(stderr, "trol-inspect: %s\n", error.message);
+    return 1;
+}
+
+/* ---- the command line ----------------------------------------------------------------------------------------------
+ */
+
+static bool parse_number(const char *text, long smallest, long largest, int32_t *value) {
+    char *end;
+    errno = 0;
+    long number = strtol(text, &end, 10);
+    *value = (int32_t)number;
+    return end != text && !*end && !errno && number >= smallest && number <= largest;
+}
+
+/* The index of text among the names; -1 if it is none of them. */
+static int index_of(const char *text, const char *const *names, int n) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(text, names[i]) == 0)
+            return i;
+    return -1;
+}
+
+static bool parse_stage(const char *value, options *chosen) {
+    static const char *const stages[] = {"pixels", "vision_features", "image_embeds", "embeddings", "pass1", "pass2",
+                                         "gate",   "layer",           "logits"};
+    chosen->stage = value;
+    return index_of(value, stages, sizeof stages / sizeof *stages) >= 0;
+}
+
+static bool parse_traversal(const char *value, options *chosen) {
+    static const char *const modes[] = {"prompt", "all", "off"};
+    int index = index_of(value, modes, 3);
+    chosen->session.traversal = (trol_traversal)index;
+    return index >= 0;
+}
+
+static bool parse_cache_type(const char *value, options *chosen) {
+    static const char *const types[] = {"f16", "f32"};
+    int index = index_of(value, types, 2);
+    chosen->session.cache_type = (trol_cache_type)index;
+    return index >= 0;
+}
+
+static bool is_either(const char *text, const char *a, const char *b) {
+    return strcmp(text, a) == 0 || strcmp(text, b) == 0;
+}
+
+static bool parse_option(const char *option, const char *value, options *chosen) {
+    if (strcmp(option, "--dump") == 0)
+        return parse_stage(value, chosen);
+    if (strcmp(option, "--traversal") == 0)
+        return parse_traversal(value, chosen);
+    if (strcmp(option, "--cache-type") == 0)
+        return parse_cache_type(value, chosen);
+    if (strcmp(option, "--layer") == 0)
+        return parse_number(value, 0, 1000000, &chosen->layer);
+    if (is_either(option, "-t", "--threads"))
+        return parse_number(value, 1, 256, &chosen->n_threads);
+    if (strcmp(option, "--image") == 0 && chosen->n_images < MAX_IMAGES)
+        chosen->image_paths[chosen->n_images++] = value;
+    else if (is_either(option, "-p", "--prompt"))
+        chosen->prompt = value;
+    else if (strcmp(option, "--tokens") == 0)
+        chosen->tokens = value;
+    else if (is_either(option, "-o", "--output"))
+        chosen->output = value;
+    else if (is_either(option, "-m", "--model"))
+        chosen->model = value;
+    else
+        return false;
+    return true;
+}
+
+static int bad_usage(const char *what, const char *more) {
+    fprintf(stderr, "trol-inspect: %s%s (trol-inspect --help tells the options)\n", what, more);
+    return 2;
+}
+
+/* What the options need of each other. The exit status, or -1 to go on. */
+static int check_options(const options *chosen) {
+    if (!chosen->model)
+        return fputs(usage, stderr), 2;
+    if (!chosen->stage)
+        return chosen->prompt || chosen->tokens || chosen->n_images
+                   ? bad_usage("pictures and prompts go with --dump STAGE", "")
+                   : -1;
+    if (is_picture_stage(chosen->stage))
+        return chosen->n_images ? -1 : bad_usage("--image FILE is missing for the stage ", chosen->stage);
+    if (!chosen->prompt == !chosen->tokens)
+        return bad_usage("either -p TEXT or --tokens FILE is needed for the stage ", chosen->stage);
+    return -1;
+}
+
+static int parse_arguments(int argc, char **argv, options *chosen) {
+    for (int i = 1; i < argc; i++) {
+        const char *argument = argv[i];
+        if (is_either(argument, "--help", "-h"))
+            return fputs(usage, stdout), 0;
+        if (strcmp(argument, "--version") == 0)
+            return printf("trol-inspect %s\n", trol_version()), 0;
+        if (strcmp(argument, "--no-tensors") == 0)
+            chosen->no_tensors = true;
+        else if (argument[0] != '-' && !chosen->model)
+            chosen->model = argument;
+        else if (argument[0] != '-' || i + 1 == argc || !parse_option(argument, argv[i + 1], chosen))
+            return bad_usage("does not understand ", argument);
+        else
+            i++;
+    }
+    return check_options(chosen);
+}
+
+int main(int argc, char **argv) {
+    options chosen = {.layer = -1};
+    trol_session_params_init(&chosen.session);
+    chosen.session.cache_type = TROL_CACHE_F32;
+    int exit_status = parse_arguments(argc, argv, &chosen);
+    if (exit_status >= 0)
+        return exit_status;
+    return chosen.stage ? run_dump(&chosen) : run_inspect(&chosen);
+}
