@@ -1,0 +1,316 @@
+/* test-prompt.c - questions through template and tokenizer: the authors' pipeline's ids for the end-to-end cases and
+ * (where TROL_TOKENIZERS names the folder that holds internlm2/ and phi3/) for the published tokenizers, and the rules
+ * of a conversation. */
+#include "engine/prompt.h"
+
+#include "base/memory.h"
+#include "format/json.h"
+#include "test.h"
+
+static trol_error error;
+
+typedef struct family {
+    const char *name;
+    const prompt_template *prompt_template;
+    bool dummy_prefix;
+    int32_t tokens_per_tile; /* in the end-to-end case */
+} family;
+
+static const family families[] = {{"internlm2", &prompt_template_internlm2, false, 49},
+                                  {"phi3", &prompt_template_phi3, true, 256}};
+
+typedef struct rendered {
+    int32_t *ids;
+    size_t n;
+} rendered;
+
+static bool equal_ids(const rendered *result, const cJSON *expected) {
+    size_t i = 0;
+    const cJSON *id;
+    cJSON_ArrayForEach(id, expected) {
+        if (i >= result->n || result->ids[i] != id->valueint)
+            return false;
+        i++;
+    }
+    return i == result->n;
+}
+
+static rendered ask(const family *f, const tokenizer *t, const char *question, size_t n_pictures, int32_t n_tokens,
+                    bool special) {
+    int32_t counts[8];
+    for (size_t i = 0; i < n_pictures; i++)
+        counts[i] = n_tokens;
+    prompt_pictures pictures = {counts, n_pictures};
+    trol_message message = {TROL_ROLE_USER, question};
+    rendered result;
+    CHECK_OK(
+        prompt_render(f->prompt_template, t, &message, 1, &pictures, special, false, &result.ids, &result.n, &error),
+        error);
+    return result;
+}
+
+/* ---- the authors' ids -------------------------------------------------------------------------------------------- */
+
+/* {"question", "image", "tiles", "input_ids"} of the end-to-end cases, {"question", "pictures", "tokens_per_picture",
+ * "ids"} of the published tokenizers. */
+static void check_line(const family *f, const tokenizer *t, const cJSON *line, const char *path, int number) {
+    const char *question = cJSON_GetObjectItem(line, "question")->valuestring;
+    const cJSON *pictures = cJSON_GetObjectItem(line, "pictures"), *ids = cJSON_GetObjectItem(line, "ids");
+    size_t n_pictures;
+    int32_t n_tokens;
+    if (pictures) {
+        n_pictures = (size_t)pictures->valueint;
+        n_tokens = cJSON_GetObjectItem(line, "tokens_per_picture")->valueint;
+    } else {
+        int tiles = cJSON_GetObjectItem(line, "tiles")->valueint;
+        n_pictures = cJSON_IsString(cJSON_GetObjectItem(line, "image")) ? 1 : 0;
+        n_tokens = f->tokens_per_tile * (tiles > 0 ? tiles : 1);
+        ids = cJSON_GetObjectItem(line, "input_ids");
+    }
+    for (int special = 0; special < 2; special++) { /* no question spells a special token */
+        rendered result = ask(f, t, question, n_pictures, n_tokens, special != 0);
+        CHECK(equal_ids(&result, ids), "%s line %d, special %d: \"%s\"", path, number, special, question);
+        memory_free(result.ids);
+    }
+}
+
+static void check_questions(const family *f, const tokenizer *t, const char *folder, const char *name) {
+    char *path, *bytes, *next;
+    size_t n_bytes;
+    int number = 0;
+    CHECK_OK(path_join(folder, name, &path, &error), error);
+    CHECK_OK(file_read(path, (size_t)64 << 20, &bytes, &n_bytes, &error), error);
+    for (char *line = strtok_r(bytes, "\n", &next); line; line = strtok_r(NULL, "\n", &next)) {
+        cJSON *json;
+        CHECK_OK(json_parse(line, strlen(line), path, &json, &error), error);
+        check_line(f, t, json, path, ++number);
+        cJSON_Delete(json);
+    }
+    CHECK(number > 20, "%s has %d lines", path, number);
+    memory_free(bytes);
+    memory_free(path);
+}
+
+/* ---- the rules of a conversation --------------------------------------------------------------------------------- */
+
+/* Appends the tokens of a text in which special tokens are recognized. */
+static void put_text(rendered *result, size_t *capacity, const tokenizer *t, const char *text) {
+    text_piece piece = {text, strlen(text), true};
+    CHECK_OK(tokenizer_encode(t, &piece, 1, &result->ids, &result->n, capacity, &error), error);
+}
+
+static void expect_ids(const family *f, rendered found, rendered expected, const char *what) {
+    CHECK(found.n == expected.n && memcmp(found.ids, expected.ids, found.n * sizeof *found.ids) == 0,
+          "%s, %s: %zu tokens, expected %zu", f->name, what, found.n, expected.n);
+    memory_free(found.ids);
+    memory_free(expected.ids);
+}
+
+static rendered of_text(const tokenizer *t, const char *text) {
+    rendered result = {0};
+    size_t capacity = 0;
+    put_text(&result, &capacity, t, text);
+    return result;
+}
+
+static rendered of_messages(const family *f, const tokenizer *t, const prompt_message *messages, size_t n) {
+    rendered result;
+    CHECK_OK(
+        prompt_render_history(f->prompt_template, t, messages, n, NULL, false, false, &result.ids, &result.n, &error),
+        error);
+    return result;
+}
+
+/* What the conversation of check_turns is in each family, written out. */
+static const char *const first_turns[] = {
+    "<s>[UNUSED_TOKEN_146]system\nBe kind.[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]user\nOne?[UNUSED_TOKEN_145]\n"
+    "[UNUSED_TOKEN_146]assistant\n",
+    "<s><|system|>\nBe kind.<|end|>\n<|user|>\nOne?<|end|>\n<|assistant|>\n"};
+static const char *const second_turns[] = {
+    "[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]user\n Two?[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]assistant\n",
+    "<|end|>\n<|user|>\n Two?<|end|>\n<|assistant|>\n"};
+static const char *const without_system[] = {
+    "<s>[UNUSED_TOKEN_146]user\nOne?[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]assistant\n",
+    "<s><|user|>\nOne?<|end|>\n<|assistant|>\n"};
+
+static void check_turns(const family *f, const tokenizer *t, int which) {
+    char text[1024];
+    int32_t answer[] = {300, 301, 300}; /* no tokenization of a text, perhaps */
+    prompt_message messages[] = {{.role = TROL_ROLE_SYSTEM, .text = "Be kind."},
+                                 {.role = TROL_ROLE_USER, .text = "One?"},
+                                 {.role = TROL_ROLE_ASSISTANT, .text = "\nYes. "},
+                                 {.role = TROL_ROLE_USER, .text = " Two?"}};
+    expect_ids(f, of_messages(f, t, messages, 2), of_text(t, first_turns[which]), "one turn");
+    snprintf(text, sizeof text, "%s\nYes. %s", first_turns[which], second_turns[which]);
+    expect_ids(f, of_messages(f, t, messages, 4), of_text(t, text), "two turns");
+    messages[2] = (prompt_message){.role = TROL_ROLE_ASSISTANT, .tokens = answer, .n_tokens = 3};
+    for (int empty = 0; empty < 2; empty++) {
+        rendered expected = {0};
+        size_t capacity = 0;
+        put_text(&expected, &capacity, t, first_turns[which]);
+        for (size_t i = 0; i < messages[2].n_tokens; i++) {
+            void *ids = expected.ids;
+            CHECK_OK(memory_grow(&ids, &capacity, expected.n + 1, sizeof(int32_t), "ids", &error), error);
+            expected.ids = ids;
+            expected.ids[expected.n++] = answer[i];
+        }
+        put_text(&expected, &capacity, t, second_turns[which]);
+        expect_ids(f, of_messages(f, t, messages, 4), expected, "two turns, the answer as tokens");
+        messages[2] = (prompt_message){.role = TROL_ROLE_ASSISTANT};
+    }
+    messages[0].text = "";
+    expect_ids(f, of_messages(f, t, messages, 2), of_text(t, without_system[which]), "no system part");
+}
+
+static size_t count(rendered result, int32_t id) {
+    size_t n = 0;
+    for (size_t i = 0; i < result.n; i++)
+        n += result.ids[i] == id;
+    return n;
+}
+
+static void check_pictures(const family *f, const tokenizer *t) {
+    expect_ids(f, ask(f, t, "Compare.", 2, 3, false), ask(f, t, "<image>\n<image>\nCompare.", 2, 3, false),
+               "two in front");
+    int32_t counts[] = {2, 5}, token = tokenizer_id(t, f->prompt_template->image_token);
+    prompt_pictures pictures = {counts, 2};
+    trol_message messages[] = {{TROL_ROLE_SYSTEM, "<image> stays text here"},
+                               {TROL_ROLE_USER, "<image> One?"},
+                               {TROL_ROLE_ASSISTANT, "and <image> here"},
+                               {TROL_ROLE_USER, "And <image>?"}};
+    rendered result;
+    CHECK_OK(prompt_render(f->prompt_template, t, messages, 4, &pictures, false, false, &result.ids, &result.n, &error),
+             error);
+    CHECK(count(result, token) == 7, "%zu image tokens, expected 7", count(result, token));
+    size_t first = 0;
+    while (first + 2 < result.n && result.ids[first] != token)
+        first++;
+    CHECK(result.ids[first + 1] == token && result.ids[first + 2] != token, "the first picture has not 2 tokens");
+    memory_free(result.ids);
+}
+
+static void check_special(const family *f, const tokenizer *t) {
+    const char *end = f->prompt_template->end_tokens[0];
+    char question[64];
+    snprintf(question, sizeof question, "a %s</s> b", end);
+    for (int special = 0; special < 2; special++) {
+        rendered plain = ask(f, t, "a", 0, 0, false), result = ask(f, t, question, 0, 0, special != 0);
+        size_t more = count(result, tokenizer_id(t, end)) - count(plain, tokenizer_id(t, end));
+        CHECK(more == (size_t)special && count(result, 2) == (size_t)special, "%s: %zu more, %zu </s>", f->name, more,
+              count(result, 2));
+        memory_free(plain.ids);
+        memory_free(result.ids);
+    }
+}
+
+static void check_raw(const family *f, const tokenizer *t) {
+    int32_t n_tokens = 3;
+    prompt_pictures none = {NULL, 0}, one = {&n_tokens, 1};
+    trol_message message = {TROL_ROLE_USER, "<s>Once upon a time"};
+    rendered result;
+    CHECK_OK(prompt_render(f->prompt_template, t, &message, 1, &none, true, true, &result.ids, &result.n, &error),
+             error);
+    expect_ids(f, result, of_text(t, message.text), "raw text");
+    message.text = "a <image> b";
+    CHECK_OK(prompt_render(f->prompt_template, t, &message, 1, &one, false, true, &result.ids, &result.n, &error),
+             error);
+    char text[256];
+    const prompt_template *p = f->prompt_template;
+    snprintf(text, sizeof text, "a %s%s%s%s%s b", p->image_open, p->image_token, p->image_token, p->image_token,
+             p->image_close);
+    expect_ids(f, result, of_text(t, text), "raw text with a picture");
+    message.text = "";
+    CHECK_OK(prompt_render(f->prompt_template, t, &message, 1, NULL, false, true, &result.ids, &result.n, &error),
+             error);
+    CHECK(result.n == 0, "%zu tokens of nothing", result.n);
+    memory_free(result.ids);
+}
+
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
+
+static void check_refusals(const family *f, const tokenizer *t) {
+    int32_t counts[] = {3, 0};
+    const trol_role user = TROL_ROLE_USER, assistant = TROL_ROLE_ASSISTANT, system = TROL_ROLE_SYSTEM;
+    char image_token[64];
+    snprintf(image_token, sizeof image_token, "a %s", f->prompt_template->image_token);
+    struct {
+        trol_message messages[3];
+        size_t n_messages, n_pictures;
+        bool special, raw;
+        const char *words;
+    } cases[] = {
+        {{{user, "<image> <image>"}}, 1, 1, false, false, "has 2 \"<image>\", but the number of pictures is 1"},
+        {{{user, "<image>"}}, 1, 0, false, false, "has 1 \"<image>\", but the number of pictures is 0"},
+        {{{user, "a"}}, 1, 1, false, true, "has 0 \"<image>\", but the number of pictures is 1"},
+        {{{user, "a"}}, 1, 2, false, false, "picture 2 has 0 tokens"},
+        {{{0}}, 0, 0, false, false, "no message"},
+        {{{system, "a"}}, 1, 0, false, false, "no message"},
+        {{{user, "a"}, {system, "b"}}, 2, 0, false, false, "message 2 is from the system, expected the assistant"},
+        {{{user, "a"}, {user, "b"}}, 2, 0, false, false, "message 2 is from the user, expected the assistant"},
+        {{{assistant, "a"}}, 1, 0, false, false, "message 1 is from the assistant, expected the user"},
+        {{{user, "a"}, {assistant, "b"}}, 2, 0, false, false, "the last message"},
+        {{{user, "a\xff"}}, 1, 0, false, false, "message 1 is no valid UTF-8 from byte 1 on (0xff)"},
+        {{{user, NULL}}, 1, 0, false, false, "message 1 has no text"},
+        {{{user, "a"}, {assistant, NULL}, {user, "b"}}, 3, 0, false, false, "message 2 has no text"},
+        {{{user, "a"}, {user, "b"}}, 2, 0, false, true, "2 messages"},
+        {{{system, "a"}}, 1, 0, false, true, "expected the user"},
+        {{{system, image_token}, {user, "b"}}, 2, 0, true, false, "spells the image token"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        prompt_pictures pictures = {counts, cases[i].n_pictures};
+        rendered result = {(int32_t *)counts, 1};
+        trol_status status = prompt_render(f->prompt_template, t, cases[i].messages, cases[i].n_messages, &pictures,
+                                           cases[i].special, cases[i].raw, &result.ids, &result.n, &error);
+        CHECK(status == TROL_ERROR_ARGUMENT && !result.ids && result.n == 0 && strstr(error.message, cases[i].words),
+              "%s, case %zu: status %d, \"%s\", expected \"%s\"", f->name, i, status, status ? error.message : "",
+              cases[i].words);
+    }
+    int32_t negative = -5;
+    prompt_message turns[] = {{.role = user, .text = "a"},
+                              {.role = assistant, .tokens = &negative, .n_tokens = 1},
+                              {.role = user, .text = "b"}};
+    rendered result;
+    CHECK(prompt_render_history(f->prompt_template, t, turns, 3, NULL, false, false, &result.ids, &result.n, &error) ==
+              TROL_ERROR_ARGUMENT,
+          "a negative token is taken");
+}
+
+static void check_family(const family *f, const tokenizer *t, int which) {
+    int32_t ends[8];
+    const prompt_template *other = families[1 - which].prompt_template;
+    check_turns(f, t, which);
+    check_pictures(f, t);
+    check_special(f, t);
+    check_raw(f, t);
+    check_refusals(f, t);
+    CHECK_OK(prompt_check(f->prompt_template, t, &error), error);
+    CHECK(prompt_check(other, t, &error) == TROL_ERROR_FORMAT && strstr(error.message, other->special_tokens[1]), "%s",
+          error.message);
+    CHECK(prompt_end_tokens(f->prompt_template, t, ends, 8) == (which ? 3 : 2), "%s", f->name);
+    CHECK(prompt_end_tokens(f->prompt_template, t, ends, 1) == 1 &&
+              ends[0] == tokenizer_id(t, f->prompt_template->end_tokens[0]),
+          "%s: end token %d", f->name, ends[0]);
+}
+
+int main(void) {
+    const char *published = getenv("TROL_TOKENIZERS");
+    for (size_t i = 0; i < 2; i++) {
+        char folder[1024];
+        tokenizer *t;
+        tokenizer_options options = {families[i].dummy_prefix, 100000};
+        snprintf(folder, sizeof folder, "%s/e2e-%s", TEST_REFERENCE, families[i].name);
+        CHECK_OK(tokenizer_load(folder, &options, NULL, &t, &error), error);
+        check_questions(&families[i], t, folder, "questions.jsonl");
+        check_family(&families[i], t, (int)i);
+        tokenizer_free(t);
+        if (!published)
+            continue;
+        snprintf(folder, sizeof folder, "%s/%s", published, families[i].name);
+        CHECK_OK(tokenizer_load(folder, &options, NULL, &t, &error), error);
+        check_questions(&families[i], t, folder, "prompts.jsonl");
+        tokenizer_free(t);
+    }
+    if (!published)
+        printf("TROL_TOKENIZERS is not set: the published tokenizers are not tested\n");
+    return test_summary("prompt");
+}
