@@ -66,15 +66,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
     trol_error error = {0};
     torch_file *file;
     trol_status status = torch_file_parse(exact, b.n, "fuzz", &file, &error);
-    if (status != TROL_OK &&
-        (error.message[0] == '\0' || file || strstr(error.message, "no valid zip") && bytes[0] % 2))
+    if (status != TROL_OK && (error.message[0] == '\0' || file))
+        abort();
+    if (status != TROL_OK && bytes[0] % 2 && strstr(error.message, "no valid zip"))
         abort(); /* the archive made here is valid */
     free(exact);
     free(b.bytes);
-    volatile float sum = 0;
+    float sum = 0;
     for (size_t i = 0; file && i < torch_file_count(file); i++)
         for (size_t k = 0; k < torch_file_at(file, i)->n_values; k++)
             sum += torch_file_at(file, i)->values[k];
+    if (sum != sum && !file)
+        abort(); /* uses the sum, for which all values are read */
     torch_file_free(file);
     return 0;
 }

@@ -1,6 +1,6 @@
-# Fuzzers: configured by -DTROL_FUZZ=ON with clang as the compiler, each one a program of libFuzzer.
+# Included by the top CMakeLists.txt. Fuzzers: configured by -DTROL_FUZZ=ON with clang as the compiler, each one a program of libFuzzer.
 #   cmake -B build-fuzz -DTROL_FUZZ=ON -DCMAKE_C_COMPILER=clang -DTROL_BUILD_TESTS=OFF
-#   build-fuzz/fuzz-json corpus tests/fuzz/seeds-json -max_total_time=60
+#   build-fuzz/fuzz-json CORPUS -max_total_time=60   (CORPUS: a folder that holds valid files to begin with)
 option(TROL_FUZZ "build the fuzzers (clang only)" OFF)
 if(TROL_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
@@ -12,7 +12,7 @@ if(TROL_FUZZ)
                              PRIVATE ${STB_INCLUDE_DIR})
   target_link_libraries(trol_fuzzed PUBLIC PkgConfig::OPENBLAS PkgConfig::CJSON Threads::Threads m)
   target_compile_options(trol_fuzzed PUBLIC -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -g)
-  file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz-*.c)
+  file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/fuzz-*.c)
   foreach(source ${fuzzers})
     get_filename_component(name ${source} NAME_WE)
     add_executable(${name} ${source})
