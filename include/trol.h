@@ -368,6 +368,24 @@ TROL_API TROL_NODISCARD trol_status trol_generate(trol_session *session, const t
                                                   trol_text_callback callback, void *user, trol_stop *stop,
                                                   trol_error *error);
 
+/* ---- the machine -------------------------------------------------------------------------------------------------- */
+
+/* What the CPU can do at most, all threads together: the yardstick for speeds. A multiplication and the addition behind
+ * it count as two operations; 0 where the CPU has no such unit. */
+typedef struct trol_peaks {
+    size_t size;
+    int32_t n_threads;
+    int32_t read_streams;   /* for each thread, with which read_gbytes was reached */
+    double float32_gflops;  /* FMA in the widest registers */
+    double int8_gops;       /* 8-bit dot products (VNNI, or what there is without it) */
+    double bfloat16_gflops; /* AVX-512-BF16 */
+    double tile_int8_gops, tile_bfloat16_gflops; /* AMX */
+    double read_gbytes;     /* 1e9 bytes a second, sequential reading of memory far larger than the caches */
+} trol_peaks;
+
+/* Measures for a second or two. n_threads as in trol_threads_new. peaks->size must be set by the caller. */
+TROL_API TROL_NODISCARD trol_status trol_measure_peaks(int32_t n_threads, trol_peaks *peaks, trol_error *error);
+
 #ifdef __cplusplus
 }
 #endif
