@@ -145,58 +145,18 @@ trol_status ops_gate(const run *r, const float *x, int64_t n_rows, int64_t n_col
     return run_rows(r, &work, gate_chunk, n_columns);
 }
 
-typedef struct conversion {
-    void (*to_float)(const void *from, float *to, int64_t n);
-    void (*from_float)(const float *from, void *to, int64_t n);
-    element_type type;
-    const unsigned char *from;
-    unsigned char *to;
-    int64_t n;
-} conversion;
-
-static int64_t conversion_count(const conversion *work, int64_t chunk) {
-    int64_t rest = work->n - chunk * CHUNK_ELEMENTS;
-    return rest < CHUNK_ELEMENTS ? rest : CHUNK_ELEMENTS;
-}
-
-static void to_float_chunk(void *context, int64_t chunk, int thread) {
-    const conversion *work = context;
-    int64_t first = chunk * CHUNK_ELEMENTS, n = conversion_count(work, chunk);
-    const unsigned char *from = work->from + (size_t)first * element_bytes(work->type);
-    float *to = (float *)(void *)work->to + first;
-    (void)thread;
-    if (work->to_float)
-        work->to_float(from, to, n);
-    else
-        memcpy(to, from, (size_t)n * sizeof(float));
-}
-
-static void from_float_chunk(void *context, int64_t chunk, int thread) {
-    const conversion *work = context;
-    int64_t first = chunk * CHUNK_ELEMENTS, n = conversion_count(work, chunk);
-    const float *from = (const float *)(const void *)work->from + first;
-    unsigned char *to = work->to + (size_t)first * element_bytes(work->type);
-    (void)thread;
-    if (work->from_float)
-        work->from_float(from, to, n);
-    else
-        memcpy(to, from, (size_t)n * sizeof(float));
-}
-
-/* Conversions are not worth cancelling, and a caller could not tell what was left undone. */
 void ops_to_float(const run *r, element_type type, const void *from, float *to, int64_t n) {
-    const ops_kernels *table = &r->kernels->ops;
-    conversion work = {.type = type, .from = from, .to = (unsigned char *)to, .n = n};
     if (type == ELEMENT_F16)
-        work.to_float = table->float_from_f16;
+        r->kernels->ops.float_from_f16(from, to, n);
     else if (type == ELEMENT_BF16)
-        work.to_float = table->float_from_bf16;
-    threads_run(r->threads, (n + CHUNK_ELEMENTS - 1) / CHUNK_ELEMENTS, to_float_chunk, &work, NULL);
+        r->kernels->ops.float_from_bf16(from, to, n);
+    else
+        memcpy(to, from, (size_t)n * sizeof *to);
 }
 
 void ops_from_float(const run *r, element_type type, const float *from, void *to, int64_t n) {
-    conversion work = {.type = type, .from = (const unsigned char *)from, .to = to, .n = n};
     if (type == ELEMENT_F16)
-        work.from_float = r->kernels->ops.f16_from_float;
-    threads_run(r->threads, (n + CHUNK_ELEMENTS - 1) / CHUNK_ELEMENTS, from_float_chunk, &work, NULL);
+        r->kernels->ops.f16_from_float(from, to, n);
+    else
+        memcpy(to, from, (size_t)n * sizeof *from);
 }

@@ -131,15 +131,19 @@ static trol_status find(loader *l, const char *name, const tensor **found) {
     *found = tensor_source_find(l->w->source, name);
     if (!*found)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing", name);
-    size_t index = (size_t)(*found - tensor_source_at(l->w->source, 0));
-    if (!l->used[index]) {
-        int64_t n_values = 1;
-        for (int i = 0; i < (*found)->n_dims; i++)
-            n_values *= (*found)->shape[i];
-        l->w->n_parameters += n_values;
+    size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are in order of name */
+    while (low + 1 < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(tensor_source_at(l->w->source, middle)->name, name) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    if (!l->used[low]) {
+        l->used[low] = true;
+        l->w->n_parameters += (int64_t)((*found)->n_bytes / (element_bytes((*found)->type) ? element_bytes((*found)->type) : 1));
         l->w->n_bytes += (int64_t)(*found)->n_bytes;
     }
-    l->used[index] = true;
     return TROL_OK;
 }
 
