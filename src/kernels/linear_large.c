@@ -80,62 +80,98 @@ static bool any_lora_row(const large_section *s, int64_t first, int64_t n) {
     return false;
 }
 
-/* sums [n input rows, n_outputs] = (add: +=) inputs times rows first .. first + n_outputs - 1 of the matrix. */
-static void multiply_matrix(const large_section *s, const operand *x, const matrix *m, int64_t first, int64_t n_outputs,
-                            unsigned char *scratch, float *sums, int64_t sums_stride, bool add_first,
-                            bool only_lora_rows) {
-    const packed_inputs *in = x->inputs;
-    const linear_gemm *gemm = x->gemm;
-    int64_t row_bytes = m->columns * (int64_t)element_bytes(m->type);
-    for (int64_t column = 0; column < m->columns; column += gemm->block_columns) {
-        int64_t n_columns = min_int64(gemm->block_columns, m->columns - column);
-        bool add = add_first || column > 0;
-        const unsigned char *weights = matrix_row(m, first) + column * (int64_t)element_bytes(m->type);
-        if (!gemm->tile) {
-            for (int64_t j = 0; j < n_outputs; j++)
-                s->run->kernels->linear.widen[m->type](weights + j * row_bytes, (float *)scratch + j * n_columns,
-                                                       n_columns);
-            blas_multiply(in->rows + column, in->stride, in->n_rows, (float *)scratch, n_outputs, n_columns, sums,
-                          sums_stride, add);
-            continue;
-        }
-        int64_t padded = round_up(n_columns, gemm->column_group);
-        int64_t weight_panel = gemm->tile_outputs * gemm->weight_bytes * padded;
-        for (int64_t j = 0; j < n_outputs; j += gemm->tile_outputs)
-            gemm->pack_weights(weights + j * row_bytes, row_bytes, min_int64(gemm->tile_outputs, n_outputs - j),
-                               n_columns, scratch + j / gemm->tile_outputs * weight_panel);
-        const unsigned char *inputs = in->panels + column * gemm->tile_inputs * gemm->input_bytes;
-        int64_t input_panel = panel_bytes(gemm, in->n_columns);
-        for (int64_t i = 0; i < in->n_rows; i += gemm->tile_inputs) {
-            if (only_lora_rows && !any_lora_row(s, i, gemm->tile_inputs))
-                continue;
-            for (int64_t j = 0; j < n_outputs; j += gemm->tile_outputs)
-                gemm->tile(inputs + i / gemm->tile_inputs * input_panel,
-                           scratch + j / gemm->tile_outputs * weight_panel, padded, sums + i * sums_stride + j,
-                           sums_stride, add);
-        }
+/* A chunk of work: outputs first .. first + n - 1 of a product, for all input rows of the section. */
+typedef struct large_chunk {
+    const large_section *section;
+    const large_job *job;
+    int64_t first, n;
+    float *sums; /* [n_rows, stride]; the second product's start at column `up` */
+    int64_t stride, up;
+    bool one_pass; /* each panel of inputs is finished at once: all use the first rows of sums */
+    unsigned char *scratch;
+} large_chunk;
+
+static float *sums_of(const large_chunk *c, int64_t row) {
+    return c->sums + (c->one_pass ? 0 : row * c->stride);
+}
+
+/* The epilogue of input rows row .. row + n_rows - 1. */
+static void finish_rows(const large_chunk *c, int64_t row, int64_t n_rows) {
+    const product *p = c->job->product;
+    const linear *l = p->linear, *second = p->epilogue == EPILOGUE_SILU_MUL ? p->second : NULL;
+    linear_finish finish = c->section->run->kernels->linear.finish[p->epilogue];
+    for (int64_t i = 0; i < n_rows; i++) {
+        const float *sums = sums_of(c, row) + i * c->stride;
+        finish(sums, l->bias ? l->bias + l->first_row + c->first : NULL, sums + c->up,
+               second && second->bias ? second->bias + second->first_row + c->first : NULL,
+               p->scale ? p->scale + c->first : NULL, c->job->out + (row + i) * p->out_stride + c->first, c->n);
     }
 }
 
-/* sums = rows first .. first + n - 1 of the product's linear or second, LoRA added. */
-static void multiply_linear(const large_section *s, const large_job *job, bool second, int64_t first, int64_t n,
-                            unsigned char *scratch, float *sums) {
-    const linear *l = second ? job->product->second : job->product->linear;
-    const operand *in = &job->inputs[second], *lora = &job->lora[second];
-    int64_t stride = job->inputs[0].gemm->chunk_outputs;
-    first += l->first_row;
-    if (in->gemm->begin)
-        in->gemm->begin();
-    multiply_matrix(s, in, &l->weight, first, n, scratch, sums, stride, false, job->only_lora_rows);
-    if (in->gemm->end)
-        in->gemm->end();
-    if (!lora->gemm)
-        return;
-    if (lora->gemm->begin)
-        lora->gemm->begin();
-    multiply_matrix(s, lora, &l->lora_b, first, n, scratch, sums, stride, true, true);
-    if (lora->gemm->end)
-        lora->gemm->end();
+/* One matrix of a chunk. */
+typedef struct large_pass {
+    const operand *x;
+    const matrix *weights;
+    int64_t first;       /* the chunk's first row of the matrix */
+    int64_t sums_column; /* 0 or large_chunk's `up` */
+    bool add;            /* on top of what is there */
+    bool only_lora_rows; /* passes over panels without any */
+    bool last;           /* the epilogue follows */
+} large_pass;
+
+/* Multiplies all packed inputs by a packed block of weights of n_columns columns from `column` on. */
+static void multiply_tiles(const large_chunk *c, const large_pass *pass, int64_t column, int64_t n_columns) {
+    const linear_gemm *gemm = pass->x->gemm;
+    const packed_inputs *in = pass->x->inputs;
+    bool add = pass->add || column > 0, finish = pass->last && column + n_columns == pass->weights->columns;
+    int64_t padded = round_up(n_columns, gemm->column_group);
+    int64_t weight_panel = gemm->tile_outputs * gemm->weight_bytes * padded;
+    int64_t row_bytes = pass->weights->columns * (int64_t)element_bytes(pass->weights->type);
+    const unsigned char *weights =
+        matrix_row(pass->weights, pass->first) + column * (int64_t)element_bytes(pass->weights->type);
+    for (int64_t j = 0; j < c->n; j += gemm->tile_outputs)
+        gemm->pack_weights(weights + j * row_bytes, row_bytes, min_int64(gemm->tile_outputs, c->n - j), n_columns,
+                           c->scratch + j / gemm->tile_outputs * weight_panel);
+    const unsigned char *inputs = in->panels + column * gemm->tile_inputs * gemm->input_bytes;
+    for (int64_t i = 0; i < in->n_rows; i += gemm->tile_inputs, inputs += panel_bytes(gemm, in->n_columns)) {
+        float *sums = sums_of(c, i) + pass->sums_column;
+        if (!pass->only_lora_rows || any_lora_row(c->section, i, gemm->tile_inputs))
+            for (int64_t j = 0; j < c->n; j += gemm->tile_outputs)
+                gemm->tile(inputs, c->scratch + j / gemm->tile_outputs * weight_panel, padded, sums + j, c->stride,
+                           add);
+        if (finish)
+            finish_rows(c, i, min_int64(gemm->tile_inputs, in->n_rows - i));
+    }
+}
+
+/* The same by the BLAS. */
+static void multiply_blas(const large_chunk *c, const large_pass *pass, int64_t column, int64_t n_columns) {
+    const packed_inputs *in = pass->x->inputs;
+    const matrix *m = pass->weights;
+    float *weights = (float *)c->scratch;
+    for (int64_t j = 0; j < c->n; j++)
+        c->section->run->kernels->linear.widen[m->type](matrix_row(m, pass->first + j) +
+                                                            column * (int64_t)element_bytes(m->type),
+                                                        weights + j * n_columns, n_columns);
+    blas_multiply(in->rows + column, in->stride, in->n_rows, weights, c->n, n_columns, c->sums + pass->sums_column,
+                  c->stride, pass->add || column > 0);
+    if (pass->last && column + n_columns == m->columns)
+        finish_rows(c, 0, in->n_rows);
+}
+
+static void run_pass(const large_chunk *c, const large_pass *pass) {
+    const linear_gemm *gemm = pass->x->gemm;
+    if (gemm->begin)
+        gemm->begin();
+    for (int64_t column = 0; column < pass->weights->columns; column += gemm->block_columns) {
+        int64_t n_columns = min_int64(gemm->block_columns, pass->weights->columns - column);
+        if (gemm->tile)
+            multiply_tiles(c, pass, column, n_columns);
+        else
+            multiply_blas(c, pass, column, n_columns);
+    }
+    if (gemm->end)
+        gemm->end();
 }
 
 static void large_task(void *context, int64_t chunk, int thread) {
@@ -144,19 +180,38 @@ static void large_task(void *context, int64_t chunk, int thread) {
     while (chunk < job->first_chunk)
         job--;
     const product *p = job->product;
-    const linear *l = p->linear, *second = p->epilogue == EPILOGUE_SILU_MUL ? p->second : NULL;
-    int64_t stride = job->inputs[0].gemm->chunk_outputs, outputs = second ? stride / 2 : stride;
-    int64_t first = (chunk - job->first_chunk) * outputs, n = min_int64(outputs, l->n_rows - first);
-    unsigned char *scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
-    float *sums = (float *)(scratch + s->scratch_bytes), *up = sums + outputs;
-    multiply_linear(s, job, false, first, n, scratch, sums);
-    if (second)
-        multiply_linear(s, job, true, first, n, scratch, up);
-    for (int64_t i = 0; i < s->n_rows; i++)
-        s->run->kernels->linear.finish[p->epilogue](
-            sums + i * stride, l->bias ? l->bias + l->first_row + first : NULL, up + i * stride,
-            second && second->bias ? second->bias + second->first_row + first : NULL,
-            p->scale ? p->scale + first : NULL, job->out + i * p->out_stride + first, n);
+    const linear_gemm *gemm = job->inputs[0].gemm;
+    bool with_second = p->epilogue == EPILOGUE_SILU_MUL;
+    int64_t outputs = with_second ? gemm->chunk_outputs / 2 : gemm->chunk_outputs;
+    large_chunk c = {.section = s,
+                     .job = job,
+                     .first = (chunk - job->first_chunk) * outputs,
+                     .stride = gemm->chunk_outputs,
+                     .up = with_second ? outputs : 0};
+    c.n = min_int64(outputs, p->linear->n_rows - c.first);
+    c.scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
+    c.sums = (float *)(c.scratch + s->scratch_bytes);
+    large_pass passes[4];
+    int n_passes = 0;
+    for (int second = 0; second <= with_second; second++) {
+        const linear *l = second ? p->second : p->linear;
+        passes[n_passes++] = (large_pass){.x = &job->inputs[second],
+                                          .weights = &l->weight,
+                                          .first = l->first_row + c.first,
+                                          .sums_column = second ? c.up : 0,
+                                          .only_lora_rows = job->only_lora_rows};
+        if (job->lora[second].gemm)
+            passes[n_passes++] = (large_pass){.x = &job->lora[second],
+                                              .weights = &l->lora_b,
+                                              .first = l->first_row + c.first,
+                                              .sums_column = second ? c.up : 0,
+                                              .add = true,
+                                              .only_lora_rows = true};
+    }
+    passes[n_passes - 1].last = true;
+    c.one_pass = n_passes == 1 && gemm->tile && passes[0].weights->columns <= gemm->block_columns;
+    for (int i = 0; i < n_passes; i++)
+        run_pass(&c, &passes[i]);
 }
 
 /* Memory of one thread: the packed weights of a chunk's block, and its sums with the rows and outputs that tiles pad.
