@@ -85,15 +85,17 @@ static inline void pack_block_q8(const float (*x)[PACK_ROWS], uint16_t *scales, 
 static inline void pack_block_q4(const float (*x)[PACK_ROWS], uint16_t *scales, int32_t (*q)[PACK_ROWS]) {
     static const float positions[] = {-6.5f, -7.2f, -7.8f, -8.3f, -9.0f};
     uint32_t largest[PACK_ROWS];
-    float extreme[PACK_ROWS], best_gain[PACK_ROWS], best_step[PACK_ROWS], inverse[PACK_ROWS];
+    float highest[PACK_ROWS], extreme[PACK_ROWS], best_gain[PACK_ROWS], best_step[PACK_ROWS], inverse[PACK_ROWS];
     pack_largest(x, largest);
     for (int r = 0; r < PACK_ROWS; r++) {
-        extreme[r] = best_step[r] = 0;
+        highest[r] = best_step[r] = 0;
         best_gain[r] = -1.0f;
     }
-    for (int k = QUANTIZED_BLOCK - 1; k >= 0; k--)
+    for (int k = 0; k < QUANTIZED_BLOCK; k++)
         for (int r = 0; r < PACK_ROWS; r++)
-            extreme[r] = (bits_from_float(x[k][r]) & 0x7fffffffu) == largest[r] ? x[k][r] : extreme[r];
+            highest[r] = x[k][r] > highest[r] ? x[k][r] : highest[r];
+    for (int r = 0; r < PACK_ROWS; r++)
+        extreme[r] = float_from_bits(largest[r] | (highest[r] == float_from_bits(largest[r]) ? 0 : 0x80000000u));
     for (size_t i = 0; i < sizeof positions / sizeof positions[0]; i++) {
         float dots[PACK_ROWS], squares[PACK_ROWS];
         for (int r = 0; r < PACK_ROWS; r++) {

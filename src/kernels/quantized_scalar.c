@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "kernels/quantized_kernels.h"
 #include "kernels/quantized_pack.h"
 
@@ -106,4 +107,10 @@ void quantized_fill_scalar(quantized_kernels *table) {
 void quantized_kernels_fill(quantized_kernels *table, int level) {
     table->level = level;
     quantized_fill_scalar(table);
+#if defined(__x86_64__)
+    if (level >= CPU_AVX512)
+        quantized_fill_avx512(table);
+    if (level >= CPU_AVX512VNNI)
+        quantized_fill_avx512vnni(table);
+#endif
 }
