@@ -24,8 +24,15 @@ enum {
 static const float log2_e = 1.44269504088896341f;
 
 void attention_kernels_fill(attention_kernels *table, int level) {
-    (void)level;
     attention_kernels_fill_scalar(table);
+#if defined(__x86_64__)
+    if (level >= CPU_AVX2)
+        attention_kernels_fill_avx2(table);
+    if (level >= CPU_AVX512)
+        attention_kernels_fill_avx512(table);
+#else
+    (void)level;
+#endif
 }
 
 static int64_t round_up(int64_t n, int64_t multiple) {

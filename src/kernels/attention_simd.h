@@ -1,0 +1,326 @@
+/* attention_simd.h - the inner loops of attention in vectors. Included once by each instruction set's file, behind its
+ * simd_*.h, with FILL naming the function that puts them in the table.
+ *
+ * The products of a tile keep STRIP_ROWS x 3 accumulators in registers: for each dimension (scores) or key (values), 3
+ * vectors are loaded, STRIP_ROWS numbers broadcast, and every pair multiplied. What is loaded as vectors (queries,
+ * weights) is a panel that stays in the first-level cache; keys and values stream past it. */
+#include <float.h>
+#include <string.h>
+
+#include "kernels/attention_kernels.h"
+#include "kernels/simd_exp.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    PANEL_VECTORS = 3,
+    PANEL_LANES = PANEL_VECTORS * VECTOR_LANES,
+    STRIP_ROWS = VECTOR_REGISTERS / 4, /* 8 x 3 accumulators of 32 registers, 4 x 3 of 16 */
+};
+
+/* scores of STRIP_ROWS keys for all lanes. n_vectors is a constant wherever this is inlined, as in all that follows. */
+INLINE void score_strip(const attention_tile *t, int64_t key, const int n_vectors) {
+    const float *keys = t->keys + key * t->key_stride, *q = t->q;
+    int64_t stride = t->key_stride, n_lanes = n_vectors * VECTOR_LANES;
+    vector sums[STRIP_ROWS][PANEL_VECTORS];
+    for (int i = 0; i < STRIP_ROWS; i++)
+        for (int v = 0; v < n_vectors; v++)
+            sums[i][v] = vector_zero();
+    for (int64_t d = 0; d < t->head_dim; d++, q += n_lanes) {
+        vector lanes[PANEL_VECTORS];
+        for (int v = 0; v < n_vectors; v++)
+            lanes[v] = vector_load(q + v * VECTOR_LANES);
+        for (int i = 0; i < STRIP_ROWS; i++) {
+            vector k = vector_of(keys[i * stride + d]);
+            for (int v = 0; v < n_vectors; v++)
+                sums[i][v] = vector_multiply_add(k, lanes[v], sums[i][v]);
+        }
+    }
+    float *scores = t->scores + key * n_lanes;
+    for (int i = 0; i < STRIP_ROWS; i++)
+        for (int v = 0; v < n_vectors; v++)
+            vector_store(scores + i * n_lanes + v * VECTOR_LANES, sums[i][v]);
+}
+
+/* Scores become weights; corrections: what the lanes' sums so far are multiplied by. */
+INLINE void tile_softmax(const attention_tile *t, vector *corrections, const int n_vectors) {
+    int64_t n_lanes = n_vectors * VECTOR_LANES;
+    for (int v = 0; v < n_vectors; v++) {
+        float *scores = t->scores + v * VECTOR_LANES;
+        vector before = vector_load(t->max + v * VECTOR_LANES), max = before, max2 = before;
+        vector sum = vector_zero(), sum2 = sum;
+        for (int64_t key = 0; key < t->n_keys; key += 2) {
+            max = vector_max(max, vector_load(scores + key * n_lanes));
+            max2 = vector_max(max2, vector_load(scores + (key + 1) * n_lanes));
+        }
+        max = vector_max(max, max2);
+        for (int64_t key = 0; key < t->n_keys; key += 2) {
+            vector a = vector_exp2(vector_subtract(vector_load(scores + key * n_lanes), max));
+            vector b = vector_exp2(vector_subtract(vector_load(scores + (key + 1) * n_lanes), max));
+            vector_store(scores + key * n_lanes, a);
+            vector_store(scores + (key + 1) * n_lanes, b);
+            sum = vector_add(sum, a);
+            sum2 = vector_add(sum2, b);
+        }
+        corrections[v] = vector_exp2(vector_subtract(before, max));
+        sum = vector_multiply_add(vector_load(t->sum + v * VECTOR_LANES), corrections[v], vector_add(sum, sum2));
+        vector_store(t->sum + v * VECTOR_LANES, sum);
+        vector_store(t->max + v * VECTOR_LANES, max);
+    }
+}
+
+/* The same where lanes see different keys; for those that a lane sees, in the same order. */
+INLINE void tile_softmax_masked(const attention_tile *t, vector *corrections, const int n_vectors) {
+    int64_t n_lanes = n_vectors * VECTOR_LANES;
+    for (int v = 0; v < n_vectors; v++) {
+        const int32_t *first = t->first + v * VECTOR_LANES, *end = t->end + v * VECTOR_LANES;
+        float *scores = t->scores + v * VECTOR_LANES;
+        vector before = vector_load(t->max + v * VECTOR_LANES), max = before;
+        vector sums[2] = {vector_zero(), vector_zero()};
+        for (int64_t key = 0; key < t->n_keys; key++) {
+            vector s = vector_load(scores + key * n_lanes);
+            max = vector_max(max, vector_select(vector_sees((int32_t)key, first, end), s, before));
+        }
+        for (int64_t key = 0; key < t->n_keys; key++) {
+            vector weight = vector_exp2(vector_subtract(vector_load(scores + key * n_lanes), max));
+            weight = vector_select(vector_sees((int32_t)key, first, end), weight, vector_zero());
+            vector_store(scores + key * n_lanes, weight);
+            sums[key % 2] = vector_add(sums[key % 2], weight);
+        }
+        corrections[v] = vector_exp2(vector_subtract(before, max));
+        vector sum =
+            vector_multiply_add(vector_load(t->sum + v * VECTOR_LANES), corrections[v], vector_add(sums[0], sums[1]));
+        vector_store(t->sum + v * VECTOR_LANES, sum);
+        vector_store(t->max + v * VECTOR_LANES, max);
+    }
+}
+
+/* STRIP_ROWS dimensions of the values, from number `dim` of a strip, weighted and added to `out`. */
+INLINE void value_strip(const attention_tile *t, int64_t strip, int64_t dim, const vector *corrections,
+                        const int n_vectors) {
+    int64_t n_lanes = n_vectors * VECTOR_LANES;
+    const float *values = t->values + strip * (ATTENTION_TILE_KEYS * ATTENTION_STRIP) + dim, *weights = t->scores;
+    float *out = t->out + (strip * ATTENTION_STRIP + dim) * n_lanes;
+    vector sums[STRIP_ROWS][PANEL_VECTORS];
+    for (int i = 0; i < STRIP_ROWS; i++)
+        for (int v = 0; v < n_vectors; v++)
+            sums[i][v] = vector_multiply(vector_load(out + i * n_lanes + v * VECTOR_LANES), corrections[v]);
+    for (int64_t key = 0; key < t->n_keys; key++, values += ATTENTION_STRIP, weights += n_lanes) {
+        vector lanes[PANEL_VECTORS];
+        for (int v = 0; v < n_vectors; v++)
+            lanes[v] = vector_load(weights + v * VECTOR_LANES);
+        for (int i = 0; i < STRIP_ROWS; i++) {
+            vector value = vector_of(values[i]);
+            for (int v = 0; v < n_vectors; v++)
+                sums[i][v] = vector_multiply_add(value, lanes[v], sums[i][v]);
+        }
+    }
+    for (int i = 0; i < STRIP_ROWS; i++)
+        for (int v = 0; v < n_vectors; v++)
+            vector_store(out + i * n_lanes + v * VECTOR_LANES, sums[i][v]);
+}
+
+INLINE void tile_of(const attention_tile *t, const int n_vectors) {
+    vector corrections[PANEL_VECTORS];
+    for (int64_t key = 0; key < t->n_keys; key += STRIP_ROWS)
+        score_strip(t, key, n_vectors);
+    if (t->first)
+        tile_softmax_masked(t, corrections, n_vectors);
+    else
+        tile_softmax(t, corrections, n_vectors);
+    for (int64_t strip = 0; strip < t->n_value_strips; strip++)
+        for (int64_t dim = 0; dim < ATTENTION_STRIP; dim += STRIP_ROWS)
+            value_strip(t, strip, dim, corrections, n_vectors);
+}
+
+static void tile(const attention_tile *t) {
+    if (t->n_lanes == 3 * VECTOR_LANES)
+        tile_of(t, 3);
+    else if (t->n_lanes == 2 * VECTOR_LANES)
+        tile_of(t, 2);
+    else
+        tile_of(t, 1);
+}
+
+/* ---- Few rows ---- */
+
+enum { KEYS_AT_ONCE = 4, QUERIES_AT_ONCE = VECTOR_REGISTERS / 8, PREFETCH_KEYS = 16 };
+
+INLINE vector load_elements(const int is_f16, const void *row, int64_t i) {
+    return is_f16 ? vector_load_f16((const unsigned char *)row + 2 * i) : vector_load((const float *)row + i);
+}
+
+INLINE vector load_last_elements(const int is_f16, const void *row, int64_t i, int64_t n) {
+    return is_f16 ? vector_load_f16_first((const unsigned char *)row + 2 * i, n)
+                  : vector_load_first((const float *)row + i, n);
+}
+
+INLINE void prefetch_row(const void *row, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)row + i);
+}
+
+/* n_queries and is_f16 are constants wherever this is inlined. Every score is summed up in the same order, whatever is
+ * computed beside it. */
+INLINE void scores_of(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t head_dim,
+                      float *scores, int64_t stride, const int n_queries) {
+    for (int64_t key = 0; key < n_keys; key += KEYS_AT_ONCE) {
+        const void *rows[KEYS_AT_ONCE];
+        int64_t count = n_keys - key < KEYS_AT_ONCE ? n_keys - key : KEYS_AT_ONCE;
+        for (int k = 0; k < KEYS_AT_ONCE; k++)
+            rows[k] = keys[key + (k < count ? k : 0)];
+        for (int k = 0; k < KEYS_AT_ONCE && key + PREFETCH_KEYS + k < n_keys; k++)
+            prefetch_row(keys[key + PREFETCH_KEYS + k], head_dim * (is_f16 ? 2 : 4));
+        vector sums[QUERIES_AT_ONCE][KEYS_AT_ONCE];
+        for (int i = 0; i < n_queries; i++)
+            for (int k = 0; k < KEYS_AT_ONCE; k++)
+                sums[i][k] = vector_zero();
+        int64_t d = 0;
+        for (; d + VECTOR_LANES <= head_dim; d += VECTOR_LANES) {
+            vector query[QUERIES_AT_ONCE];
+            for (int i = 0; i < n_queries; i++)
+                query[i] = vector_load(q + i * head_dim + d);
+            for (int k = 0; k < KEYS_AT_ONCE; k++) {
+                vector element = load_elements(is_f16, rows[k], d);
+                for (int i = 0; i < n_queries; i++)
+                    sums[i][k] = vector_multiply_add(element, query[i], sums[i][k]);
+            }
+        }
+        if (d < head_dim)
+            for (int k = 0; k < KEYS_AT_ONCE; k++) {
+                vector element = load_last_elements(is_f16, rows[k], d, head_dim - d);
+                for (int i = 0; i < n_queries; i++)
+                    sums[i][k] =
+                        vector_multiply_add(element, vector_load_first(q + i * head_dim + d, head_dim - d), sums[i][k]);
+            }
+        for (int i = 0; i < n_queries; i++) {
+            float four[KEYS_AT_ONCE];
+            vector_store_sums(four, sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+            memcpy(scores + i * stride + key, four, (size_t)count * sizeof(float));
+        }
+    }
+}
+
+INLINE void scores_of_type(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
+                           int64_t head_dim, float *scores, int64_t stride) {
+    int64_t i = 0;
+    for (; QUERIES_AT_ONCE >= 4 && i + 4 <= n_queries; i += 4)
+        scores_of(is_f16, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 4);
+    for (; i + 2 <= n_queries; i += 2)
+        scores_of(is_f16, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 2);
+    for (; i < n_queries; i++)
+        scores_of(is_f16, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 1);
+}
+
+static void scores(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
+                   int64_t head_dim, float *out, int64_t stride) {
+    if (type == ELEMENT_F16)
+        scores_of_type(1, keys, n_keys, q, n_queries, head_dim, out, stride);
+    else
+        scores_of_type(0, keys, n_keys, q, n_queries, head_dim, out, stride);
+}
+
+static void softmax(float *s, int64_t n, float *max, float *sum) {
+    vector largest = vector_of(-FLT_MAX), total = vector_zero();
+    int64_t i = 0;
+    for (; i + VECTOR_LANES <= n; i += VECTOR_LANES)
+        largest = vector_max(largest, vector_load(s + i));
+    float found = vector_largest(largest);
+    for (; i < n; i++)
+        found = s[i] > found ? s[i] : found;
+    largest = vector_of(found);
+    for (i = 0; i + VECTOR_LANES <= n; i += VECTOR_LANES) {
+        vector weight = vector_exp2(vector_subtract(vector_load(s + i), largest));
+        vector_store(s + i, weight);
+        total = vector_add(total, weight);
+    }
+    if (i < n) {
+        float rest[VECTOR_LANES] = {0};
+        vector_store(rest, vector_exp2(vector_subtract(vector_load_first(s + i, n - i), largest)));
+        memset(rest + (n - i), 0, (size_t)(VECTOR_LANES - (n - i)) * sizeof(float));
+        vector_store_first(s + i, vector_load(rest), n - i);
+        total = vector_add(total, vector_load(rest));
+    }
+    *max = found;
+    *sum = vector_sum(total);
+}
+
+/* Dimensions d .. d + n_vectors * VECTOR_LANES - 1, of which the last vector has `last` lanes. */
+INLINE void add_value_columns(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
+                              int64_t stride, int64_t d, int64_t last, float *out, int64_t out_stride,
+                              const int n_queries, const int n_vectors, const int whole) {
+    vector sums[QUERIES_AT_ONCE][8];
+    for (int i = 0; i < n_queries; i++)
+        for (int v = 0; v < n_vectors; v++)
+            sums[i][v] = vector_zero();
+    for (int64_t key = 0; key < n_keys; key++) {
+        const void *row = values[key];
+        if (key + PREFETCH_KEYS < n_keys)
+            for (int v = 0; v < n_vectors; v++)
+                __builtin_prefetch((const char *)values[key + PREFETCH_KEYS] +
+                                   (d + v * VECTOR_LANES) * (is_f16 ? 2 : 4));
+        vector weight[QUERIES_AT_ONCE];
+        for (int i = 0; i < n_queries; i++)
+            weight[i] = vector_of(weights[i * stride + key]);
+        for (int v = 0; v < n_vectors; v++) {
+            int64_t at = d + v * VECTOR_LANES;
+            vector element = whole ? load_elements(is_f16, row, at) : load_last_elements(is_f16, row, at, last);
+            for (int i = 0; i < n_queries; i++)
+                sums[i][v] = vector_multiply_add(element, weight[i], sums[i][v]);
+        }
+    }
+    for (int i = 0; i < n_queries; i++)
+        for (int v = 0; v < n_vectors; v++) {
+            float *to = out + i * out_stride + d + v * VECTOR_LANES;
+            if (whole)
+                vector_store(to, sums[i][v]);
+            else
+                vector_store_first(to, sums[i][v], last);
+        }
+}
+
+INLINE void add_values_of(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
+                          int64_t stride, int64_t head_dim, float *out, int64_t out_stride, const int n_queries) {
+    enum { WIDE = VECTOR_REGISTERS / 2 }; /* accumulators */
+    const int n_vectors = WIDE / n_queries > 8 ? 8 : WIDE / n_queries;
+    int64_t d = 0;
+    for (; d + n_vectors * VECTOR_LANES <= head_dim; d += n_vectors * VECTOR_LANES)
+        add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, n_vectors, 1);
+    for (; d + 2 * VECTOR_LANES <= head_dim; d += 2 * VECTOR_LANES)
+        add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, 2, 1);
+    for (; d < head_dim; d += VECTOR_LANES) {
+        int64_t last = head_dim - d < VECTOR_LANES ? head_dim - d : VECTOR_LANES;
+        add_value_columns(is_f16, values, n_keys, weights, stride, d, last, out, out_stride, n_queries, 1, 0);
+    }
+}
+
+INLINE void add_values_of_type(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
+                               int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride) {
+    int64_t i = 0;
+    for (; QUERIES_AT_ONCE >= 4 && i + 4 <= n_queries; i += 4)
+        add_values_of(is_f16, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride, out_stride,
+                      4);
+    for (; i + 2 <= n_queries; i += 2)
+        add_values_of(is_f16, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride, out_stride,
+                      2);
+    for (; i < n_queries; i++)
+        add_values_of(is_f16, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride, out_stride,
+                      1);
+}
+
+static void add_values(element_type type, const void *const *values, int64_t n_keys, const float *weights,
+                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride) {
+    if (type == ELEMENT_F16)
+        add_values_of_type(1, values, n_keys, weights, stride, n_queries, head_dim, out, out_stride);
+    else
+        add_values_of_type(0, values, n_keys, weights, stride, n_queries, head_dim, out, out_stride);
+}
+
+void FILL(attention_kernels *table) {
+    *table = (attention_kernels){.vector_lanes = VECTOR_LANES,
+                                 .panel_vectors = PANEL_VECTORS,
+                                 .tile = tile,
+                                 .scores = scores,
+                                 .softmax = softmax,
+                                 .add_values = add_values};
+}
