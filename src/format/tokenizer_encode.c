@@ -5,15 +5,13 @@
  *  2. In a run, spaces become U+2581 (one more is put in front where the family has a dummy prefix), and user-defined
  *     pieces are cut out, again the longest at each place. They are symbols that merge with nothing.
  *  3. The rest starts as one symbol for each character. Of all neighbours whose concatenation is a piece, those with
- * the best score merge, the leftmost of equals, until none are left; symbols that are no piece become bytes.
+ *     the best score merge, the leftmost of equals, until none are left; symbols that are no piece become bytes.
  *
  * Step 3 takes pairs from a heap, so a run of n characters costs O(n log n) time and O(n) memory.
  *
  * Text that must stay plain is carried along as a mark on each byte: a special token matches only where no byte of it
  * is marked, and so a plain text is cut as if the model had no such token, even where it joins one that is not plain.
  */
-#include <inttypes.h>
-
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "format/tokenizer_tables.h"
