@@ -16,7 +16,7 @@ int64_t kv_head_stride(const kv_shape *shape) { return (int64_t)KV_BLOCK_TOKENS 
 /* Elements of a layer's keys (or values) in a block. */
 static int64_t half_layer_elements(const kv_shape *shape) { return shape->n_kv_heads * kv_head_stride(shape); }
 
-static size_t block_bytes(const kv_shape *shape) {
+size_t kv_block_bytes(const kv_shape *shape) {
     return (size_t)(2 * shape->n_layers * half_layer_elements(shape)) * element_bytes(shape->type);
 }
 
@@ -32,7 +32,7 @@ static trol_status new_block(const kv_shape *shape, kv_block **result, trol_erro
     if (!block)
         return fail_memory(error, sizeof *block, "the kv_cache");
     void *data;
-    trol_status status = memory_alloc_zero(1, block_bytes(shape), "the kv_cache", &data, error);
+    trol_status status = memory_alloc_zero(1, kv_block_bytes(shape), "the kv_cache", &data, error);
     if (status != TROL_OK) {
         free(block);
         return status;
@@ -62,7 +62,7 @@ static trol_status own_block(kv_plane *plane, size_t index, trol_error *error) {
     if (atomic_load(&shared->references) == 1)
         return TROL_OK;
     TRY(new_block(&plane->shape, &copy, error));
-    memcpy(copy->data, shared->data, block_bytes(&plane->shape));
+    memcpy(copy->data, shared->data, kv_block_bytes(&plane->shape));
     plane->blocks[index] = copy;
     release_block(shared);
     return TROL_OK;
@@ -92,7 +92,9 @@ trol_status kv_plane_share(const kv_plane *plane, kv_plane *copy, trol_error *er
     return TROL_OK;
 }
 
-int64_t kv_plane_bytes(const kv_plane *plane) { return (int64_t)(plane->n_blocks * block_bytes(&plane->shape)); }
+void *kv_plane_block(const kv_plane *plane, size_t i) { return plane->blocks[i]->data; }
+
+int64_t kv_plane_bytes(const kv_plane *plane) { return (int64_t)(plane->n_blocks * kv_block_bytes(&plane->shape)); }
 
 static unsigned char *layer_half(const kv_plane *plane, int64_t layer, int value, size_t block) {
     int64_t elements = (2 * layer + value) * half_layer_elements(&plane->shape);

@@ -36,6 +36,10 @@ void kv_plane_truncate(kv_plane *plane, int64_t n_tokens);
 trol_status kv_plane_share(const kv_plane *plane, kv_plane *copy, trol_error *error);
 int64_t kv_plane_bytes(const kv_plane *plane);
 
+/* The bytes of block i, [n_layers][key, value][n_kv_heads][64][head_dim], and how many a block of a shape has. */
+void *kv_plane_block(const kv_plane *plane, size_t i);
+size_t kv_block_bytes(const kv_shape *shape);
+
 /* Where a token's keys (or values, with value == 1) of a layer lie: head h at result + h * kv_head_stride(shape)
  * elements. Writing needs a reserved block. */
 void *kv_plane_token(const kv_plane *plane, int64_t layer, int value, int64_t token);

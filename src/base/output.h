@@ -1,0 +1,22 @@
+/* output.h - a file that appears whole or not at all: written beside its place, then renamed. */
+#ifndef BASE_OUTPUT_H
+#define BASE_OUTPUT_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "base/error.h"
+
+typedef struct output {
+    FILE *file;
+    char *path, *temporary; /* where it will be, and where it is until then */
+} output;
+
+trol_status output_open(const char *path, output *out, trol_error *error);
+trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_error *error);
+/* Makes the file appear under its name. On failure nothing is left, as after output_discard. */
+trol_status output_commit(output *out, trol_error *error);
+/* Removes what was written. Safe after a commit and for an output of zeros. */
+void output_discard(output *out);
+
+#endif
