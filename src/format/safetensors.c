@@ -308,8 +308,10 @@ static int compare_data(const void *a, const void *b) {
 /* No two tensors from entry `first` on, all of one file, share a byte. Says in the log how much belongs to none. */
 static trol_status check_overlaps(tensor_source *source, size_t first, size_t data_bytes, const logger *log,
                                   trol_error *error) {
-    entry **entries = entries_of(source) + first;
     size_t n = source->n_entries - first, used = 0;
+    if (n == 0)
+        return TROL_OK;
+    entry **entries = entries_of(source) + first;
     if (n > 1)
         qsort(entries, n, sizeof *entries, compare_data);
     const tensor *last = NULL; /* of those that have any data */
@@ -323,7 +325,7 @@ static trol_status check_overlaps(tensor_source *source, size_t first, size_t da
         used += t->n_bytes;
         last = t;
     }
-    if (used < data_bytes && n > 0)
+    if (used < data_bytes)
         log_message(log, TROL_LOG_WARNING, "%s: %zu bytes of its data belong to no tensor", entries[0]->tensor.file,
                     data_bytes - used);
     return TROL_OK;
