@@ -30,30 +30,8 @@ const char *trol_status_text(trol_status status) {
     return "unknown status";
 }
 
-const char *trol_version(void) { return "0.1.0"; }
-
-/* Names come from files: what would garble a terminal or is no UTF-8 becomes '?'; a character cut at the end goes. */
-static void make_printable(char *text) {
-    size_t length = strlen(text), out = 0;
-    for (size_t in = 0; in < length;) {
-        uint32_t code_point;
-        size_t bytes = utf8_decode(text + in, length - in, &code_point);
-        if (bytes == 0) {
-            if (length + 5 > sizeof ((trol_error *)0)->message && length - in < 4)
-                break;
-            text[out++] = '?';
-            in++;
-            continue;
-        }
-        if (code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0)) {
-            text[out++] = '?';
-        } else {
-            memmove(text + out, text + in, bytes);
-            out += bytes;
-        }
-        in += bytes;
-    }
-    text[out] = '\0';
+const char *trol_version(void) {
+    return "0.1.0";
 }
 
 void fail_sentence(trol_error *error, trol_status status, const char *format, ...) {
@@ -63,7 +41,7 @@ void fail_sentence(trol_error *error, trol_status status, const char *format, ..
         vsnprintf(error->message, sizeof error->message, format, arguments);
         va_end(arguments);
         error->status = status;
-        make_printable(error->message);
+        utf8_make_printable(error->message, sizeof error->message); /* names in it come from files */
     }
 }
 

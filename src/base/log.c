@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 void log_message(const logger *log, trol_log_level level, const char *format, ...) {
     if (!log || !log->callback)
         return;
@@ -11,5 +13,6 @@ void log_message(const logger *log, trol_log_level level, const char *format, ..
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    utf8_make_printable(message, sizeof message); /* names in it come from files */
     log->callback(log->user, level, message);
 }

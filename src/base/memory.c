@@ -9,8 +9,8 @@ trol_status memory_alloc(size_t count, size_t size, const char *what, void **mem
     size_t bytes;
     *memory = NULL;
     if (!multiply_size(count, size, &bytes) || bytes > SIZE_MAX / 2 - ALIGNMENT)
-        return fail(error, TROL_ERROR_MEMORY, "out of memory: %zu elements of %zu bytes for %s do not fit the address space",
-                    count, size, what);
+        return fail(error, TROL_ERROR_MEMORY,
+                    "out of memory: %zu elements of %zu bytes for %s do not fit the address space", count, size, what);
     if (bytes == 0)
         return TROL_OK;
     *memory = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
@@ -24,7 +24,8 @@ trol_status memory_alloc_zero(size_t count, size_t size, const char *what, void 
     return TROL_OK;
 }
 
-trol_status memory_grow(void **array, size_t *capacity, size_t count, size_t size, const char *what, trol_error *error) {
+trol_status memory_grow(void **array, size_t *capacity, size_t count, size_t size, const char *what,
+                        trol_error *error) {
     if (count <= *capacity)
         return TROL_OK;
     size_t wanted = *capacity < 8 ? 8 : *capacity;
@@ -51,7 +52,9 @@ trol_status memory_copy_text(const char *text, size_t n_bytes, char **copy, trol
     return TROL_OK;
 }
 
-void memory_free(void *memory) { free(memory); }
+void memory_free(void *memory) {
+    free(memory);
+}
 
 /* The workspace is a list of slabs that together form one address range of "offsets": slab i covers the offsets from
  * its `start` up to start + capacity; an allocation lies within one slab. */
@@ -98,7 +101,12 @@ trol_status workspace_alloc(workspace *space, size_t count, size_t size, void **
             return TROL_OK;
         }
     }
-    size_t start = space->n_slabs ? space->slabs[space->n_slabs - 1].start + space->slabs[space->n_slabs - 1].capacity : 0;
+    /* None has room. Slabs at the end that hold nothing make way for a larger one, or requests that grow a little each
+     * time would leave a trail of them. */
+    while (space->n_slabs > 0 && space->slabs[space->n_slabs - 1].start >= space->used)
+        free(space->slabs[--space->n_slabs].bytes);
+    size_t start =
+        space->n_slabs ? space->slabs[space->n_slabs - 1].start + space->slabs[space->n_slabs - 1].capacity : 0;
     size_t capacity = start > FIRST_SLAB_BYTES ? start : FIRST_SLAB_BYTES;
     if (capacity > (size_t)64 << 20)
         capacity = (size_t)64 << 20;
@@ -113,11 +121,17 @@ trol_status workspace_alloc(workspace *space, size_t count, size_t size, void **
     return workspace_alloc(space, count, size, memory, error);
 }
 
-size_t workspace_mark(const workspace *space) { return space->used; }
+size_t workspace_mark(const workspace *space) {
+    return space->used;
+}
 
-void workspace_release(workspace *space, size_t mark) { space->used = mark; }
+void workspace_release(workspace *space, size_t mark) {
+    space->used = mark;
+}
 
-size_t workspace_peak(const workspace *space) { return space->peak; }
+size_t workspace_peak(const workspace *space) {
+    return space->peak;
+}
 
 void workspace_trim(workspace *space, size_t keep) {
     while (space->n_slabs > 0) {

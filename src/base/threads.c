@@ -17,8 +17,12 @@ struct trol_threads {
     int n_workers; /* started; n_threads - 1 once all are */
     atomic_int references;
 
-    pthread_mutex_t callers; /* one parallel section at a time */
-    pthread_mutex_t mutex;   /* guards sleeping and waking */
+    /* one parallel section at a time, in the order of arrival: a mutex alone lets a busy caller overtake the others */
+    pthread_mutex_t callers;
+    pthread_cond_t turn;
+    uint64_t next_ticket, served_ticket;
+
+    pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t wake;
 
     /* the current section; written while all workers are idle */
@@ -94,10 +98,27 @@ static void start_section(trol_threads *threads) {
     }
 }
 
-trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context, const atomic_int *cancel) {
+static void wait_for_turn(trol_threads *threads) {
+    pthread_mutex_lock(&threads->callers);
+    uint64_t ticket = threads->next_ticket++;
+    while (threads->served_ticket != ticket)
+        pthread_cond_wait(&threads->turn, &threads->callers);
+    pthread_mutex_unlock(&threads->callers);
+}
+
+static void end_turn(trol_threads *threads) {
+    pthread_mutex_lock(&threads->callers);
+    threads->served_ticket++;
+    if (threads->served_ticket != threads->next_ticket)
+        pthread_cond_broadcast(&threads->turn);
+    pthread_mutex_unlock(&threads->callers);
+}
+
+trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
+                        const atomic_int *cancel) {
     if (n_chunks <= 0)
         return TROL_OK;
-    pthread_mutex_lock(&threads->callers);
+    wait_for_turn(threads);
     threads->task = task;
     threads->context = context;
     threads->cancel = cancel;
@@ -116,19 +137,22 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
         take_chunks(threads, 0);
     }
     bool cancelled = cancel && atomic_load(cancel);
-    pthread_mutex_unlock(&threads->callers);
+    end_turn(threads);
     return cancelled ? TROL_ERROR_CANCELLED : TROL_OK;
 }
 
-int threads_count(const trol_threads *threads) { return threads->n_threads; }
+int threads_count(const trol_threads *threads) {
+    return threads->n_threads;
+}
 
 trol_threads *threads_retain(trol_threads *threads) {
     atomic_fetch_add(&threads->references, 1);
     return threads;
 }
 
-/* With one thread for each CPU, unpinned workers at times share a CPU while another idles. So the workers are kept on all
- * CPUs but the first, one each; the calling thread, which is the program's own, is left alone and finds the first free. */
+/* With one thread for each CPU, unpinned workers at times share a CPU while another idles. So the workers are kept on
+ * all CPUs but the first, one each; the calling thread, which is the program's own, is left alone and finds the first
+ * free. */
 static void pin_workers(trol_threads *threads, const cpu_set_t *allowed) {
     if (threads->n_threads != CPU_COUNT(allowed))
         return;
@@ -151,8 +175,8 @@ trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_erro
         return fail(error, TROL_ERROR_ARGUMENT, "trol_threads_new: the out-pointer is NULL");
     *result = NULL;
     if (n_threads < 0 || n_threads > MAX_THREADS)
-        return fail(error, TROL_ERROR_ARGUMENT, "number of threads is %d, expected 0 (one for each CPU) to %d", n_threads,
-                    MAX_THREADS);
+        return fail(error, TROL_ERROR_ARGUMENT, "number of threads is %d, expected 0 (one for each CPU) to %d",
+                    n_threads, MAX_THREADS);
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) > 0;
@@ -167,6 +191,7 @@ trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_erro
     threads->n_threads = n_threads;
     atomic_init(&threads->references, 1);
     pthread_mutex_init(&threads->callers, NULL);
+    pthread_cond_init(&threads->turn, NULL);
     pthread_mutex_init(&threads->mutex, NULL);
     pthread_cond_init(&threads->wake, NULL);
     for (int i = 0; i + 1 < n_threads; i++) {
@@ -194,5 +219,6 @@ void trol_threads_free(trol_threads *threads) {
     pthread_cond_destroy(&threads->wake);
     pthread_mutex_destroy(&threads->mutex);
     pthread_mutex_destroy(&threads->callers);
+    pthread_cond_destroy(&threads->turn);
     free(threads);
 }

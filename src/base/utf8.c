@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t utf8_decode(const char *text, size_t n_bytes, uint32_t *code_point) {
     static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
     if (n_bytes == 0)
@@ -9,7 +11,10 @@ size_t utf8_decode(const char *text, size_t n_bytes, uint32_t *code_point) {
         *code_point = lead;
         return 1;
     }
-    size_t length = lead >= 0xf0 && lead < 0xf8 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc0 && lead < 0xe0 ? 2 : 0;
+    size_t length = lead >= 0xf0 && lead < 0xf8   ? 4
+                    : lead >= 0xe0 && lead < 0xf0 ? 3
+                    : lead >= 0xc0 && lead < 0xe0 ? 2
+                                                  : 0;
     if (length == 0 || length > n_bytes)
         return 0;
     uint32_t value = lead & (0x7fu >> length);
@@ -52,12 +57,22 @@ size_t utf8_valid_prefix(const char *text, size_t n_bytes) {
 }
 
 size_t utf8_unfinished_bytes(const char *text, size_t n_bytes) {
+    /* What could follow is tried with the smallest and the largest byte: after some leads only one of them is allowed.
+     */
+    static const char *const fillers[2] = {"\x80\x80\x80", "\xbf\xbf\xbf"};
     for (size_t back = 1; back <= 3 && back <= n_bytes; back++) {
-        uint8_t byte = (uint8_t)text[n_bytes - back];
-        if ((byte & 0xc0) == 0x80)
+        const char *end = text + n_bytes - back;
+        if (((uint8_t)*end & 0xc0) == 0x80)
             continue;
-        size_t length = byte >= 0xf0 && byte < 0xf5 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 1;
-        return byte < 0xf5 && length > back ? back : 0;
+        for (int i = 0; i < 2; i++) {
+            char whole[4];
+            uint32_t code_point;
+            memcpy(whole, end, back);
+            memcpy(whole + back, fillers[i], 4 - back);
+            if (utf8_decode(whole, 4, &code_point) > back)
+                return back;
+        }
+        return 0;
     }
     return 0;
 }
@@ -79,6 +94,25 @@ size_t utf8_repair(const char *text, size_t n_bytes, bool last, char *out, size_
 }
 
 bool utf8_is_space(uint32_t c) {
-    return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
-           c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+    return (c >= 0x09 && c <= 0x0d) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+void utf8_make_printable(char *text, size_t room) {
+    size_t length = strlen(text), out = 0;
+    if (length + 1 >= room) /* cut: the character that the cut went through goes */
+        length -= utf8_unfinished_bytes(text, length);
+    for (size_t in = 0; in < length;) {
+        uint32_t code_point;
+        size_t bytes = utf8_decode(text + in, length - in, &code_point);
+        if (bytes == 0 || code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0)) {
+            text[out++] = '?';
+            in += bytes ? bytes : 1;
+            continue;
+        }
+        memmove(text + out, text + in, bytes);
+        out += bytes;
+        in += bytes;
+    }
+    text[out] = '\0';
 }
