@@ -62,6 +62,16 @@ static void log_line(void *user, trol_log_level level, const char *message) {
         line(user, "%-22s note: %s", "", message);
 }
 
+/* "4.902 G", "633.7 k". Returns text. */
+static const char *short_number(double number, char text[16]) {
+    static const char *const units[] = {"", " k", " M", " G", " T"};
+    int unit = 0;
+    for (; number >= 1000 && unit < 4; unit++)
+        number /= 1000;
+    snprintf(text, 16, "%.4g%s", number, units[unit]);
+    return text;
+}
+
 static void describe_rope(report *r, const decoder_config *d) {
     static const char *const names[] = {
         [ROPE_PLAIN] = "plain", [ROPE_DYNAMIC_NTK] = "dynamic NTK", [ROPE_SU] = "su (LongRoPE)", [ROPE_YARN] = "yarn"};
@@ -95,6 +105,7 @@ static bool inspect_config(report *r, const char *folder, const logger *log, mod
 /* How many tensors and bytes there are of each dtype. */
 static void describe_dtypes(report *r, const tensor_source *source) {
     const size_t n = tensor_source_count(source);
+    char number[16];
     for (size_t i = 0; i < n; i++) {
         const char *dtype = tensor_source_at(source, i)->dtype_name;
         size_t count = 0;
@@ -109,7 +120,7 @@ static void describe_dtypes(report *r, const tensor_source *source) {
             bytes += (double)t->n_bytes;
         }
         if (!seen)
-            line(r, "%-22s     %zu tensors of %s, %.3f GB", "", count, dtype, bytes / 1e9);
+            line(r, "%-22s     %zu tensors of %s, %sB", "", count, dtype, short_number(bytes, number));
     }
 }
 
@@ -134,13 +145,15 @@ static tensor_source *inspect_files(report *r, const char *folder, const logger 
         return NULL;
     }
     int64_t n_values = 0;
+    char number[16];
     for (size_t i = 0; i < tensor_source_count(source); i++) {
         int64_t values = 1;
         for (int k = 0; k < tensor_source_at(source, i)->n_dims; k++)
             values *= tensor_source_at(source, i)->shape[k];
         n_values += values;
     }
-    good(r, "safetensors files", "%zu tensors, %.3f G values", tensor_source_count(source), (double)n_values / 1e9);
+    good(r, "safetensors files", "%zu tensors, %s values", tensor_source_count(source),
+         short_number((double)n_values, number));
     describe_dtypes(r, source);
     return source;
 }
@@ -172,13 +185,15 @@ static torch_file *inspect_gate_file(report *r, const char *folder) {
 static weights *inspect_weights(report *r, const char *folder, const logger *log, model_config *config) {
     trol_error error;
     weights *w = NULL;
-    trol_status status = weights_load(folder, config, log, &w, &error);
+    const weights_options options = {.kernels = kernels_at(CPU_SCALAR), .log = log};
+    trol_status status = weights_load(folder, config, &options, &w, &error);
     if (status != TROL_OK) {
         bad(r, "what the model needs", status, &error);
         return NULL;
     }
-    good(r, "what the model needs", "every tensor is there in its shape: %.3f G parameters, %.3f GB",
-         (double)w->n_parameters / 1e9, (double)w->n_bytes / 1e9);
+    char parameters[16], bytes[16];
+    good(r, "what the model needs", "every tensor is there in its shape: %s parameters, %sB",
+         short_number((double)w->n_parameters, parameters), short_number((double)w->n_bytes, bytes));
     const decoder_config *d = &config->decoder;
     const vision_config *v = &config->vision;
     bool same = true;

@@ -83,7 +83,14 @@ static trol_status load_into(trol_model *model, const char *path, const trol_mod
         TRY(trol_threads_new(p->n_threads, &model->threads, error));
     TRY(locate_checkpoint(path, &folder, error));
     TRY_GOTO(config_load(folder, &model->log, &model->config, error), done);
-    TRY_GOTO(weights_load(folder, &model->config, &model->log, &model->weights, error), done);
+    const weights_options options = {.decoder_type = p->weight_type,
+                                     .vision_type = p->vision_type,
+                                     .kernels = model->kernels,
+                                     .threads = model->threads,
+                                     .log = &model->log,
+                                     .progress = p->progress,
+                                     .progress_user = p->progress_user};
+    TRY_GOTO(weights_load(folder, &model->config, &options, &model->weights, error), done);
     TRY_GOTO(load_tokenizer(model, folder, error), done);
     if (model->image_token >= model->weights->decoder.embeddings.rows)
         status = fail(error, TROL_ERROR_FORMAT, "the image token is %d, expected less than the embedding's %lld rows",

@@ -1,16 +1,21 @@
 /* weights.c - one loader for both families: each names its tensors in a table, and every tensor is looked up, compared
  * with the shape that config.json implies, and marked as used, so that what is left over can be reported. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "model/weights.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "base/float16.h"
 #include "format/json.h"
 #include "format/torch_pickle.h"
 #include "kernels/kernels.h"
 #include "kernels/ops.h"
+#include "kernels/quantize.h"
 
 /* Tensor names of a family; %d is the layer. NULL: the family has no such tensor. */
 typedef struct tensor_names {
@@ -90,14 +95,17 @@ static const tensor_names family_names[] = {
 struct owned_memory {
     struct owned_memory *next;
     void *memory;
+    size_t mapped_bytes; /* 0: from the heap */
 };
 
 typedef struct loader {
     weights *w;
     model_config *config;
+    const weights_options *options;
     const tensor_names *names;
-    const logger *log;
-    bool *used; /* [tensor_source_count]: which tensors the model took */
+    trol_weight_type type; /* that matrices are converted to, of the part being loaded */
+    bool *used;            /* [tensor_source_count]: which tensors the model took */
+    int64_t n_bytes_taken, n_bytes_total; /* of the files, for progress */
     trol_error *error;
 } loader;
 
@@ -110,8 +118,28 @@ static trol_status own(weights *w, size_t count, size_t size, const char *what, 
         free(node);
         return status;
     }
-    *node = (struct owned_memory){w->owned, *memory};
+    *node = (struct owned_memory){w->owned, *memory, 0};
     w->owned = node;
+    return TROL_OK;
+}
+
+/* Memory for a converted matrix: pages of their own, large ones where the system has them (decoding reads every byte). */
+static trol_status own_pages(weights *w, size_t n_bytes, const char *what, void **memory, trol_error *error) {
+    struct owned_memory *node = malloc(sizeof *node);
+    if (!node)
+        return fail_memory(error, sizeof *node, what);
+    *memory = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (*memory == MAP_FAILED) {
+        *memory = NULL;
+        free(node);
+        return fail_memory(error, n_bytes, what);
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(*memory, n_bytes, MADV_HUGEPAGE);
+#endif
+    *node = (struct owned_memory){w->owned, *memory, n_bytes};
+    w->owned = node;
+    w->n_private_bytes += (int64_t)n_bytes;
     return TROL_OK;
 }
 
@@ -126,25 +154,30 @@ static void tensor_name(char name[NAME_BYTES], const char *pattern, int64_t laye
         snprintf(name, NAME_BYTES, "%s%s", pattern, suffix);
 }
 
+/* Marks a tensor as taken, tells the progress. */
+static trol_status take(loader *l, const tensor *t) {
+    const weights_options *o = l->options;
+    size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are in order of name */
+    while (low + 1 < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(tensor_source_at(l->w->source, middle)->name, t->name) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    l->used[low] = true;
+    l->n_bytes_taken += (int64_t)t->n_bytes;
+    if (o->progress && o->progress(o->progress_user, TROL_STAGE_LOAD, l->n_bytes_taken, l->n_bytes_total) != 0)
+        return fail(l->error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+    return TROL_OK;
+}
+
 /* The tensor of that name, which must be there. */
 static trol_status find(loader *l, const char *name, const tensor **found) {
     *found = tensor_source_find(l->w->source, name);
     if (!*found)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing", name);
-    size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are in order of name */
-    while (low + 1 < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (strcmp(tensor_source_at(l->w->source, middle)->name, name) <= 0)
-            low = middle;
-        else
-            high = middle;
-    }
-    if (!l->used[low]) {
-        l->used[low] = true;
-        l->w->n_parameters += (int64_t)((*found)->n_bytes / (element_bytes((*found)->type) ? element_bytes((*found)->type) : 1));
-        l->w->n_bytes += (int64_t)(*found)->n_bytes;
-    }
-    return TROL_OK;
+    return take(l, *found);
 }
 
 static trol_status check_type(loader *l, const tensor *t) {
@@ -170,7 +203,9 @@ static trol_status to_floats(loader *l, const tensor *t, const char *what, const
     size_t n = t->n_bytes / element_bytes(t->type);
     void *memory;
     TRY(own(l->w, n, sizeof(float), what, &memory, l->error));
-    const run r = {.kernels = kernels_at(CPU_SCALAR)};
+    l->w->n_parameters += (int64_t)n;
+    l->w->n_bytes += (int64_t)(n * sizeof(float));
+    const run r = {.kernels = l->options->kernels};
     ops_to_float(&r, t->type, t->data, memory, (int64_t)n);
     *values = memory;
     return TROL_OK;
@@ -186,8 +221,151 @@ static trol_status load_vector(loader *l, const char *name, int64_t n, const flo
     return to_floats(l, t, name, values);
 }
 
-/* A matrix [rows, columns]; a size given as 0 is taken from the tensor. */
-static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_t columns, matrix *m) {
+/* ---- matrices and their types ------------------------------------------------------------------------------------- */
+
+static element_type converted_type(trol_weight_type type, element_type stored) {
+    static const element_type types[] = {[TROL_WEIGHTS_F32] = ELEMENT_F32,
+                                         [TROL_WEIGHTS_F16] = ELEMENT_F16,
+                                         [TROL_WEIGHTS_BF16] = ELEMENT_BF16,
+                                         [TROL_WEIGHTS_Q8] = ELEMENT_Q8,
+                                         [TROL_WEIGHTS_Q4] = ELEMENT_Q4};
+    return type == TROL_WEIGHTS_AS_STORED ? stored : types[type];
+}
+
+/* One matrix being converted between F32, F16 and BF16, a row a chunk. */
+typedef struct conversion {
+    const kernels *kernels;
+    const matrix *from;
+    element_type type;
+    unsigned char *to;
+    float *rows; /* [threads, columns] */
+} conversion;
+
+static void convert_row(void *context, int64_t row, int thread) {
+    const conversion *c = context;
+    const run r = {.kernels = c->kernels};
+    const int64_t columns = c->from->columns;
+    float *values = c->rows + thread * columns;
+    const unsigned char *source = (const unsigned char *)c->from->data + (size_t)(row * columns) * element_bytes(c->from->type);
+    unsigned char *target = c->to + (size_t)(row * columns) * element_bytes(c->type);
+    ops_to_float(&r, c->from->type, source, values, columns);
+    if (c->type != ELEMENT_BF16) {
+        ops_from_float(&r, c->type, values, target, columns);
+        return;
+    }
+    for (int64_t i = 0; i < columns; i++) {
+        const uint16_t half = bf16_from_float(values[i]);
+        memcpy(target + 2 * (size_t)i, &half, sizeof half);
+    }
+}
+
+static trol_status convert_floats(loader *l, const matrix *from, element_type type, void *to) {
+    const weights_options *o = l->options;
+    conversion c = {.kernels = o->kernels, .from = from, .type = type, .to = to};
+    TRY(memory_alloc((size_t)(threads_count(o->threads) * from->columns), sizeof(float), "a matrix's conversion", (void **)&c.rows,
+                     l->error));
+    trol_status status = threads_run(o->threads, from->rows, convert_row, &c, NULL);
+    memory_free(c.rows);
+    return status;
+}
+
+/* What was read of a mapped matrix need not stay in memory. */
+static void forget_pages(const void *data, size_t n_bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)data + page - 1) / page * page, last = ((uintptr_t)data + n_bytes) / page * page;
+    if (last > first)
+        madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+/* Makes the matrix one of the wanted type, in memory of its own; at_least_q8: not narrower than that. */
+static trol_status convert_matrix(loader *l, const char *name, bool at_least_q8, matrix *m) {
+    const weights_options *o = l->options;
+    const size_t stored_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
+    element_type type = converted_type(l->type, m->type);
+    size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(type);
+    void *memory;
+    if (type == ELEMENT_Q4 && at_least_q8)
+        type = ELEMENT_Q8;
+    if (type == m->type)
+        return TROL_OK;
+    const bool packed = type == ELEMENT_Q8 || type == ELEMENT_Q4;
+    if (packed && !quantized_columns_fit(m->columns)) {
+        log_message(o->log, TROL_LOG_INFO, "tensor %s has %lld columns, no multiple of 32: it stays %s", name, (long long)m->columns,
+                    element_name(m->type));
+        return TROL_OK;
+    }
+    if (packed && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
+        return fail(l->error, TROL_ERROR_FORMAT, "tensor %s is too large to be packed", name);
+    TRY(own_pages(l->w, n_bytes, name, &memory, l->error));
+    if (packed)
+        TRY(quantize_matrix(&o->kernels->quantized, o->threads, NULL, type, m->type, m->data, m->rows, m->columns, memory));
+    else
+        TRY(convert_floats(l, m, type, memory));
+    forget_pages(m->data, stored_bytes);
+    m->type = type;
+    m->data = memory;
+    return TROL_OK;
+}
+
+/* The rows and columns that the files' metadata gives for a packed tensor "name.q8": entries "name rows columns;". */
+static bool packed_shape(const loader *l, const char *name, int64_t *rows, int64_t *columns) {
+    const char *entry = tensor_source_metadata(l->w->source, "trol.quantized.shapes");
+    const size_t length = strlen(name);
+    for (; entry; entry = strchr(entry, ';')) {
+        entry += *entry == ';';
+        if (strncmp(entry, name, length) == 0 && entry[length] == ' ') {
+            char *end;
+            *rows = strtoll(entry + length + 1, &end, 10);
+            *columns = strtoll(end, &end, 10);
+            return *rows > 0 && *columns > 0 && *rows <= INT32_MAX && *columns <= INT32_MAX;
+        }
+    }
+    return false;
+}
+
+/* A matrix that the checkpoint holds packed. *found tells whether it does. */
+static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_t columns, matrix *m, bool *found) {
+    static const struct {
+        const char *suffix;
+        element_type type;
+        trol_weight_type asked;
+    } kinds[] = {{".q8", ELEMENT_Q8, TROL_WEIGHTS_Q8}, {".q4", ELEMENT_Q4, TROL_WEIGHTS_Q4}};
+    char full[NAME_BYTES + 4];
+    *found = false;
+    for (int i = 0; i < 2 && !*found; i++) {
+        snprintf(full, sizeof full, "%s%s", name, kinds[i].suffix);
+        const tensor *t = tensor_source_find(l->w->source, full);
+        if (!t)
+            continue;
+        *found = true;
+        *m = (matrix){.type = kinds[i].type, .data = t->data};
+        TRY(take(l, t));
+        size_t n_bytes;
+        if (!packed_shape(l, full, &m->rows, &m->columns) || !quantized_bytes(m->type, m->rows, m->columns, &n_bytes) ||
+            n_bytes != t->n_bytes)
+            return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has %zu bytes, which trol.quantized.shapes does not explain", t->file,
+                        full, t->n_bytes);
+        if ((rows && m->rows != rows) || (columns && m->columns != columns))
+            return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has shape [%lld, %lld], expected [%lld, %lld]", t->file, full,
+                        (long long)m->rows, (long long)m->columns, (long long)(rows ? rows : m->rows),
+                        (long long)(columns ? columns : m->columns));
+        if (l->type != TROL_WEIGHTS_AS_STORED && l->type != kinds[i].asked && !(l->type == TROL_WEIGHTS_Q4 && m->type == ELEMENT_Q8))
+            return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: tensor %s is packed as %s, it cannot be converted to another type", t->file,
+                        full, element_name(m->type));
+    }
+    return TROL_OK;
+}
+
+static void count_matrix(loader *l, const matrix *m) {
+    size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
+    if (m->type == ELEMENT_Q8 || m->type == ELEMENT_Q4)
+        (void)quantized_bytes(m->type, m->rows, m->columns, &n_bytes);
+    l->w->n_parameters += m->rows * m->columns;
+    l->w->n_bytes += (int64_t)n_bytes;
+}
+
+/* A matrix [rows, columns] as it is stored; a size given as 0 is taken from the tensor. */
+static trol_status load_stored(loader *l, const char *name, int64_t rows, int64_t columns, matrix *m) {
     const tensor *t;
     TRY(find(l, name, &t));
     TRY(check_type(l, t));
@@ -202,6 +380,18 @@ static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_
     return TROL_OK;
 }
 
+/* The same, converted to the type that this part of the model is to have. */
+static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_t columns, bool at_least_q8, matrix *m) {
+    bool packed;
+    TRY(load_packed(l, name, rows, columns, m, &packed));
+    if (!packed) {
+        TRY(load_stored(l, name, rows, columns, m));
+        TRY(convert_matrix(l, name, at_least_q8, m));
+    }
+    count_matrix(l, m);
+    return TROL_OK;
+}
+
 /* pattern + "weight" and, if asked, pattern + "bias". */
 static trol_status load_linear(loader *l, const char *pattern, int64_t layer, int64_t rows, int64_t columns, bool bias,
                                linear *result) {
@@ -209,7 +399,7 @@ static trol_status load_linear(loader *l, const char *pattern, int64_t layer, in
     matrix weight;
     const float *bias_values = NULL;
     tensor_name(name, pattern, layer, "weight");
-    TRY(load_matrix(l, name, rows, columns, &weight));
+    TRY(load_matrix(l, name, rows, columns, false, &weight));
     if (bias) {
         tensor_name(name, pattern, layer, "bias");
         TRY(load_vector(l, name, weight.rows, &bias_values));
@@ -226,9 +416,9 @@ static trol_status load_decoder_linear(loader *l, const char *pattern, int64_t l
     TRY(load_linear(l, full, layer, rows, columns, bias, result));
     if (l->names->lora) {
         tensor_name(name, pattern, layer, "lora_A.weight");
-        TRY(load_matrix(l, name, 0, columns, &result->lora_a));
+        TRY(load_matrix(l, name, 0, columns, true, &result->lora_a));
         tensor_name(name, pattern, layer, "lora_B.weight");
-        TRY(load_matrix(l, name, rows, result->lora_a.rows, &result->lora_b));
+        TRY(load_matrix(l, name, rows, result->lora_a.rows, true, &result->lora_b));
     }
     return TROL_OK;
 }
@@ -303,7 +493,8 @@ static trol_status load_decoder(loader *l) {
     TRY(own(l->w, (size_t)c->n_layers, sizeof *w->layers, "decoder layers", &memory, l->error));
     w->layers = memory;
     TRY(build_head_offsets(l));
-    TRY(load_matrix(l, l->names->embeddings, 0, c->hidden_size, &w->embeddings));
+    TRY(load_stored(l, l->names->embeddings, 0, c->hidden_size, &w->embeddings));
+    count_matrix(l, &w->embeddings);
     if (w->embeddings.rows < c->vocab_size)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s has %lld rows, expected at least vocab_size, which is %lld",
                     l->names->embeddings, (long long)w->embeddings.rows, (long long)c->vocab_size);
@@ -314,7 +505,7 @@ static trol_status load_decoder(loader *l) {
     matrix output = w->embeddings;
     output.rows = c->vocab_size;
     if (!c->tie_word_embeddings)
-        TRY(load_matrix(l, l->names->output, c->vocab_size, c->hidden_size, &output));
+        TRY(load_matrix(l, l->names->output, c->vocab_size, c->hidden_size, true, &output));
     w->output = linear_of(output, NULL);
     for (int64_t i = 0; i < c->n_layers; i++)
         TRY(load_decoder_layer(l, i, &w->layers[i]));
@@ -474,6 +665,7 @@ static trol_status load_patch_embedding(loader *l) {
     if (l->names->patch_bias)
         TRY(load_vector(l, l->names->patch_bias, c->hidden_size, &bias));
     matrix m = {.type = t->type, .rows = c->hidden_size, .columns = 3 * (int64_t)c->patch_size * c->patch_size, .data = t->data};
+    count_matrix(l, &m);
     l->w->vision.patch = linear_of(m, bias);
     return TROL_OK;
 }
@@ -537,32 +729,38 @@ static void report_unused(const loader *l) {
         if (l->used[i] || expected_extra(name))
             continue;
         if (n_unused++ < 3)
-            log_message(l->log, TROL_LOG_WARNING, "%s: tensor %s is not part of the model: skipped",
+            log_message(l->options->log, TROL_LOG_WARNING, "%s: tensor %s is not part of the model: skipped",
                         tensor_source_at(l->w->source, i)->file, name);
     }
     if (n_unused > 3)
-        log_message(l->log, TROL_LOG_WARNING, "%zu tensors in all are not part of the model: skipped", n_unused);
+        log_message(l->options->log, TROL_LOG_WARNING, "%zu tensors in all are not part of the model: skipped", n_unused);
 }
 
 static trol_status load_all(loader *l, const char *folder) {
+    l->type = l->options->decoder_type;
     TRY(load_decoder(l));
     TRY(load_gates(l, folder));
+    l->type = l->options->vision_type;
     TRY(load_vision(l));
     TRY(load_projector(l));
     report_unused(l);
     return TROL_OK;
 }
 
-trol_status weights_load(const char *folder, model_config *config, const logger *log, weights **result, trol_error *error) {
+trol_status weights_load(const char *folder, model_config *config, const weights_options *options, weights **result,
+                         trol_error *error) {
     *result = NULL;
     weights *w = calloc(1, sizeof *w);
     if (!w)
         return fail_memory(error, sizeof *w, "the weights");
-    loader l = {.w = w, .config = config, .names = &family_names[config->family], .log = log, .error = error};
-    trol_status status = tensor_source_open(folder, log, &w->source, error);
+    loader l = {.w = w, .config = config, .options = options, .names = &family_names[config->family], .error = error};
+    trol_status status = tensor_source_open(folder, options->log, &w->source, error);
     if (status == TROL_OK) {
-        l.used = calloc(tensor_source_count(w->source) + 1, sizeof *l.used);
-        status = l.used ? load_all(&l, folder) : fail_memory(error, tensor_source_count(w->source), "the weights");
+        const size_t n = tensor_source_count(w->source);
+        for (size_t i = 0; i < n; i++)
+            l.n_bytes_total += (int64_t)tensor_source_at(w->source, i)->n_bytes;
+        l.used = calloc(n + 1, sizeof *l.used);
+        status = l.used ? load_all(&l, folder) : fail_memory(error, n, "the weights");
     }
     free(l.used);
     if (status != TROL_OK) {
@@ -578,7 +776,10 @@ void weights_free(weights *w) {
         return;
     while (w->owned) {
         struct owned_memory *next = w->owned->next;
-        memory_free(w->owned->memory);
+        if (w->owned->mapped_bytes)
+            munmap(w->owned->memory, w->owned->mapped_bytes);
+        else
+            memory_free(w->owned->memory);
         free(w->owned);
         w->owned = next;
     }

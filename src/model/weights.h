@@ -59,12 +59,29 @@ typedef struct weights {
     vision_weights vision;
     projector_weights projector;
     tensor_source *source;
-    int64_t n_parameters, n_bytes; /* of the tensors in use */
+    int64_t n_parameters, n_bytes; /* of the tensors in use, bytes as they are in memory or mapped */
+    int64_t n_private_bytes;       /* of them in memory of their own */
     struct owned_memory *owned;    /* vectors and tables, freed with the weights */
 } weights;
 
-/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell. */
-trol_status weights_load(const char *folder, model_config *config, const logger *log, weights **result, trol_error *error);
+/* What becomes of the matrices on their way in. Converted ones are memory of the weights' own. */
+typedef struct weights_options {
+    trol_weight_type decoder_type; /* TROL_WEIGHTS_AS_STORED: used where the file has them */
+    trol_weight_type vision_type;  /* of the encoder and the projector */
+    const kernels *kernels;
+    trol_threads *threads;
+    const logger *log;
+    trol_progress_callback progress; /* stage LOAD, in bytes of the files; may be NULL */
+    void *progress_user;
+} weights_options;
+
+/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell.
+ *
+ * With Q8 or Q4 the decoder's layers are packed (kernels/quantize.h); LoRA and the output head are at least Q8; embeddings,
+ * norms and the gate stay as they are, and so does a matrix whose columns are no multiple of 32, which the log tells. A
+ * folder that holds packed matrices is used as it lies. */
+trol_status weights_load(const char *folder, model_config *config, const weights_options *options, weights **result,
+                         trol_error *error);
 void weights_free(weights *w);
 
 #endif
