@@ -4,6 +4,7 @@
 
 #include "base/float16.h"
 #include "kernels/linear.h"
+#include "kernels/quantize.h"
 #include "test.h"
 
 typedef struct problem {
@@ -17,8 +18,33 @@ typedef struct problem {
 
 static uint64_t seed = 88172645463325252ull;
 
+static bool is_quantized(element_type type) {
+    return type == ELEMENT_Q8 || type == ELEMENT_Q4;
+}
+
+/* Packs random weights; `exact` receives what they became. */
+static matrix random_quantized(element_type type, int64_t rows, int64_t columns, float size, float *exact) {
+    const quantized_kernels *scalar = &kernels_at(CPU_SCALAR)->quantized;
+    size_t bytes, group_bytes = quantized_group_bytes(type, columns);
+    CHECK(quantized_bytes(type, rows, columns, &bytes), "%d x %d cannot be packed", (int)rows, (int)columns);
+    unsigned char *data = malloc(bytes + 1);
+    for (int64_t i = 0; i < rows * columns; i++)
+        exact[i] = test_uniform(&seed) * size;
+    for (int64_t row = 0; row < rows; row += QUANTIZED_GROUP)
+        quantize_group(scalar, type, ELEMENT_F32, exact + row * columns, columns,
+                       rows - row < QUANTIZED_GROUP ? rows - row : QUANTIZED_GROUP, columns,
+                       data + 1 + (size_t)(row / QUANTIZED_GROUP) * group_bytes);
+    for (int64_t row = 0; row < rows; row++)
+        dequantize_row(type, data + 1, columns, row, exact + row * columns);
+    return (matrix){.type = type, .rows = rows, .columns = columns, .data = data + 1};
+}
+
 /* A random matrix at an odd address; `exact` receives its values as stored. */
 static matrix random_matrix(element_type type, int64_t rows, int64_t columns, float size, float **exact) {
+    if (is_quantized(type)) {
+        *exact = malloc((size_t)(rows * columns) * sizeof(float));
+        return random_quantized(type, rows, columns, size, *exact);
+    }
     size_t bytes = element_bytes(type);
     unsigned char *data = malloc((size_t)(rows * columns) * bytes + 1);
     *exact = malloc((size_t)(rows * columns) * sizeof(float));
@@ -220,7 +246,40 @@ static void check_level(const kernels *table, int n_problems, bool big) {
         p.outputs = between(1, p.total_outputs - p.first);
         p.rank = test_random(&seed) & 1 ? between(1, 40) : 0;
         check_problem(&p, table, 2e-6);
+        if (big && table->linear.bf16[0].tile) {
+            p.arithmetic = LINEAR_BF16;
+            check_problem(&p, table, 4e-3);
+        }
+        /* the same with packed weights, or with packed LoRA beside the others */
+        p.columns = 32 * between(1, 12);
+        if (test_random(&seed) % 4)
+            p.type = test_random(&seed) & 1 ? ELEMENT_Q8 : ELEMENT_Q4;
+        if (p.rank && test_random(&seed) % 2) {
+            p.lora_type = test_random(&seed) & 1 ? ELEMENT_Q8 : ELEMENT_Q4;
+            p.rank = 32 * between(1, 2);
+        }
+        p.arithmetic = LINEAR_EXACT;
+        check_problem(&p, table, is_quantized(p.type) || (p.rank && is_quantized(p.lora_type)) ? 1e-2 : 2e-6);
     }
+}
+
+/* Magnitudes at the edge of the types: sums must come out as in float32. */
+static void check_extremes(const kernels *table) {
+    static const float sizes[] = {65504.0f, 6e-8f, 1e-30f, 1e30f};
+    for (int i = 0; i < 4; i++)
+        for (int type = 0; type <= ELEMENT_BF16; type++)
+            for (int64_t n_rows = 3; n_rows < 60; n_rows += 50) {
+                if (type == ELEMENT_F16 && i >= 2)
+                    continue;
+                problem p = {.type = (element_type)type,
+                             .n_rows = n_rows,
+                             .columns = 129,
+                             .total_outputs = 37,
+                             .outputs = 37,
+                             .kind = EPILOGUE_STORE,
+                             .weight_size = sizes[i]};
+                check_problem(&p, table, 2e-6);
+            }
 }
 
 int main(void) {
@@ -229,6 +288,11 @@ int main(void) {
             continue;
         check_level(kernels_at(level), 24, false);
         check_level(kernels_at(level), 36, true);
+        check_extremes(kernels_at(level));
     }
+    kernels plain = *kernels_at(CPU_SCALAR); /* the plain C tiles instead of the BLAS */
+    for (int type = 0; type < LINEAR_FLOAT_TYPES; type++)
+        plain.linear.exact[type] = *linear_gemm_scalar((element_type)type);
+    check_level(&plain, 36, true);
     return test_summary("linear");
 }

@@ -35,11 +35,18 @@ trol_status lora_inputs_of(const run *r, const activations *input, const product
     if (input->n_lora_rows == 0)
         return TROL_OK;
     TRY(run_alloc(r, 2 * (size_t)n_products, sizeof *result->a, (void **)&result->a));
+    TRY(run_alloc(r, 2 * (size_t)n_products, sizeof *result->quantized_b, (void **)&result->quantized_b));
     for (int64_t p = 0; p < n_products; p++)
         for (int second = 0; second < 2; second++) {
             const linear *l = second ? products[p].second : products[p].linear;
-            if (l && linear_has_lora(l) && lora_inputs_find(result, l) == result->n)
+            if (!l || !linear_has_lora(l))
+                continue;
+            int64_t i = lora_inputs_find(result, l);
+            if (i == result->n) {
                 result->a[result->n++] = &l->lora_a;
+                result->quantized_b[i] = false;
+            }
+            result->quantized_b[i] |= matrix_quantized(&l->lora_b);
         }
     return TROL_OK;
 }
@@ -58,10 +65,32 @@ static trol_status check_linear(const run *r, const activations *input, const li
                     "LoRA matrices of %lld x %lld and %lld x %lld do not fit a linear of %lld x %lld",
                     (long long)l->lora_a.rows, (long long)l->lora_a.columns, (long long)l->lora_b.rows,
                     (long long)l->lora_b.columns, (long long)l->weight.rows, (long long)l->weight.columns);
-    if ((int)l->weight.type >= LINEAR_FLOAT_TYPES)
+    if (l->weight.type == ELEMENT_OTHER)
         return fail(r->error, TROL_ERROR_UNSUPPORTED, "no kernel multiplies by weights of type %s",
                     element_name(l->weight.type));
     return TROL_OK;
+}
+
+typedef struct fill_job {
+    const quantized_kernels *kernels;
+    const quantized_input *input;
+    const float *x;
+    int64_t stride;
+} fill_job;
+
+static void fill_task(void *context, int64_t chunk, int thread) {
+    (void)thread;
+    const fill_job *job = context;
+    quantized_input_fill(job->kernels, job->input, job->x, job->stride, chunk);
+}
+
+trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride, int64_t n_rows, int64_t n_columns,
+                                    quantized_input *result) {
+    void *memory;
+    TRY(run_alloc(r, 1, quantized_input_bytes(&r->kernels->quantized, n_rows, n_columns), &memory));
+    *result = quantized_input_in(&r->kernels->quantized, memory, n_rows, n_columns);
+    fill_job job = {&r->kernels->quantized, result, x, stride};
+    return run_chunks(r, quantized_input_chunks(result), fill_task, &job);
 }
 
 trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,

@@ -13,12 +13,14 @@
 
 enum { ROW_GROUP = 1536 }; /* input rows done together, at most: bounds the packed copy and the sums of a chunk */
 
-/* Input rows in the form that a gemm wants: packed panels, or the rows themselves for the BLAS. */
+/* Input rows in the form that a kind of product wants: packed panels, the rows themselves for the BLAS, or the form
+ * that packed matrices are multiplied with. */
 typedef struct packed_inputs {
     const float *rows; /* [n_rows, n_columns] */
     int64_t stride, n_rows, n_columns;
-    const linear_gemm *gemm; /* whose tile_inputs, column_group, input_bytes and pack_inputs count */
+    const linear_gemm *gemm; /* whose tile_inputs, column_group, input_bytes and pack_inputs count; NULL: quantized */
     unsigned char *panels;   /* NULL for the BLAS */
+    quantized_input quantized;
 } packed_inputs;
 
 static int64_t panel_bytes(const linear_gemm *gemm, int64_t n_columns) {
@@ -34,23 +36,27 @@ static void pack_task(void *context, int64_t chunk, int thread) {
                       in->n_columns, in->panels + chunk * panel_bytes(gemm, in->n_columns));
 }
 
+/* Two gemms, or none, that take their inputs in the same form. */
 static bool same_form(const linear_gemm *a, const linear_gemm *b) {
-    return a->pack_inputs == b->pack_inputs;
+    return a && b ? a->pack_inputs == b->pack_inputs : a == b;
 }
 
-/* One side of a product: packed inputs, and the way that they are multiplied by weights of a type. */
+/* One side of a product: inputs, and the way that they are multiplied by weights of a type. */
 typedef struct operand {
-    packed_inputs *inputs;
-    const linear_gemm *gemm; /* NULL: there is no such product */
+    packed_inputs *inputs;   /* NULL: there is no such product */
+    const linear_gemm *gemm; /* NULL for quantized weights */
+    element_type type;       /* of the weights */
 } operand;
 
 /* One product of a section. */
 typedef struct large_job {
     const product *product;
-    float *out;          /* of the section's first row */
-    operand inputs[2];   /* for linear and for second */
-    operand lora[2];     /* t for linear and for second */
-    bool only_lora_rows; /* leaves the rows of panels without any LoRA row undefined */
+    float *out;                        /* of the section's first row */
+    operand inputs[2];                 /* for linear and for second */
+    operand lora[2];                   /* t for linear and for second */
+    bool only_lora_rows;               /* leaves the rows of panels without any LoRA row undefined */
+    int64_t outputs;                   /* of a chunk */
+    int64_t sums_outputs, sums_stride; /* a row of sums: a part for each product, one more where LoRA is quantized */
     int64_t first_chunk;
 } large_job;
 
@@ -66,7 +72,10 @@ typedef struct large_section {
     unsigned char *scratch;
 } large_section;
 
-static const linear_gemm *gemm_of(const run *r, linear_arithmetic arithmetic, element_type type) {
+static const linear_gemm *gemm_of(const run *r, linear_arithmetic arithmetic, const matrix *m) {
+    if (matrix_quantized(m))
+        return NULL;
+    element_type type = m->type;
     const linear_kernels *table = &r->kernels->linear;
     return arithmetic == LINEAR_BF16 && table->bf16[type].tile ? &table->bf16[type] : &table->exact[type];
 }
@@ -85,8 +94,8 @@ typedef struct large_chunk {
     const large_section *section;
     const large_job *job;
     int64_t first, n;
-    float *sums; /* [n_rows, stride]; the second product's start at column `up` */
-    int64_t stride, up;
+    float *sums; /* [n_rows, stride]; the second product's start at column `up`, a third part is for quantized LoRA */
+    int64_t stride, up, extra;
     bool one_pass; /* each panel of inputs is finished at once: all use the first rows of sums */
     unsigned char *scratch;
 } large_chunk;
@@ -159,8 +168,39 @@ static void multiply_blas(const large_chunk *c, const large_pass *pass, int64_t 
         finish_rows(c, 0, in->n_rows);
 }
 
+/* The same by the kernels for packed matrices, LoRA in memory of its own first. */
+static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
+    const large_section *s = c->section;
+    const packed_inputs *in = pass->x->inputs;
+    const quantized_kernels *table = &s->run->kernels->quantized;
+    const matrix *m = pass->weights;
+    if (!pass->only_lora_rows) {
+        quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, 0, in->n_rows,
+                           c->sums + pass->sums_column, c->stride, c->scratch);
+    } else
+        for (int64_t range = 0; range < s->n_lora_rows; range++) {
+            int64_t first = max_int64(s->lora_rows[range].first - s->first_row, 0);
+            int64_t end = min_int64(s->lora_rows[range].first + s->lora_rows[range].count - s->first_row, in->n_rows);
+            if (first >= end)
+                continue;
+            float *sums = c->sums + first * c->stride + pass->sums_column,
+                  *extra = c->sums + first * c->stride + c->extra;
+            quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, first, end - first,
+                               pass->add ? extra : sums, c->stride, c->scratch);
+            for (int64_t i = 0; pass->add && i < end - first; i++)
+                for (int64_t j = 0; j < c->n; j++)
+                    sums[i * c->stride + j] += extra[i * c->stride + j];
+        }
+    if (pass->last)
+        finish_rows(c, 0, in->n_rows);
+}
+
 static void run_pass(const large_chunk *c, const large_pass *pass) {
     const linear_gemm *gemm = pass->x->gemm;
+    if (!gemm) {
+        multiply_quantized(c, pass);
+        return;
+    }
     if (gemm->begin)
         gemm->begin();
     for (int64_t column = 0; column < pass->weights->columns; column += gemm->block_columns) {
@@ -180,15 +220,14 @@ static void large_task(void *context, int64_t chunk, int thread) {
     while (chunk < job->first_chunk)
         job--;
     const product *p = job->product;
-    const linear_gemm *gemm = job->inputs[0].gemm;
     bool with_second = p->epilogue == EPILOGUE_SILU_MUL;
-    int64_t outputs = with_second ? gemm->chunk_outputs / 2 : gemm->chunk_outputs;
     large_chunk c = {.section = s,
                      .job = job,
-                     .first = (chunk - job->first_chunk) * outputs,
-                     .stride = gemm->chunk_outputs,
-                     .up = with_second ? outputs : 0};
-    c.n = min_int64(outputs, p->linear->n_rows - c.first);
+                     .first = (chunk - job->first_chunk) * job->outputs,
+                     .stride = job->sums_stride,
+                     .up = with_second ? job->sums_outputs : 0,
+                     .extra = job->sums_stride - job->sums_outputs};
+    c.n = min_int64(job->outputs, p->linear->n_rows - c.first);
     c.scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
     c.sums = (float *)(c.scratch + s->scratch_bytes);
     large_pass passes[4];
@@ -200,7 +239,7 @@ static void large_task(void *context, int64_t chunk, int thread) {
                                           .first = l->first_row + c.first,
                                           .sums_column = second ? c.up : 0,
                                           .only_lora_rows = job->only_lora_rows};
-        if (job->lora[second].gemm)
+        if (job->lora[second].inputs)
             passes[n_passes++] = (large_pass){.x = &job->lora[second],
                                               .weights = &l->lora_b,
                                               .first = l->first_row + c.first,
@@ -209,35 +248,59 @@ static void large_task(void *context, int64_t chunk, int thread) {
                                               .only_lora_rows = true};
     }
     passes[n_passes - 1].last = true;
-    c.one_pass = n_passes == 1 && gemm->tile && passes[0].weights->columns <= gemm->block_columns;
+    const linear_gemm *gemm = job->inputs[0].gemm;
+    c.one_pass = n_passes == 1 && gemm && gemm->tile && passes[0].weights->columns <= gemm->block_columns;
     for (int i = 0; i < n_passes; i++)
         run_pass(&c, &passes[i]);
 }
 
-/* Memory of one thread: the packed weights of a chunk's block, and its sums with the rows and outputs that tiles pad.
- */
-static void size_scratch(large_section *s, const linear_gemm *gemm, int64_t chunk_outputs) {
-    if (!gemm)
+/* Outputs that a chunk of a job takes: by the shape alone. */
+static int64_t outputs_per_chunk(const run *r, const large_job *job) {
+    const operand *x = &job->inputs[0];
+    int64_t share = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1;
+    if (x->gemm)
+        return x->gemm->chunk_outputs / share;
+    int64_t rows =
+        quantized_chunk_rows(&r->kernels->quantized, x->type, job->product->linear->n_rows, &x->inputs->quantized);
+    return max_int64(rows / share / QUANTIZED_GROUP * QUANTIZED_GROUP, QUANTIZED_GROUP);
+}
+
+/* Memory of one thread for a chunk: the packed weights of a block, and the sums, with the rows and outputs that tiles
+ * pad. */
+static void size_scratch(large_section *s, const large_job *job, const operand *x) {
+    if (!x->inputs)
         return;
-    int64_t weights = round_up(chunk_outputs, gemm->tile_outputs) * gemm->block_columns * gemm->weight_bytes;
-    int64_t sums = round_up(s->n_rows, gemm->tile_inputs) * chunk_outputs * (int64_t)sizeof(float);
+    int64_t weights, rows = s->n_rows;
+    if (x->gemm) {
+        weights = round_up(job->outputs, x->gemm->tile_outputs) * x->gemm->block_columns * x->gemm->weight_bytes;
+        rows = round_up(rows, x->gemm->tile_inputs);
+    } else {
+        weights =
+            (int64_t)quantized_scratch_bytes(&s->run->kernels->quantized, x->type, job->outputs, &x->inputs->quantized);
+    }
     s->scratch_bytes = max_int64(s->scratch_bytes, round_up(weights, 64));
-    s->sums_bytes = max_int64(s->sums_bytes, round_up(sums, 64));
+    s->sums_bytes = max_int64(s->sums_bytes, round_up(rows * job->sums_stride * (int64_t)sizeof(float), 64));
 }
 
 static trol_status run_section(large_section *s) {
+    enum { WIDEST_TILE = 64 };
     int64_t n_chunks = 0;
     s->scratch_bytes = s->sums_bytes = 0;
     for (int64_t p = 0; p < s->n_jobs; p++) {
         large_job *job = &s->jobs[p];
-        int64_t chunk_outputs = job->inputs[0].gemm->chunk_outputs;
+        int64_t parts = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1;
+        for (int second = 0; second < 2; second++)
+            if (job->lora[second].inputs && !job->lora[second].gemm)
+                parts = 3;
+        job->outputs = outputs_per_chunk(s->run, job);
+        job->sums_outputs = round_up(job->outputs, WIDEST_TILE);
+        job->sums_stride = parts * job->sums_outputs;
         for (int second = 0; second < 2; second++) {
-            size_scratch(s, job->inputs[second].gemm, chunk_outputs);
-            size_scratch(s, job->lora[second].gemm, chunk_outputs);
+            size_scratch(s, job, &job->inputs[second]);
+            size_scratch(s, job, &job->lora[second]);
         }
-        int64_t outputs = job->product->epilogue == EPILOGUE_SILU_MUL ? chunk_outputs / 2 : chunk_outputs;
         job->first_chunk = n_chunks;
-        n_chunks += divide_up(job->product->linear->n_rows, outputs);
+        n_chunks += divide_up(job->product->linear->n_rows, job->outputs);
     }
     size_t mark = workspace_mark(s->run->space);
     TRY(run_alloc(s->run, (size_t)threads_count(s->run->threads), (size_t)(s->scratch_bytes + s->sums_bytes),
@@ -247,25 +310,28 @@ static trol_status run_section(large_section *s) {
     return status;
 }
 
-/* The form of `rows` that a gemm wants: one that is in forms[0 .. *n_forms-1] already, or a new one put there. */
-static trol_status prepare_inputs(const run *r, const linear_gemm *gemm, const float *rows, int64_t stride,
-                                  int64_t n_rows, int64_t n_columns, packed_inputs *forms, int64_t *n_forms,
-                                  operand *result) {
+/* The operand for a matrix: its inputs are in forms[0 .. *n_forms-1] already, or are prepared and put there. */
+static trol_status prepare_operand(const large_section *s, const matrix *m, const float *rows, int64_t stride,
+                                   packed_inputs *forms, int64_t *n_forms, operand *result) {
+    const linear_gemm *gemm = gemm_of(s->run, s->arithmetic, m);
+    int64_t n_panels;
     for (int64_t i = 0; i < *n_forms; i++)
         if (same_form(forms[i].gemm, gemm) && forms[i].rows == rows) {
-            *result = (operand){&forms[i], gemm};
+            *result = (operand){&forms[i], gemm, m->type};
             return TROL_OK;
         }
     packed_inputs *form = &forms[(*n_forms)++];
-    *form = (packed_inputs){.rows = rows, .stride = stride, .n_rows = n_rows, .n_columns = n_columns, .gemm = gemm};
-    *result = (operand){form, gemm};
+    *form = (packed_inputs){.rows = rows, .stride = stride, .n_rows = s->n_rows, .n_columns = m->columns, .gemm = gemm};
+    *result = (operand){form, gemm, m->type};
+    if (!gemm)
+        return prepare_quantized_input(s->run, rows, stride, s->n_rows, m->columns, &form->quantized);
     if (!gemm->tile) {
         blas_prepare();
         return TROL_OK;
     }
-    int64_t n_panels = divide_up(n_rows, gemm->tile_inputs);
-    TRY(run_alloc(r, (size_t)n_panels, (size_t)panel_bytes(gemm, n_columns), (void **)&form->panels));
-    return run_chunks(r, n_panels, pack_task, form);
+    n_panels = divide_up(s->n_rows, gemm->tile_inputs);
+    TRY(run_alloc(s->run, (size_t)n_panels, (size_t)panel_bytes(gemm, m->columns), (void **)&form->panels));
+    return run_chunks(s->run, n_panels, pack_task, form);
 }
 
 /* t[i] [n_rows, rank of lora_a i] = lora_a x, zero for rows without LoRA. */
@@ -281,8 +347,8 @@ static trol_status apply_lora_inputs(large_section *s, const activations *input,
         TRY(run_alloc(s->run, (size_t)(s->n_rows * a->rows), sizeof **t, (void **)&t[i]));
         products[i] = (product){.linear = &linears[i], .epilogue = EPILOGUE_STORE, .out_stride = a->rows};
         s->jobs[i] = (large_job){.product = &products[i], .out = t[i], .only_lora_rows = true};
-        TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, a->type), input->data + s->first_row * input->stride,
-                           input->stride, s->n_rows, input->n_columns, forms, n_forms, &s->jobs[i].inputs[0]));
+        TRY(prepare_operand(s, a, input->data + s->first_row * input->stride, input->stride, forms, n_forms,
+                            &s->jobs[i].inputs[0]));
     }
     s->n_jobs = lora->n;
     TRY(run_section(s));
@@ -312,12 +378,11 @@ static trol_status apply_group(large_section *s, const activations *input, const
         *job = (large_job){.product = p, .out = p->out + s->first_row * p->out_stride};
         for (int second = 0; second < (p->epilogue == EPILOGUE_SILU_MUL ? 2 : 1); second++) {
             const linear *l = second ? p->second : p->linear;
-            TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, l->weight.type),
-                               input->data + s->first_row * input->stride, input->stride, s->n_rows, input->n_columns,
-                               forms, &n_forms, &job->inputs[second]));
+            TRY(prepare_operand(s, &l->weight, input->data + s->first_row * input->stride, input->stride, forms,
+                                &n_forms, &job->inputs[second]));
             if (with_lora && linear_has_lora(l))
-                TRY(prepare_inputs(s->run, gemm_of(s->run, s->arithmetic, l->lora_b.type), t[lora_inputs_find(lora, l)],
-                                   l->lora_a.rows, s->n_rows, l->lora_a.rows, forms, &n_forms, &job->lora[second]));
+                TRY(prepare_operand(s, &l->lora_b, t[lora_inputs_find(lora, l)], l->lora_a.rows, forms, &n_forms,
+                                    &job->lora[second]));
         }
     }
     s->n_jobs = n_products;

@@ -3,11 +3,17 @@
 #define KERNELS_LINEAR_PARTS_H
 
 #include "kernels/linear.h"
+#include "kernels/quantize.h"
 
 static inline bool matrix_present(const matrix *m) {
     return m->data != NULL;
 }
 
+static inline bool matrix_quantized(const matrix *m) {
+    return m->type == ELEMENT_Q8 || m->type == ELEMENT_Q4;
+}
+
+/* Of the unpacked types only. */
 static inline const unsigned char *matrix_row(const matrix *m, int64_t row) {
     return (const unsigned char *)m->data + row * m->columns * (int64_t)element_bytes(m->type);
 }
@@ -31,7 +37,8 @@ static inline int64_t round_up(int64_t a, int64_t b) {
 
 /* What lora_a of some products makes of the rows that take part: the distinct lora_a matrices of a call. */
 typedef struct lora_inputs {
-    const matrix **a; /* [n] */
+    const matrix **a;  /* [n] */
+    bool *quantized_b; /* [n]: whether a packed lora_b takes the products */
     int64_t n;
 } lora_inputs;
 
@@ -40,6 +47,11 @@ trol_status lora_inputs_of(const run *r, const activations *input, const product
                            lora_inputs *result);
 /* Which of them is the linear's. */
 int64_t lora_inputs_find(const lora_inputs *inputs, const linear *l);
+
+/* x [n_rows, n_columns], row i at x + i * stride, in the form that packed matrices are multiplied with, made with all
+ * threads in the run's workspace. */
+trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride, int64_t n_rows, int64_t n_columns,
+                                    quantized_input *result);
 
 /* Up to LINEAR_SMALL_BATCH rows, on dot products. */
 trol_status linear_apply_small(const run *r, const activations *input, const product *products, int64_t n_products);
