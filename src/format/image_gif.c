@@ -1,9 +1,7 @@
 /* image_gif.c - the first frame of a GIF. Transparency is ignored, as alpha is: each pixel has its palette's colour.
  * (stb_image would draw the frame onto a background instead.) What the frame does not cover has the transparent index,
- * or else index 0, and an index past the palette is a grey of that level, as Pillow has it. */
+ * or else index 0, as Pillow has it; an index past the palette is black, or a grey of its level where there is none. */
 #include "format/image_formats.h"
-
-#include <stdlib.h>
 
 #include "base/memory.h"
 
@@ -23,6 +21,7 @@ typedef struct gif {
 } gif;
 
 static void read_palette(gif *g, int size_bits) {
+    memset(g->palette, 0, sizeof g->palette);
     for (int i = 0; i < 2 << size_bits; i++)
         for (int k = 0; k < 3; k++)
             g->palette[i][k] = read_u8(&g->in);
@@ -161,11 +160,8 @@ static trol_status decode_file(gif *g, trol_image *image, trol_error *error) {
     g->width = read_u16_little(&g->in);
     g->height = read_u16_little(&g->in);
     flags = read_u8(&g->in);
-    if (flags & 0x80) {
-        for (int i = 0; i < 256; i++)
-            memset(g->palette[i], i, 3);
+    if (flags & 0x80)
         read_palette(g, flags & 7);
-    }
     g->interlaced = flags & 0x40;
     if (g->in.past_end)
         return fail_cut_short("GIF", 0, 0, error);

@@ -4,8 +4,6 @@
  */
 #include "format/image_formats.h"
 
-#include <stdlib.h>
-
 #include "base/memory.h"
 
 enum { FAST_BITS = 10, MAX_COMPONENTS = 4 };

@@ -79,9 +79,7 @@ static trol_status begin_data(png *p, trol_error *error) {
     if (p->color == COLOR_PALETTE) {
         if (!p->palette)
             return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: its palette is missing");
-        uint8_t filled[PALETTE_BYTES];
-        for (int i = 0; i < PALETTE_BYTES; i++)
-            filled[i] = (uint8_t)(i / 3);
+        uint8_t filled[PALETTE_BYTES] = {0};
         memcpy(filled, p->palette, p->n_palette);
         write_chunk(p, "PLTE", filled, PALETTE_BYTES);
     }

@@ -57,8 +57,6 @@ static trol_status read_bmp_header(bmp *b, trol_error *error) {
 }
 
 static trol_status read_bmp_palette(bmp *b, trol_error *error) {
-    for (int i = 0; i < 256; i++)
-        memset(b->palette[i], i, 3);
     if (b->bits > 8)
         return TROL_OK;
     uint32_t colors = b->n_colors && b->n_colors < 1u << b->bits ? b->n_colors : 1u << b->bits;
@@ -107,9 +105,7 @@ trol_status bmp_decode(byte_reader in, trol_image *image, trol_error *error) {
     TRY(read_bmp_header(&b, error));
     TRY(read_bmp_palette(&b, error));
     int64_t height = b.height < 0 ? -b.height : b.height, stride = (b.width * b.bits + 31) / 32 * 4;
-    /* The padding of the last row may be missing. */
-    int64_t n_bytes = stride * (height - 1) + (b.width * b.bits + 7) / 8;
-    if (b.data_offset > in.n_bytes || (int64_t)(in.n_bytes - b.data_offset) < n_bytes)
+    if (b.data_offset > in.n_bytes || (int64_t)(in.n_bytes - b.data_offset) < stride * height)
         return fail_cut_short("BMP", b.width, height, error);
     TRY(image_alloc("BMP", b.width, height, image, error));
     for (int64_t y = 0; y < height; y++) {
