@@ -377,6 +377,7 @@ static const struct {
     {PICKLE("(}."), "more than one value is left"},
     {PICKLE("N."), "found None, expected a dict"},
     {PICKLE("(."), "found a mark, expected a dict"},
+    {PICKLE(")."), "found a tuple, expected a dict"},
     {PICKLE("]."), "opcode 0x5d (EMPTY_LIST) at byte 2"},
     {PICKLE("\x81"), "opcode 0x81 (NEWOBJ)"},
     {PICKLE("\x93"), "opcode 0x93 (STACK_GLOBAL)"},

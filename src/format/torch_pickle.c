@@ -234,7 +234,7 @@ static trol_status count_to_mark(machine *m, size_t *count) {
 static trol_status make_tuple(machine *m, size_t n) {
     if (m->n_stack < n)
         return broken(m, "its stack is empty");
-    const value *from = stack_of(m) + (m->n_stack - n);
+    const value *from = n ? stack_of(m) + (m->n_stack - n) : NULL;
     for (size_t i = 0; i < n; i++)
         if (from[i].kind == KIND_MARK)
             return broken(m, "a mark is where a value is expected");

@@ -172,14 +172,14 @@ static int compare_entries(const void *a, const void *b) {
 
 static trol_status read_entries(const unsigned char *bytes, size_t n_bytes, const char *file, zip_archive *archive,
                                 trol_error *error) {
-    directory found;
+    directory found = {0};
     void *entries;
     TRY(find_directory(bytes, n_bytes, file, &found, error));
     if (found.n_entries == 0)
         return broken(file, "it has no entries", error);
     TRY(memory_alloc((size_t)found.n_entries, sizeof(zip_entry), file, &entries, error));
     archive->entries = entries;
-    size_t at = 0, header_bytes;
+    size_t at = 0, header_bytes = 0;
     for (; archive->n_entries < found.n_entries; archive->n_entries++, at += header_bytes)
         TRY(read_entry(bytes, n_bytes, bytes + found.offset + at, (size_t)found.n_bytes - at, file,
                        &archive->entries[archive->n_entries], &header_bytes, error));
