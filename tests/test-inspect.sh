@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# trol-inspect: what it says of whole and of broken folders, and the files that --dump writes.
+set -euo pipefail
+
+inspect=$TROL_BUILD/trol-inspect
+case=$TROL_SOURCE/tests/reference/e2e-internlm2
+work=$(mktemp -d -p "$TROL_BUILD")
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; exit 1; }
+
+# expect STATUS LINE ARGUMENT ...: trol-inspect ends with STATUS and prints a line that matches LINE.
+expect() {
+    local expected=$1 line=$2 status=0
+    shift 2
+    "$inspect" "$@" >"$work/said" 2>&1 || status=$?
+    [ $status = "$expected" ] || fail "trol-inspect $* ended with $status, expected $expected: $(cat "$work/said")"
+    grep -qE -- "$line" "$work/said" || fail "trol-inspect $* printed no line like '$line': $(cat "$work/said")"
+}
+
+expect 0 "the model +loads" "$case"
+expect 0 "F16 .*\[128, 64\] .* model.layers.2.attention.wqkv.ffn.weight" "$case"
+expect 0 "<image> is 640" "$case" --no-tensors
+expect 1 "nowhere" "$work/nowhere"
+expect 2 "understand" "$case" --dump nonsense
+
+# One file at a time is taken away; everything else is still reported as it is.
+for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
+    rm -rf "$work/broken"
+    mkdir "$work/broken"
+    cp "$case"/*.json "$case/model.safetensors" "$case/trol_gating.pt" "$case/tokenizer.model" "$work/broken"
+    rm "$work/broken/$file"
+    case $file in
+    tokenizer.model) expect 0 "missing" "$work/broken" ;;
+    *) expect 1 "NOT OK: .*${file%.safetensors}" "$work/broken" ;;
+    esac
+    if [ $file != config.json ]; then
+        grep -q "config.json *ok" "$work/said" || fail "config.json is not reported without $file"
+    fi
+    if [ $file != trol_gating.pt ]; then
+        grep -q "trol_gating.pt *ok" "$work/said" || fail "trol_gating.pt is not reported without $file"
+    fi
+done
+
+# dump STAGE SHAPE ARGUMENT ...: the header says SHAPE, and the file is as long as that takes.
+dump() {
+    local stage=$1 shape=$2 values=1 size
+    shift 2
+    "$inspect" "$case" --dump "$stage" -o "$work/$stage.npy" "$@" >/dev/null
+    head -c 192 "$work/$stage.npy" | grep -aqF "'shape': ($shape," || fail "$stage: $(head -c 192 "$work/$stage.npy")"
+    for size in ${shape//,/ }; do values=$((values * size)); done
+    size=$(stat -c %s "$work/$stage.npy")
+    [ "$size" = $((192 + 4 * values)) ] || fail "$stage has $size bytes for [$shape]"
+}
+picture=(--image "$case/pictures/photo.png")
+echo "1 5 9 11 2" >"$work/tokens"
+dump pixels "1, 3, 98, 98" "${picture[@]}"
+dump vision_features "2, 49, 48" "${picture[@]}" "${picture[@]}"
+dump image_embeds "1, 49, 64" "${picture[@]}"
+dump embeddings "5, 64" --tokens "$work/tokens"
+dump pass1 "3, 5, 64" --tokens "$work/tokens"
+dump pass2 "1, 5, 64" --tokens "$work/tokens" --layer 1
+dump gate "3, 5" --tokens "$work/tokens"
+dump layer "3, 5, 64" --tokens "$work/tokens"
+dump logits "5, 640" --tokens "$work/tokens"
+
+echo "1 5 99999" >"$work/tokens"
+expect 1 "99999" "$case" --dump gate --tokens "$work/tokens" -o "$work/none.npy"
+[ ! -e "$work/none.npy" ] && [ ! -e "$work/none.npy.partial" ] || fail "a failed run left a file"
+echo "test-inspect: all well"
