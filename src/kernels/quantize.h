@@ -119,8 +119,8 @@ size_t quantized_scratch_bytes(const quantized_kernels *kernels, element_type ty
  *
  * Arithmetic with 8-bit inputs: integer dots of 32 columns, exact; sum = fma((float)dot, weight scale * input scale,
  * sum) over blocks in ascending order. That holds for every level, batch size and cut, so all of them agree to the bit.
- * With tiles (large batches on AMX): weights and inputs rounded to bfloat16, float32 sums in an order that is fixed as
- * well. */
+ * With tiles (large batches on AMX): weights (below 1e33) and inputs rounded to bfloat16, float32 sums in an order that
+ * is fixed as well. */
 void quantized_multiply(const quantized_kernels *kernels, element_type type, const void *packed, int64_t first_row,
                         int64_t n_rows, const quantized_input *input, int64_t first_token, int64_t n_tokens, float *out,
                         int64_t out_stride, void *scratch);

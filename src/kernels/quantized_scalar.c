@@ -112,5 +112,7 @@ void quantized_kernels_fill(quantized_kernels *table, int level) {
         quantized_fill_avx512(table);
     if (level >= CPU_AVX512VNNI)
         quantized_fill_avx512vnni(table);
+    if (level >= CPU_AMX)
+        quantized_fill_amx(table);
 #endif
 }
