@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# trol-eval: grading and reporting on a set made here; then the bundled models on their committed sample of questions,
+# which must not fall below a floor in any type of weights.
+set -u
+eval_tool=$TROL_BUILD/trol-eval
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failed=0
+
+fail() {
+    echo "FAILED: $*"
+    failed=1
+}
+
+# ---- what the grading says of fixed answers ----
+
+# The model's weights are random, but its answer is always the same: a first run tells it, then questions whose accept and
+# reject lists are made of it must be graded as the lists say.
+case=$TROL_SOURCE/tests/reference/e2e-internlm2
+cp "$case/pictures/photo.png" "$folder"
+ask='"image": "photo.png", "question": "Is there a circle here?"'
+printf '{%s, "kind": "first", "answer": "Yes.", "accept": [["no such words"]], "reject": []}\n' "$ask" >"$folder/questions.jsonl"
+"$eval_tool" -m "$case" --eval "$folder" -n 20 --errors "$folder/errors" >/dev/null || fail "exit status $? of the first run"
+said=$(sed -E 's/.*"said":"(.*)","type".*/\1/; s/\\(u[0-9a-f]{4}|.)/ /g' "$folder/errors" | LC_ALL=C tr 'A-Z' 'a-z' | LC_ALL=C tr -cs 'a-z0-9' ' ')
+read -r first second _ <<<"$said"
+if [ -z "${second-}" ]; then
+    fail "the first run's answer has fewer than two words: $(cat "$folder/errors")"
+else
+    {
+        printf '{%s, "kind": "right", "accept": [["no such words"], ["%s %s", "%s"]], "reject": ["%s %s"]}\n' "$ask" "$first" "$second" "${second^^}" "$second" "$first x"
+        printf '\n{%s, "kind": "rejected", "accept": [["%s"]], "reject": ["nothing", "%s"]}\n' "$ask" "$first" "$second"
+        printf '{%s, "kind": "incomplete", "accept": [["%s", "no such words"]]}\n' "$ask" "$first"
+        printf '{%s, "kind": "part", "accept": [["%s"]], "reject": []}\n' "$ask" "${first}x"
+    } >"$folder/questions.jsonl"
+    table=$("$eval_tool" -m "$case" --eval "$folder" -n 20 --csv --traversal prompt --floor right=100,25) || fail "floors that are reached: exit status $?"
+    for line in prompt,right,1,1,100.00 prompt,rejected,1,0,0.00 prompt,incomplete,1,0,0.00 prompt,part,1,0,0.00 prompt,total,4,1,25.00; do
+        grep -q ",$line\$" <<<"$table" || fail "no line $line in: $table"
+    done
+    "$eval_tool" -m "$case" --eval "$folder" -n 20 --floor 26 >"$folder/out" 2>&1 && fail "a floor that is missed: exit status 0"
+    grep -q '25.0% of total are right, expected at least 26%' "$folder/out" || fail "a floor that is missed: $(cat "$folder/out")"
+fi
+
+# ---- broken sets ----
+
+expect_error() {
+    message=$("$eval_tool" -m "$case" --eval "$folder" 2>&1 >/dev/null)
+    [ $? = 1 ] && grep -q "$1" <<<"$message" || fail "expected an error with \"$1\", got: $message"
+}
+echo '{"image": "photo.png", "question": ' >"$folder/questions.jsonl"
+expect_error 'line 1: expected a JSON object'
+echo '{"image": "photo.png", "question": "What?", "kind": "a", "accept": ["red"]}' >"$folder/questions.jsonl"
+expect_error 'line 1: expected "accept"'
+echo '{"image": "none.png", "question": "What?", "kind": "a", "accept": [["red"]]}' >"$folder/questions.jsonl"
+expect_error 'none.png'
+: >"$folder/questions.jsonl"
+expect_error 'no questions'
+
+# ---- the bundled models ----
+
+models=("$TROL_SOURCE"/models/trol-tiny-*/model.safetensors)
+sample=$TROL_SOURCE/models/eval-sample
+if [ ! -e "${models[0]}" ] || [ ! -e "$sample/questions.jsonl" ]; then
+    echo "no bundled model or no sample of questions: the accuracy is not tested"
+    [ $failed = 0 ] && exit 77
+    exit 1
+fi
+for model in "${models[@]%/*}"; do
+    "$eval_tool" -m "$model" --eval "$sample" --type file,q8 --traversal prompt --floor "${TROL_EVAL_FLOOR:-80}" || fail "$model"
+done
+exit $failed

@@ -1,0 +1,521 @@
+/* trol-eval - asks a model a set of questions with known answers and prints how many it gets right, by kind of
+ * question, weight type and traversal mode. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/eval_set.h"
+#include "common/fail.h"
+#include "trol.h"
+
+static const char usage[] =
+    "usage: trol-eval -m MODEL --eval DIR [OPTIONS]\n"
+    "\n"
+    "Asks a model every question in DIR/questions.jsonl about the pictures beside it, grades the answers, and prints "
+    "the\n"
+    "share of right ones by kind of question, for each weight type and traversal mode.\n"
+    "\n"
+    "  -m, --model DIR       the checkpoint folder, or a hub name\n"
+    "  --eval DIR            the folder with questions.jsonl\n"
+    "  --type LIST           weight types, with commas between: file (default: as stored), f32, f16, bf16, q8, q4\n"
+    "  --vision-type TYPE    of the vision encoder (default: file)\n"
+    "  --compute TYPE        exact (default) or bf16\n"
+    "  --traversal LIST      prompt (default), all, off\n"
+    "  --traversal-skip T    tokens whose gate is below T skip their second pass (default 0)\n"
+    "  -t, --threads N       threads (default: one for each CPU)\n"
+    "  -n, --n-predict N     tokens of an answer at most (default 80)\n"
+    "  --limit N             asks the first N questions only\n"
+    "  --csv                 prints lines of model,type,traversal,kind,asked,right,percent instead of the table\n"
+    "  --floor LIST          exit status 1 if fewer are right than this: a percentage of all, or KIND=PERCENT, ...\n"
+    "  --errors FILE         writes each wrong answer there, a JSON object a line\n"
+    "  --help, --version\n";
+
+enum { MAX_TYPES = 6, MAX_MODES = 3, MAX_FLOORS = 32 };
+
+static const char *const type_names[] = {"file", "f32", "f16", "bf16", "q8", "q4"};
+static const char *const mode_names[] = {"prompt", "all", "off"};
+
+typedef struct options {
+    const char *model, *eval, *errors;
+    trol_weight_type types[MAX_TYPES], vision_type;
+    trol_traversal modes[MAX_MODES];
+    int n_types, n_modes;
+    trol_compute compute;
+    float traversal_skip;
+    int32_t n_threads, n_predict, limit;
+    bool csv;
+    struct {
+        char kind[32]; /* "total": of all questions */
+        double percent;
+    } floors[MAX_FLOORS];
+    int n_floors;
+} options;
+
+/* What one weight type in one traversal mode got right. */
+typedef struct column {
+    trol_weight_type type;
+    char type_name[32]; /* of the weights in memory */
+    trol_traversal mode;
+    trol_session *session;
+    size_t *right; /* [n_kinds] */
+    double seconds;
+} column;
+
+/* The whole evaluation. */
+typedef struct evaluation {
+    const options *chosen;
+    eval_set set;
+    size_t *asked; /* [n_kinds] */
+    column columns[MAX_TYPES * MAX_MODES];
+    int n_columns;
+    FILE *errors; /* may be NULL */
+    trol_error *error;
+} evaluation;
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- asking ------------------------------------------------------------------------------------------------------ */
+
+/* An answer as it is written. */
+typedef struct answer {
+    char *text; /* [n_bytes] and a NUL; NULL: nothing yet */
+    size_t n_bytes;
+} answer;
+
+static int take_text(void *user, const char *piece) {
+    answer *a = user;
+    const size_t n = strlen(piece);
+    char *longer = interrupted ? NULL : realloc(a->text, a->n_bytes + n + 1);
+    if (!longer)
+        return 1;
+    memcpy(longer + a->n_bytes, piece, n + 1);
+    a->text = longer;
+    a->n_bytes += n;
+    return 0;
+}
+
+static trol_status write_error(evaluation *e, const column *c, const eval_question *q, const char *said) {
+    static const char *const copied[] = {"image", "kind", "question", "answer"};
+    if (!e->errors)
+        return TROL_OK;
+    cJSON *json = cJSON_CreateObject();
+    for (int i = 0; i < 4; i++) {
+        cJSON *item = cJSON_GetObjectItemCaseSensitive(q->json, copied[i]);
+        if (item)
+            cJSON_AddItemToObject(json, copied[i], cJSON_Duplicate(item, 1));
+    }
+    cJSON_AddStringToObject(json, "said", said);
+    cJSON_AddStringToObject(json, "type", c->type_name);
+    cJSON_AddStringToObject(json, "traversal", mode_names[c->mode]);
+    char *line = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    const bool written = line && fprintf(e->errors, "%s\n", line) > 0;
+    cJSON_free(line);
+    return written ? TROL_OK : tool_fail(e->error, TROL_ERROR_IO, "%s cannot be written", e->chosen->errors);
+}
+
+static trol_status ask(evaluation *e, column *c, const eval_question *q, trol_features *features) {
+    const trol_message message = {TROL_ROLE_USER, q->question};
+    trol_generate_params params;
+    trol_generate_params_init(&params);
+    params.max_tokens = e->chosen->n_predict;
+    answer said = {NULL, 0};
+    const double start = now();
+    trol_status status =
+        trol_session_set_prompt_features(c->session, &message, 1, &features, features != NULL, e->error);
+    if (status == TROL_OK)
+        status = trol_generate(c->session, &params, take_text, &said, NULL, e->error);
+    c->seconds += now() - start;
+    if (status == TROL_OK) {
+        const char *text = said.text ? said.text : "";
+        if (eval_grade(q, text))
+            c->right[q->kind]++;
+        else
+            status = write_error(e, c, q, text);
+    }
+    free(said.text);
+    return status;
+}
+
+static trol_status encode(trol_model *model, const char *path, trol_features **features, trol_error *error) {
+    trol_image *image;
+    trol_status status = trol_image_load_file(path, &image, error);
+    if (status != TROL_OK)
+        return status;
+    status = trol_encode_image(model, image, features, error);
+    trol_image_free(image);
+    return status;
+}
+
+static size_t count_right(const column *c, int n_kinds) {
+    size_t n = 0;
+    for (int i = 0; i < n_kinds; i++)
+        n += c->right[i];
+    return n;
+}
+
+/* A line that is written over again, or with `last` wiped. */
+static void show_progress(const evaluation *e, const column *first, int n, size_t done, bool last) {
+    if (!isatty(STDERR_FILENO))
+        return;
+    fputs("\r\033[K", stderr);
+    if (last)
+        return;
+    fprintf(stderr, "%s: %zu of %zu questions", first->type_name, done, e->set.n_questions);
+    for (int i = 0; i < n; i++)
+        fprintf(stderr, ", %s %.1f%%", mode_names[first[i].mode],
+                100.0 * (double)count_right(&first[i], e->set.n_kinds) / (double)done);
+    fflush(stderr);
+}
+
+/* All questions in all traversal modes of one weight type: the columns first[0 .. n - 1]. Each picture is encoded once.
+ */
+static trol_status ask_all(evaluation *e, trol_model *model, column *first, int n) {
+    trol_features *features = NULL;
+    const char *encoded = NULL;
+    trol_status status = TROL_OK;
+    for (size_t i = 0; i < e->set.n_questions && status == TROL_OK; i++) {
+        const eval_question *q = &e->set.questions[i];
+        if (!q->image || !encoded || strcmp(q->image, encoded) != 0) {
+            trol_features_free(features);
+            features = NULL;
+            encoded = q->image;
+            if (q->image)
+                status = encode(model, q->image, &features, e->error);
+        }
+        for (int k = 0; k < n && status == TROL_OK; k++)
+            status = ask(e, &first[k], q, features);
+        if (status == TROL_OK && interrupted)
+            status = tool_fail(e->error, TROL_ERROR_CANCELLED, "interrupted");
+        if (status == TROL_OK)
+            show_progress(e, first, n, i + 1, i + 1 == e->set.n_questions);
+    }
+    trol_features_free(features);
+    return status;
+}
+
+static trol_status evaluate_type(evaluation *e, trol_threads *threads, column *first, int n) {
+    trol_model_params params;
+    trol_session_params session;
+    trol_model *model = NULL;
+    trol_model_params_init(&params);
+    params.threads = threads;
+    params.weight_type = first->type;
+    params.vision_type = e->chosen->vision_type;
+    params.compute = e->chosen->compute;
+    trol_session_params_init(&session);
+    session.keep_pass2 = 1; /* the next question about a picture begins like the last */
+    session.traversal_skip = e->chosen->traversal_skip;
+    trol_status status = trol_model_load(e->chosen->model, &params, &model, e->error);
+    trol_model_info info = {.size = sizeof info};
+    if (status == TROL_OK)
+        status = trol_model_get_info(model, &info, e->error);
+    for (int i = 0; i < n && status == TROL_OK; i++) {
+        session.traversal = first[i].mode;
+        memcpy(first[i].type_name, info.weight_type, sizeof info.weight_type);
+        status = trol_session_new(model, &session, &first[i].session, e->error);
+    }
+    if (status == TROL_OK)
+        status = ask_all(e, model, first, n);
+    for (int i = 0; i < n; i++) {
+        trol_session_free(first[i].session);
+        first[i].session = NULL;
+    }
+    trol_model_free(model);
+    return status;
+}
+
+static trol_status evaluate(evaluation *e) {
+    const options *o = e->chosen;
+    trol_threads *threads = NULL;
+    trol_status status = trol_threads_new(o->n_threads, &threads, e->error);
+    for (int i = 0; i < o->n_types && status == TROL_OK; i++)
+        status = evaluate_type(e, threads, &e->columns[i * o->n_modes], o->n_modes);
+    trol_threads_free(threads);
+    return status;
+}
+
+/* ---- what comes out ---------------------------------------------------------------------------------------------- */
+
+static double percent(size_t right, size_t asked) {
+    return asked ? 100.0 * (double)right / (double)asked : 0;
+}
+
+static void print_csv(const evaluation *e) {
+    puts("model,type,traversal,kind,asked,right,percent");
+    for (int i = 0; i < e->n_columns; i++) {
+        const column *c = &e->columns[i];
+        for (int k = 0; k <= e->set.n_kinds; k++) {
+            const bool total = k == e->set.n_kinds;
+            const size_t asked = total ? e->set.n_questions : e->asked[k];
+            const size_t right = total ? count_right(c, e->set.n_kinds) : c->right[k];
+            printf("%s,%s,%s,%s,%zu,%zu,%.2f\n", e->chosen->model, c->type_name, mode_names[c->mode],
+                   total ? "total" : e->set.kinds[k], asked, right, percent(right, asked));
+        }
+    }
+}
+
+static void print_table(const evaluation *e) {
+    const int n_kinds = e->set.n_kinds;
+    printf("%s: %zu questions about %zu pictures, right in percent\n\n%-12s %6s", e->chosen->model, e->set.n_questions,
+           e->set.n_pictures, "kind", "asked");
+    for (int i = 0; i < e->n_columns; i++) {
+        char head[32];
+        snprintf(head, sizeof head, "%s %s", e->columns[i].type_name, mode_names[e->columns[i].mode]);
+        printf(" %12s", head);
+    }
+    putchar('\n');
+    for (int k = 0; k < n_kinds; k++) {
+        printf("%-12s %6zu", e->set.kinds[k], e->asked[k]);
+        for (int i = 0; i < e->n_columns; i++)
+            printf(" %12.1f", percent(e->columns[i].right[k], e->asked[k]));
+        putchar('\n');
+    }
+    printf("%-12s %6zu", "total", e->set.n_questions);
+    for (int i = 0; i < e->n_columns; i++)
+        printf(" %12.1f", percent(count_right(&e->columns[i], n_kinds), e->set.n_questions));
+    printf("\n%-12s %6s", "seconds", "");
+    for (int i = 0; i < e->n_columns; i++)
+        printf(" %12.1f", e->columns[i].seconds);
+    putchar('\n');
+}
+
+/* The exit status: 1 if a column is below a floor. */
+static int check_floors(const evaluation *e) {
+    int exit_status = 0;
+    for (int f = 0; f < e->chosen->n_floors; f++) {
+        const char *kind = e->chosen->floors[f].kind;
+        int k = 0;
+        while (k < e->set.n_kinds && strcmp(e->set.kinds[k], kind) != 0)
+            k++;
+        if (k == e->set.n_kinds && strcmp(kind, "total") != 0) {
+            fprintf(stderr, "trol-eval: there is a floor for %s, but no such question\n", kind);
+            exit_status = 1;
+            continue;
+        }
+        for (int i = 0; i < e->n_columns; i++) {
+            const column *c = &e->columns[i];
+            const double reached = k == e->set.n_kinds ? percent(count_right(c, k), e->set.n_questions)
+                                                       : percent(c->right[k], e->asked[k]);
+            if (reached >= e->chosen->floors[f].percent)
+                continue;
+            fprintf(stderr, "trol-eval: %s, traversal %s: %.1f%% of %s are right, expected at least %g%%\n",
+                    c->type_name, mode_names[c->mode], reached, kind, e->chosen->floors[f].percent);
+            exit_status = 1;
+        }
+    }
+    return exit_status;
+}
+
+/* ---- the command line -------------------------------------------------------------------------------------------- */
+
+static bool parse_number(const char *text, long smallest, long largest, int32_t *value) {
+    char *end;
+    errno = 0;
+    long number = strtol(text, &end, 10);
+    *value = (int32_t)number;
+    return end != text && !*end && !errno && number >= smallest && number <= largest;
+}
+
+static bool parse_real(const char *text, double largest, double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    return end != text && !*end && *value >= 0 && *value <= largest;
+}
+
+/* The next of a list with commas, in `item`; moves *list behind it. */
+static bool next_item(const char **list, char *item, size_t capacity) {
+    const size_t n = strcspn(*list, ",");
+    if (n == 0 || n >= capacity)
+        return false;
+    memcpy(item, *list, n);
+    item[n] = '\0';
+    *list += n + ((*list)[n] == ',');
+    return true;
+}
+
+/* Names of a list as their indices, each once: values [*n], at most `most`. */
+static bool parse_names(const char *list, const char *const *names, int n_names, unsigned *values, int most, int *n) {
+    char item[32];
+    *n = 0;
+    do {
+        if (*n == most || !next_item(&list, item, sizeof item))
+            return false;
+        int index = 0;
+        while (index < n_names && strcmp(item, names[index]) != 0)
+            index++;
+        if (index == n_names)
+            return false;
+        for (int i = 0; i < *n; i++)
+            if (values[i] == (unsigned)index)
+                return false;
+        values[(*n)++] = (unsigned)index;
+    } while (*list);
+    return true;
+}
+
+static bool parse_floors(const char *list, options *chosen) {
+    char item[64];
+    do {
+        if (chosen->n_floors == MAX_FLOORS || !next_item(&list, item, sizeof item))
+            return false;
+        const char *equals = strchr(item, '=');
+        const size_t n = equals ? (size_t)(equals - item) : 0;
+        if (n >= sizeof chosen->floors->kind)
+            return false;
+        snprintf(chosen->floors[chosen->n_floors].kind, sizeof chosen->floors->kind, "%.*s", equals ? (int)n : 5,
+                 equals ? item : "total");
+        if (!parse_real(equals ? equals + 1 : item, 100, &chosen->floors[chosen->n_floors++].percent))
+            return false;
+    } while (*list);
+    return true;
+}
+
+static bool parse_lists(const char *option, const char *value, options *chosen, bool *known) {
+    static const char *const compute_names[] = {"exact", "bf16"};
+    unsigned values[MAX_TYPES];
+    int n = 0;
+    bool good = true;
+    if (strcmp(option, "--type") == 0) {
+        good = parse_names(value, type_names, 6, values, MAX_TYPES, &chosen->n_types);
+        for (int i = 0; good && i < chosen->n_types; i++)
+            chosen->types[i] = (trol_weight_type)values[i];
+    } else if (strcmp(option, "--traversal") == 0) {
+        good = parse_names(value, mode_names, 3, values, MAX_MODES, &chosen->n_modes);
+        for (int i = 0; good && i < chosen->n_modes; i++)
+            chosen->modes[i] = (trol_traversal)values[i];
+    } else if (strcmp(option, "--vision-type") == 0) {
+        good = parse_names(value, type_names, 6, values, 1, &n);
+        chosen->vision_type = good ? (trol_weight_type)values[0] : TROL_WEIGHTS_AS_STORED;
+    } else if (strcmp(option, "--compute") == 0) {
+        good = parse_names(value, compute_names, 2, values, 1, &n);
+        chosen->compute = good ? (trol_compute)values[0] : TROL_COMPUTE_EXACT;
+    } else {
+        *known = false;
+    }
+    return good;
+}
+
+static bool parse_option(const char *option, const char *value, options *chosen) {
+    bool known = true;
+    double number;
+    if (!parse_lists(option, value, chosen, &known))
+        return false;
+    if (known)
+        return true;
+    if (strcmp(option, "-t") == 0 || strcmp(option, "--threads") == 0)
+        return parse_number(value, 1, 256, &chosen->n_threads);
+    if (strcmp(option, "-n") == 0 || strcmp(option, "--n-predict") == 0)
+        return parse_number(value, 1, 100000, &chosen->n_predict);
+    if (strcmp(option, "--limit") == 0)
+        return parse_number(value, 1, INT32_MAX, &chosen->limit);
+    if (strcmp(option, "--floor") == 0)
+        return parse_floors(value, chosen);
+    if (strcmp(option, "--traversal-skip") == 0) {
+        if (!parse_real(value, 1, &number))
+            return false;
+        chosen->traversal_skip = (float)number;
+        return true;
+    }
+    if (strcmp(option, "-m") == 0 || strcmp(option, "--model") == 0)
+        chosen->model = value;
+    else if (strcmp(option, "--eval") == 0)
+        chosen->eval = value;
+    else if (strcmp(option, "--errors") == 0)
+        chosen->errors = value;
+    else
+        return false;
+    return true;
+}
+
+/* The exit status, or -1 to go on. */
+static int parse_arguments(int argc, char **argv, options *chosen) {
+    for (int i = 1; i < argc; i++) {
+        const char *argument = argv[i];
+        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0)
+            return fputs(usage, stdout), 0;
+        if (strcmp(argument, "--version") == 0)
+            return printf("trol-eval %s\n", trol_version()), 0;
+        if (strcmp(argument, "--csv") == 0) {
+            chosen->csv = true;
+        } else if (i + 1 == argc || !parse_option(argument, argv[i + 1], chosen)) {
+            fprintf(stderr, "trol-eval: does not understand %s%s%s (trol-eval --help tells the options)\n", argument,
+                    i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
+            return 2;
+        } else {
+            i++;
+        }
+    }
+    if (!chosen->model || !chosen->eval)
+        return fputs(usage, stderr), 2;
+    return -1;
+}
+
+static trol_status prepare(evaluation *e) {
+    const options *o = e->chosen;
+    trol_status status = eval_set_read(o->eval, (size_t)o->limit, &e->set, e->error);
+    if (status != TROL_OK)
+        return status;
+    const size_t n_kinds = (size_t)e->set.n_kinds;
+    bool enough = (e->asked = calloc(n_kinds, sizeof *e->asked)) != NULL;
+    for (size_t i = 0; enough && i < e->set.n_questions; i++)
+        e->asked[e->set.questions[i].kind]++;
+    for (int i = 0; enough && i < o->n_types * o->n_modes; i++) {
+        column *c = &e->columns[e->n_columns++];
+        *c = (column){.type = o->types[i / o->n_modes], .mode = o->modes[i % o->n_modes]};
+        enough = (c->right = calloc(n_kinds, sizeof *c->right)) != NULL;
+    }
+    if (!enough)
+        return tool_fail(e->error, TROL_ERROR_MEMORY, "out of memory");
+    if (o->errors && !(e->errors = fopen(o->errors, "w")))
+        return tool_fail(e->error, TROL_ERROR_IO, "%s cannot be written: %s", o->errors, strerror(errno));
+    return TROL_OK;
+}
+
+int main(int argc, char **argv) {
+    options chosen = {.n_types = 1, .n_modes = 1, .n_predict = 80}; /* as stored, mode prompt */
+    int exit_status = parse_arguments(argc, argv, &chosen);
+    if (exit_status >= 0)
+        return exit_status;
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    trol_error error = {TROL_OK, ""};
+    evaluation e = {.chosen = &chosen, .error = &error};
+    trol_status status = prepare(&e);
+    if (status == TROL_OK)
+        status = evaluate(&e);
+    if (e.errors && fclose(e.errors) != 0 && status == TROL_OK)
+        status = tool_fail(&error, TROL_ERROR_IO, "%s cannot be written: %s", chosen.errors, strerror(errno));
+    if (status == TROL_OK) {
+        if (chosen.csv)
+            print_csv(&e);
+        else
+            print_table(&e);
+        exit_status = check_floors(&e);
+    } else {
+        fprintf(stderr, "trol-eval: %s\n", error.message);
+        exit_status = 1;
+    }
+    for (int i = 0; i < e.n_columns; i++)
+        free(e.columns[i].right);
+    free(e.asked);
+    eval_set_free(&e.set);
+    return exit_status;
+}
