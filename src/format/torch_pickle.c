@@ -249,8 +249,9 @@ static trol_status make_tuple(machine *m, size_t n) {
     return push(m, tuple);
 }
 
+/* NULL where there are none. */
 static const value *tuple_items(const machine *m, value tuple) {
-    return (const value *)m->items + tuple.begin;
+    return tuple.length ? (const value *)m->items + tuple.begin : NULL;
 }
 
 static const char *text_of(const machine *m, value text) {
