@@ -143,6 +143,7 @@ typedef struct trol_model_info {
     char weight_type[32];     /* of the decoder's matrices: "f16", "bf16", "f32", "q8", "q4" or "mixed" */
     char cpu_level[32];       /* the kernels in use: "scalar", "avx2", "avx512", ... */
     char compute[32];         /* "exact" or "bf16" */
+    int32_t vision_layers, vision_hidden_size, vision_intermediate_size, vision_patch_size;
 } trol_model_info;
 
 /* Fills *info; info->size must be set by the caller to sizeof(trol_model_info). */

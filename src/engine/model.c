@@ -207,6 +207,10 @@ trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, 
                             .bos_token = d->bos_token,
                             .eos_token = d->eos_token,
                             .has_tokenizer = model->tokenizer != NULL,
+                            .vision_layers = (int32_t)model->config.vision.n_layers,
+                            .vision_hidden_size = (int32_t)model->config.vision.hidden_size,
+                            .vision_intermediate_size = (int32_t)model->config.vision.intermediate_size,
+                            .vision_patch_size = model->config.vision.patch_size,
                             .n_parameters = model->weights->n_parameters,
                             .weight_bytes = model->weights->n_bytes};
     snprintf(full.family, sizeof full.family, "%s", config_family_name(model->config.family));
