@@ -1,0 +1,42 @@
+/* bench_report.h - measurements as a table, JSON or CSV. */
+#ifndef TOOLS_BENCH_REPORT_H
+#define TOOLS_BENCH_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum bench_format { BENCH_TABLE, BENCH_JSON, BENCH_CSV } bench_format;
+
+/* Times of one thing, done several times. */
+typedef struct bench_times {
+    double median, smallest, largest; /* seconds */
+} bench_times;
+
+/* Sorts seconds [n], n > 0. */
+bench_times bench_summary(double *seconds, size_t n);
+
+typedef struct bench_row {
+    char weights[16], vision[16]; /* "q8" */
+    int32_t n_threads;
+    char test[32];             /* "prefill" */
+    char traversal[8];         /* "prompt", or "" where it does not matter */
+    int64_t context, n_tokens; /* tokens before it, and tokens that it is about; 0: none */
+    bench_times times;         /* of all n_tokens */
+    double operations, bytes;  /* arithmetic operations, and bytes that memory must deliver; 0: not counted */
+} bench_row;
+
+typedef struct bench_report {
+    bench_format format;
+    const char *model, *cpu_level, *compute;
+    FILE *stream;
+    size_t n_rows;
+} bench_report;
+
+/* Each row is written when it is measured. */
+void bench_report_row(bench_report *report, const bench_row *row);
+/* Closes what begun; also with no row at all. */
+void bench_report_end(bench_report *report);
+
+#endif
