@@ -1,5 +1,7 @@
 /* Workers spin for a short while after a section (the next one usually follows within microseconds: a decode step has
- * hundreds), then sleep on a condition variable. The section's number is the only thing they watch. */
+ * hundreds), then sleep on a condition variable. They watch one word: the section's number, whether it is closed, and how
+ * many have joined it. The caller closes a section once no chunk is left, so a worker that has lost its CPU to another
+ * program, or wakes late, is not waited for unless it is in the middle of a chunk. */
 #define _GNU_SOURCE
 #include "base/threads.h"
 
@@ -11,6 +13,10 @@
 #include "base/error.h"
 
 enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
+
+#define SECTION_CLOSED     ((uint64_t)1 << 31)
+#define SECTION_JOINED     (SECTION_CLOSED - 1)
+#define SECTION_NUMBER(s)  ((uint32_t)((s) >> 32))
 
 struct trol_threads {
     int n_threads;
@@ -31,8 +37,7 @@ struct trol_threads {
     const atomic_int *cancel;
     int64_t n_chunks;
     atomic_llong next_chunk;
-    atomic_int n_busy; /* workers that have not finished the section */
-    atomic_uint section;
+    atomic_uint_least64_t section; /* its number << 32 | SECTION_CLOSED | workers that have joined and not left */
     atomic_int n_sleeping;
     atomic_bool stop;
 
@@ -62,39 +67,66 @@ static void take_chunks(trol_threads *threads, int thread) {
     }
 }
 
+/* Returns once the section's number is another than `seen`: at once, after some spinning, or after a sleep. */
+static uint32_t wait_for_section(trol_threads *threads, uint32_t seen) {
+    for (int spins = 0; spins < SPIN_ROUNDS; spins++) {
+        const uint64_t section = atomic_load_explicit(&threads->section, memory_order_acquire);
+        if (SECTION_NUMBER(section) != seen)
+            return SECTION_NUMBER(section);
+        pause_cpu();
+    }
+    uint64_t section;
+    pthread_mutex_lock(&threads->mutex);
+    atomic_fetch_add(&threads->n_sleeping, 1);
+    while (section = atomic_load(&threads->section), SECTION_NUMBER(section) == seen)
+        pthread_cond_wait(&threads->wake, &threads->mutex);
+    atomic_fetch_sub(&threads->n_sleeping, 1);
+    pthread_mutex_unlock(&threads->mutex);
+    return SECTION_NUMBER(section);
+}
+
+/* Joins the section unless it is closed or over. */
+static bool join_section(trol_threads *threads, uint32_t number) {
+    uint64_t section = atomic_load(&threads->section);
+    while (SECTION_NUMBER(section) == number && !(section & SECTION_CLOSED))
+        if (atomic_compare_exchange_weak(&threads->section, &section, section + 1))
+            return true;
+    return false;
+}
+
 static void *worker_main(void *argument) {
     struct worker *worker = argument;
     trol_threads *threads = worker->threads;
-    unsigned seen = 0;
+    uint32_t seen = 0;
     for (;;) {
-        int spins = 0;
-        while (atomic_load_explicit(&threads->section, memory_order_acquire) == seen && spins < SPIN_ROUNDS) {
-            pause_cpu();
-            spins++;
-        }
-        if (atomic_load_explicit(&threads->section, memory_order_acquire) == seen) {
-            pthread_mutex_lock(&threads->mutex);
-            atomic_fetch_add(&threads->n_sleeping, 1);
-            while (atomic_load(&threads->section) == seen)
-                pthread_cond_wait(&threads->wake, &threads->mutex);
-            atomic_fetch_sub(&threads->n_sleeping, 1);
-            pthread_mutex_unlock(&threads->mutex);
-        }
-        seen++;
+        seen = wait_for_section(threads, seen);
         if (atomic_load(&threads->stop))
             return NULL;
-        take_chunks(threads, worker->index);
-        atomic_fetch_sub_explicit(&threads->n_busy, 1, memory_order_release);
+        if (join_section(threads, seen)) {
+            take_chunks(threads, worker->index);
+            atomic_fetch_sub(&threads->section, 1);
+        }
     }
 }
 
 static void start_section(trol_threads *threads) {
-    atomic_fetch_add(&threads->section, 1);
+    const uint32_t number = SECTION_NUMBER(atomic_load(&threads->section)) + 1;
+    atomic_store(&threads->section, (uint64_t)number << 32);
     /* A worker counts itself as sleeping before it looks at the section a last time, so it cannot be missed here. */
     if (atomic_load(&threads->n_sleeping) > 0) {
         pthread_mutex_lock(&threads->mutex);
         pthread_cond_broadcast(&threads->wake);
         pthread_mutex_unlock(&threads->mutex);
+    }
+}
+
+/* Lets nobody in any more and waits for those that are inside. */
+static void end_section(trol_threads *threads) {
+    atomic_fetch_or(&threads->section, SECTION_CLOSED);
+    for (int spins = 0; (atomic_load(&threads->section) & SECTION_JOINED) > 0; spins++) {
+        pause_cpu();
+        if (spins > SPIN_ROUNDS) /* a worker lost its CPU to somebody else: let it have this one */
+            sched_yield();
     }
 }
 
@@ -125,14 +157,9 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     threads->n_chunks = n_chunks;
     atomic_store(&threads->next_chunk, 0);
     if (n_chunks > 1 && threads->n_workers > 0) {
-        atomic_store(&threads->n_busy, threads->n_workers);
         start_section(threads);
         take_chunks(threads, 0);
-        for (int spins = 0; atomic_load_explicit(&threads->n_busy, memory_order_acquire) > 0; spins++) {
-            pause_cpu();
-            if (spins > SPIN_ROUNDS) /* a worker lost its CPU to somebody else: let it have this one */
-                sched_yield();
-        }
+        end_section(threads);
     } else {
         take_chunks(threads, 0);
     }
