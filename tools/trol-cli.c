@@ -1,0 +1,587 @@
+/* trol-cli - asks a TroL model a question about pictures and writes the answer as it comes. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/arguments.h"
+#include "common/bundled_model.h"
+#include "common/fail.h"
+#include "common/input_file.h"
+#include "common/memory_usage.h"
+#include "common/npy.h"
+#include "common/progress.h"
+#include "common/token_file.h"
+#include "trol.h"
+
+static const char usage[] =
+    "usage: trol-cli -m MODEL --image PICTURE -p QUESTION [OPTIONS]\n"
+    "\n"
+    "Asks a TroL vision-language model and writes the answer, and nothing else, to standard output.\n"
+    "\n"
+    "what is asked\n"
+    "  -m, --model DIR          checkpoint folder, or a hub name (BK-Lee/TroL-1.8B) that lies in the hub's cache;\n"
+    "                           without it $TROL_MODEL, or else the bundled model\n"
+    "  -p, --prompt TEXT        the question; - reads it from standard input\n"
+    "      --prompt-file FILE   the question from a file (one line break at its end is dropped)\n"
+    "      --image FILE         a picture: JPEG, PNG, BMP, GIF, TGA, PSD, HDR, PIC or PNM; - reads standard input;\n"
+    "                           may be repeated. <image> in the question says where it goes, else in front\n"
+    "      --exif-rotate        turn pictures upright by their EXIF orientation (the authors' code does not)\n"
+    "      --system TEXT        instead of the authors' system prompt; \"\": none\n"
+    "      --raw                the prompt as it is, without template; special tokens in it are recognized\n"
+    "      --tokens FILE        token ids instead of text, image tokens included, white space between\n"
+    "\n"
+    "how it is answered\n"
+    "  -n, --n-predict N        tokens at most (256); 0: only read the prompt\n"
+    "      --ignore-eos         go on past the model's end tokens\n"
+    "      --traversal MODE     which tokens go through each layer twice: prompt (default), all or off\n"
+    "      --traversal-skip X   leave out the second pass of tokens whose gate is below X (0: exact)\n"
+    "      --temp X             0: greedy (default); else sampling at that temperature\n"
+    "      --top-k N, --top-p X sample only from the likeliest (0, 1: from all)\n"
+    "      --seed N             of the sampling (0)\n"
+    "      --lookup N           prompt lookup with N-grams: faster, same greedy answer (0: off)\n"
+    "\n"
+    "how it is computed\n"
+    "  -t, --threads N          (one for each CPU)\n"
+    "  -c, --ctx-size N         tokens that prompt and answer may have together (4096, or the model's limit)\n"
+    "      --cache-type TYPE    of keys and values: f16 (default) or f32\n"
+    "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
+    "      --vision-type TYPE   the same for the picture encoder\n"
+    "      --compute KIND       exact (default), or bf16 where the CPU has it\n"
+    "\n"
+    "what else is written\n"
+    "      --logits FILE        float32 .npy [tokens generated, vocabulary]: what each token was chosen from,\n"
+    "                           the end token included\n"
+    "      --prefill-logits FILE\n"
+    "                           float32 .npy [prompt tokens, vocabulary]\n"
+    "      --stats              a table of times, speeds and memory on standard error\n"
+    "  -q, --quiet              no progress, no notices\n"
+    "  -v, --verbose            the library's log on standard error\n"
+    "      --version, -h, --help\n"
+    "\n"
+    "Exit status: 0; 1 for a failure, told on standard error; 2 for bad usage; 130 after ^C, which ends the\n"
+    "answer with what was said so far (143 after a SIGTERM). A second ^C ends the program at once.\n";
+
+/* ---- options -------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct options {
+    const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits;
+    argument_texts images;
+    int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup;
+    float traversal_skip, temperature, top_p;
+    uint64_t seed;
+    bool raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
+} options;
+
+#define AT(member) offsetof(options, member)
+#define WEIGHT_TYPES                                                                                                   \
+    { "as-stored", "f32", "f16", "bf16", "q8", "q4" } /* in the order of trol_weight_type */
+
+static const argument_flag flags[] = {
+    {"--model", "-m", ARGUMENT_TEXT, AT(model), 0, 0, {0}},
+    {"--prompt", "-p", ARGUMENT_TEXT, AT(prompt), 0, 0, {0}},
+    {"--prompt-file", NULL, ARGUMENT_TEXT, AT(prompt_file), 0, 0, {0}},
+    {"--image", NULL, ARGUMENT_TEXTS, AT(images), 0, 0, {0}},
+    {"--exif-rotate", NULL, ARGUMENT_SWITCH, AT(exif_rotate), 0, 0, {0}},
+    {"--system", NULL, ARGUMENT_TEXT, AT(system), 0, 0, {0}},
+    {"--raw", NULL, ARGUMENT_SWITCH, AT(raw), 0, 0, {0}},
+    {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 0, 0, {0}},
+    {"--n-predict", "-n", ARGUMENT_INTEGER, AT(n_predict), 0, 1000000000, {0}},
+    {"--ignore-eos", NULL, ARGUMENT_SWITCH, AT(ignore_eos), 0, 0, {0}},
+    {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {"prompt", "all", "off"}},
+    {"--traversal-skip", NULL, ARGUMENT_NUMBER, AT(traversal_skip), 0, 1, {0}},
+    {"--temp", NULL, ARGUMENT_NUMBER, AT(temperature), 0, 1000, {0}},
+    {"--top-k", NULL, ARGUMENT_INTEGER, AT(top_k), 0, 1000000000, {0}},
+    {"--top-p", NULL, ARGUMENT_NUMBER, AT(top_p), 1e-6, 1, {0}},
+    {"--seed", NULL, ARGUMENT_SEED, AT(seed), 0, 0, {0}},
+    {"--lookup", NULL, ARGUMENT_INTEGER, AT(lookup), 0, 64, {0}},
+    {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
+    {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 1, 1000000000, {0}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32"}},
+    {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
+    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
+    {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 0, 0, {0}},
+    {"--prefill-logits", NULL, ARGUMENT_TEXT, AT(prefill_logits), 0, 0, {0}},
+    {"--stats", NULL, ARGUMENT_SWITCH, AT(stats), 0, 0, {0}},
+    {"--quiet", "-q", ARGUMENT_SWITCH, AT(quiet), 0, 0, {0}},
+    {"--verbose", "-v", ARGUMENT_SWITCH, AT(verbose), 0, 0, {0}},
+    {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},
+    {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
+};
+
+static bool is_stdin(const char *text) {
+    return text && strcmp(text, "-") == 0;
+}
+
+/* What the options need of each other; NULL if all is well. */
+static const char *contradiction(const options *o) {
+    int n_prompts = (o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL);
+    if (n_prompts == 0)
+        return "nothing is asked: -p TEXT, --prompt-file FILE or --tokens FILE is needed";
+    if (n_prompts > 1)
+        return "only one of --prompt, --prompt-file and --tokens can be given";
+    if (o->tokens && (o->system || o->raw))
+        return "--tokens is the whole prompt: --system and --raw do not go with it";
+    if (o->raw && o->system)
+        return "--raw has no template: --system does not go with it";
+    int n_stdin = is_stdin(o->prompt) + is_stdin(o->prompt_file) + is_stdin(o->tokens);
+    for (size_t i = 0; i < o->images.count; i++)
+        n_stdin += is_stdin(o->images.items[i]);
+    return n_stdin > 1 ? "standard input (-) can be read only once" : NULL;
+}
+
+/* ---- the run and its callbacks -------------------------------------------------------------------------------------
+ */
+
+typedef struct run {
+    const options *chosen;
+    char model_path[4096];
+    trol_image *images[ARGUMENT_MAX_TEXTS];
+    trol_features *features[ARGUMENT_MAX_TEXTS]; /* --tokens and --raw */
+    char *prompt;                                /* NULL: --tokens */
+    int32_t *tokens;                             /* --tokens and --raw */
+    size_t n_tokens, tokens_capacity;
+    trol_model *model;
+    trol_model_info info;
+    trol_session *session;
+    trol_sampler *sampler;
+    npy_file *logits, *prefill_logits;
+    progress_line progress;
+    int64_t n_generated;
+    double load_seconds, image_seconds;
+    bool wrote;             /* a part of the answer */
+    trol_error inner_error; /* of a callback that stopped the library */
+    trol_error *error;
+} run;
+
+/* For the signal handler, which can be given nothing. */
+static volatile sig_atomic_t caught_signal;
+static trol_session *volatile session_to_cancel;
+
+static void stop_session(int number) {
+    caught_signal = number;
+    if (session_to_cancel)
+        trol_session_cancel(session_to_cancel);
+}
+
+static void catch_signals(void) {
+    struct sigaction action = {.sa_handler = stop_session, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* writing to a closed pipe then fails, which is told */
+}
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int show_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
+    run *r = user;
+    progress_show(&r->progress, stage, done, total);
+    return caught_signal != 0;
+}
+
+static void notice(run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void notice(run *r, const char *format, ...) {
+    if (r->chosen->quiet)
+        return;
+    char text[4096];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    progress_clear(&r->progress);
+    fprintf(stderr, "trol-cli: %s\n", text);
+}
+
+static void show_log(void *user, trol_log_level level, const char *message) {
+    run *r = user;
+    if (r->chosen->verbose || level == TROL_LOG_WARNING)
+        notice(r, "%s", message);
+}
+
+/* Both return non-zero, with the reason kept, if what is shown cannot be written. */
+static int write_answer(void *user, const char *text) {
+    run *r = user;
+    progress_clear(&r->progress);
+    r->wrote = true;
+    if (fputs(text, stdout) < 0 || fflush(stdout) != 0)
+        return tool_fail(&r->inner_error, TROL_ERROR_IO, "the answer cannot be written: %s", strerror(errno)) !=
+               TROL_OK;
+    return 0;
+}
+
+static int keep_logits(void *user, int64_t position, const float *logits, int32_t vocab_size) {
+    run *r = user;
+    (void)position;
+    (void)vocab_size;
+    r->n_generated++;
+    return r->logits && npy_append(r->logits, logits, 1, &r->inner_error) != TROL_OK;
+}
+
+static int keep_prefill_logits(void *user, int64_t position, const float *logits, int32_t vocab_size) {
+    run *r = user;
+    (void)position;
+    (void)vocab_size;
+    return npy_append(r->prefill_logits, logits, 1, &r->inner_error) != TROL_OK;
+}
+
+/* ---- input ---------------------------------------------------------------------------------------------------------
+ */
+
+enum { MAX_PROMPT_BYTES = 64 << 20, MAX_IMAGE_BYTES = 1 << 30 };
+
+static trol_status read_prompt(run *r) {
+    const options *o = r->chosen;
+    if (o->tokens)
+        return token_file_read(o->tokens, &r->tokens, &r->n_tokens, r->error);
+    if (o->prompt && !is_stdin(o->prompt)) {
+        r->prompt = strdup(o->prompt);
+        return r->prompt ? TROL_OK : tool_fail(r->error, TROL_ERROR_MEMORY, "out of memory");
+    }
+    const char *path = o->prompt_file ? o->prompt_file : "-";
+    size_t n;
+    trol_status status = input_file_read(path, MAX_PROMPT_BYTES, &r->prompt, &n, r->error);
+    if (status != TROL_OK)
+        return status;
+    if (memchr(r->prompt, '\0', n))
+        return tool_fail(r->error, TROL_ERROR_FORMAT, "the prompt from %s contains a NUL byte, so it is no text",
+                         is_stdin(path) ? "standard input" : path);
+    if (n > 0 && r->prompt[n - 1] == '\n')
+        r->prompt[--n] = '\0';
+    if (n > 0 && r->prompt[n - 1] == '\r')
+        r->prompt[--n] = '\0';
+    return TROL_OK;
+}
+
+static trol_status read_image(run *r, const char *path, trol_image **image) {
+    if (!is_stdin(path))
+        return trol_image_load_file(path, image, r->error);
+    char *bytes;
+    size_t n;
+    trol_error inner;
+    trol_status status = input_file_read(path, MAX_IMAGE_BYTES, &bytes, &n, r->error);
+    if (status != TROL_OK)
+        return status;
+    status = trol_image_load_memory(bytes, n, image, &inner);
+    free(bytes);
+    return status == TROL_OK ? status : tool_fail(r->error, status, "standard input: %s", inner.message);
+}
+
+static trol_status read_images(run *r) {
+    const argument_texts *paths = &r->chosen->images;
+    for (size_t i = 0; i < paths->count; i++) {
+        const char *name = is_stdin(paths->items[i]) ? "standard input" : paths->items[i];
+        trol_status status = read_image(r, paths->items[i], &r->images[i]);
+        if (status != TROL_OK)
+            return status;
+        int32_t orientation = trol_image_orientation(r->images[i]);
+        if (orientation == 1)
+            continue;
+        if (!r->chosen->exif_rotate) {
+            notice(r, "%s is not stored upright (EXIF orientation %d) and is taken as stored; --exif-rotate turns it",
+                   name, orientation);
+            continue;
+        }
+        trol_image *upright;
+        status = trol_image_upright(r->images[i], &upright, r->error);
+        if (status != TROL_OK)
+            return status;
+        trol_image_free(r->images[i]);
+        r->images[i] = upright;
+    }
+    return TROL_OK;
+}
+
+static trol_status load_model(run *r) {
+    const options *o = r->chosen;
+    if (o->model)
+        snprintf(r->model_path, sizeof r->model_path, "%s", o->model);
+    else if (bundled_model_find(r->model_path, sizeof r->model_path))
+        notice(r, "no -m: using %s", r->model_path);
+    else
+        return tool_fail(r->error, TROL_ERROR_ARGUMENT, "no -m, no $TROL_MODEL, and no bundled model is installed");
+    trol_model_params params;
+    trol_model_params_init(&params);
+    params.n_threads = o->n_threads;
+    params.weight_type = (trol_weight_type)o->weight_type;
+    params.vision_type = (trol_weight_type)o->vision_type;
+    params.compute = (trol_compute)o->compute;
+    params.log = show_log;
+    params.progress = show_progress;
+    params.log_user = params.progress_user = r;
+    double start = now_seconds();
+    trol_status status = trol_model_load(r->model_path, &params, &r->model, r->error);
+    r->load_seconds = now_seconds() - start;
+    r->info.size = sizeof r->info;
+    return status == TROL_OK ? trol_model_get_info(r->model, &r->info, r->error) : status;
+}
+
+static trol_status start_session(run *r) {
+    const options *o = r->chosen;
+    trol_session_params params;
+    trol_session_params_init(&params);
+    params.context_size = o->context_size;
+    params.traversal = (trol_traversal)o->traversal;
+    params.cache_type = (trol_cache_type)o->cache_type;
+    params.traversal_skip = o->traversal_skip;
+    params.progress = show_progress;
+    params.progress_user = r;
+    trol_status status = trol_session_new(r->model, &params, &r->session, r->error);
+    if (status != TROL_OK)
+        return status;
+    session_to_cancel = r->session;
+    if (caught_signal) /* it came before there was a session to cancel */
+        trol_session_cancel(r->session);
+    const int64_t columns = r->info.vocab_size;
+    if (o->logits)
+        status = npy_open(o->logits, &columns, 1, &r->logits, r->error);
+    if (o->prefill_logits && status == TROL_OK) {
+        status = npy_open(o->prefill_logits, &columns, 1, &r->prefill_logits, r->error);
+        trol_session_set_logits_callback(r->session, keep_prefill_logits, r);
+    }
+    return status;
+}
+
+/* ---- prompt --------------------------------------------------------------------------------------------------------
+ */
+
+static trol_status add_tokens(run *r, const int32_t *tokens, size_t n) {
+    size_t needed = r->n_tokens + n;
+    if (needed > r->tokens_capacity) {
+        int32_t *larger = realloc(r->tokens, 2 * needed * sizeof *larger);
+        if (!larger)
+            return tool_fail(r->error, TROL_ERROR_MEMORY, "out of memory: a prompt of %zu tokens", needed);
+        r->tokens = larger;
+        r->tokens_capacity = 2 * needed;
+    }
+    for (size_t i = 0; i < n; i++)
+        r->tokens[r->n_tokens++] = tokens[i];
+    return TROL_OK;
+}
+
+static trol_status add_text(run *r, const char *text, size_t n_bytes) {
+    int32_t *tokens;
+    size_t n;
+    trol_status status = trol_tokenize(r->model, text, n_bytes, 1, &tokens, &n, r->error);
+    if (status == TROL_OK)
+        status = add_tokens(r, tokens, n);
+    trol_free(tokens);
+    return status;
+}
+
+/* The tokens of one picture; Phi-3 has a token of its own before and behind them. */
+static trol_status add_picture(run *r, const trol_features *features) {
+    bool framed = strncmp(r->info.family, "phi3", 4) == 0;
+    trol_status status = framed ? add_text(r, "<img>", 5) : TROL_OK;
+    for (int32_t i = 0; status == TROL_OK && i < trol_features_n_tokens(features); i++)
+        status = add_tokens(r, &r->info.image_token, 1);
+    return status == TROL_OK && framed ? add_text(r, "</img>", 6) : status;
+}
+
+/* --raw: the text between pictures, each <image> replaced by a picture's tokens. */
+static trol_status make_raw_tokens(run *r) {
+    static const char placeholder[] = "<image>";
+    const char *text = r->prompt, *found;
+    size_t n_found = 0, n_images = r->chosen->images.count;
+    for (const char *p = text; (p = strstr(p, placeholder)); p += sizeof placeholder - 1)
+        n_found++;
+    if (n_found != n_images)
+        return tool_fail(r->error, TROL_ERROR_ARGUMENT, "the raw prompt has %zu <image> and there are %zu pictures",
+                         n_found, n_images);
+    trol_status status = TROL_OK;
+    for (size_t i = 0; status == TROL_OK && (found = strstr(text, placeholder)); i++) {
+        if (found > text)
+            status = add_text(r, text, (size_t)(found - text));
+        if (status == TROL_OK)
+            status = add_picture(r, r->features[i]);
+        text = found + sizeof placeholder - 1;
+    }
+    return status == TROL_OK && *text ? add_text(r, text, strlen(text)) : status;
+}
+
+static trol_status prefill_tokens(run *r) {
+    trol_status status = TROL_OK;
+    double start = now_seconds();
+    size_t n_images = r->chosen->images.count;
+    for (size_t i = 0; status == TROL_OK && i < n_images; i++)
+        status = trol_encode_image(r->model, r->images[i], &r->features[i], r->error);
+    r->image_seconds = now_seconds() - start;
+    if (status == TROL_OK && r->chosen->raw)
+        status = make_raw_tokens(r);
+    return status == TROL_OK ? trol_session_prefill(r->session, r->tokens, r->n_tokens, r->features, n_images, r->error)
+                             : status;
+}
+
+static trol_status prefill(run *r) {
+    const options *o = r->chosen;
+    if (o->tokens || o->raw)
+        return prefill_tokens(r);
+    const trol_message messages[2] = {{TROL_ROLE_SYSTEM, o->system}, {TROL_ROLE_USER, r->prompt}};
+    size_t first = o->system ? 0 : 1;
+    return trol_session_set_prompt(r->session, messages + first, 2 - first, (const trol_image *const *)r->images,
+                                   o->images.count, r->error);
+}
+
+/* ---- answer --------------------------------------------------------------------------------------------------------
+ */
+
+static trol_status generate(run *r) {
+    const options *o = r->chosen;
+    trol_sampler_params sampling;
+    trol_sampler_params_init(&sampling);
+    sampling.temperature = o->temperature;
+    sampling.top_k = o->top_k;
+    sampling.top_p = o->top_p;
+    sampling.seed = o->seed;
+    trol_status status = o->temperature > 0 ? trol_sampler_new(&sampling, &r->sampler, r->error) : TROL_OK;
+    if (status != TROL_OK)
+        return status;
+    trol_generate_params params;
+    trol_generate_params_init(&params);
+    params.max_tokens = o->n_predict;
+    params.ignore_eos = o->ignore_eos;
+    params.sampler = r->sampler;
+    params.lookup = o->lookup;
+    params.logits = keep_logits;
+    params.logits_user = r;
+    trol_stop stop;
+    status = trol_generate(r->session, &params, write_answer, r, &stop, r->error);
+    if (status == TROL_OK)
+        status = write_answer(r, "\n") ? TROL_ERROR_IO : TROL_OK;
+    else if (r->wrote) { /* what was said so far stays, on a line of its own */
+        fputs("\n", stdout);
+        fflush(stdout);
+    }
+    if (status == TROL_OK && stop == TROL_STOP_CONTEXT)
+        notice(r, "the answer was cut short: the context is full (-c gives it more room)");
+    return status;
+}
+
+static trol_status close_outputs(run *r, bool keep) {
+    npy_file *logits = r->logits, *prefill_logits = r->prefill_logits;
+    r->logits = r->prefill_logits = NULL;
+    trol_status status = npy_close(logits, keep, r->error);
+    trol_status second = npy_close(prefill_logits, keep && status == TROL_OK, status == TROL_OK ? r->error : NULL);
+    return status == TROL_OK ? second : status;
+}
+
+static trol_status answer(run *r) {
+    r->progress = progress_start(r->chosen->quiet);
+    trol_status status = read_prompt(r);
+    if (status == TROL_OK)
+        status = read_images(r);
+    if (status == TROL_OK)
+        status = load_model(r);
+    if (status == TROL_OK)
+        status = start_session(r);
+    if (status == TROL_OK)
+        status = prefill(r);
+    progress_clear(&r->progress);
+    if (status == TROL_OK && r->chosen->n_predict > 0)
+        status = generate(r);
+    if (status != TROL_OK && r->inner_error.status != TROL_OK)
+        *r->error = r->inner_error; /* why a callback stopped the library, rather than that it did */
+    if (status != TROL_OK) {
+        (void)close_outputs(r, false);
+        return status;
+    }
+    return close_outputs(r, true);
+}
+
+static void print_speed(const char *what, int64_t tokens, double seconds) {
+    if (tokens > 0)
+        fprintf(stderr, "%-10s %8" PRId64 " %9.2f %9.1f\n", what, tokens, seconds,
+                seconds > 0 ? (double)tokens / seconds : 0);
+}
+
+static void print_stats(const run *r) {
+    trol_session_stats s = {.size = sizeof s};
+    trol_session_get_stats(r->session, &s);
+    memory_usage memory = memory_usage_read();
+    fprintf(stderr, "%s, %.1f million parameters, weights %s, cpu %s, compute %s\n", r->info.family,
+            1e-6 * (double)r->info.n_parameters, r->info.weight_type, r->info.cpu_level, r->info.compute);
+    fprintf(stderr, "%-10s %8s %9s %9s\n", "", "tokens", "seconds", "tokens/s");
+    fprintf(stderr, "%-10s %8s %9.2f\n", "load", "", r->load_seconds);
+    print_speed("pictures", s.image_tokens, s.image_seconds + r->image_seconds);
+    print_speed("prompt", s.prompt_tokens, s.prompt_seconds);
+    print_speed("answer", s.decoded_tokens, s.decode_seconds);
+    fprintf(stderr, "generated %" PRId64 " tokens", r->n_generated);
+    if (s.proposed_tokens > 0)
+        fprintf(stderr, ", %" PRId64 " of %" PRId64 " looked up ones accepted", s.accepted_tokens, s.proposed_tokens);
+    if (s.skipped_tokens > 0)
+        fprintf(stderr, ", %" PRId64 " second passes skipped", s.skipped_tokens);
+    fprintf(
+        stderr,
+        "\nmemory: keys and values %.1f MB, scratch at most %.1f MB, private %.1f MB, peak with mapped files %.1f MB\n",
+        1e-6 * (double)s.cache_bytes, 1e-6 * (double)s.workspace_bytes, 1e-6 * (double)memory.private_now,
+        1e-6 * (double)memory.peak_resident);
+}
+
+static void release(run *r) {
+    session_to_cancel = NULL;
+    trol_session_free(r->session);
+    trol_sampler_free(r->sampler);
+    for (size_t i = 0; i < r->chosen->images.count; i++) {
+        trol_features_free(r->features[i]);
+        trol_image_free(r->images[i]);
+    }
+    trol_model_free(r->model);
+    free(r->tokens);
+    free(r->prompt);
+}
+
+static int bad_usage(const char *what) {
+    fprintf(stderr, "trol-cli: %s (trol-cli --help lists the options)\n", what);
+    return 2;
+}
+
+/* Text that was asked for: usage or version. */
+static int print_text(const char *text) {
+    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)
+        return 0;
+    fprintf(stderr, "trol-cli: standard output cannot be written: %s\n", strerror(errno));
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    options chosen = {.n_predict = 256, .top_p = 1};
+    trol_error error = {TROL_OK, ""};
+    if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
+        return bad_usage(error.message);
+    if (chosen.help)
+        return print_text(usage);
+    if (chosen.version) {
+        char text[64];
+        snprintf(text, sizeof text, "trol-cli %s\n", trol_version());
+        return print_text(text);
+    }
+    const char *wrong = contradiction(&chosen);
+    if (wrong)
+        return bad_usage(wrong);
+    run r = {.chosen = &chosen, .error = &error};
+    catch_signals();
+    trol_status status = answer(&r);
+    if (status == TROL_OK && chosen.stats)
+        print_stats(&r);
+    release(&r);
+    if (status == TROL_OK)
+        return 0;
+    if (caught_signal)
+        return 128 + (int)caught_signal;
+    fprintf(stderr, "trol-cli: %s\n", error.message);
+    return 1;
+}
