@@ -187,9 +187,11 @@ trol_status trol_image_load_memory(const void *bytes, size_t n_bytes, trol_image
 }
 
 trol_status trol_image_load_file(const char *path, trol_image **image, trol_error *error) {
-    if (!image || !path)
-        return fail(error, TROL_ERROR_ARGUMENT, "the picture's path or the place for the image is NULL");
+    if (!image)
+        return fail(error, TROL_ERROR_ARGUMENT, "the place for the image is NULL");
     *image = NULL;
+    if (!path)
+        return fail(error, TROL_ERROR_ARGUMENT, "the picture's path is NULL");
     char *bytes;
     size_t n_bytes;
     TRY(file_read(path, MAX_FILE_BYTES, &bytes, &n_bytes, error));

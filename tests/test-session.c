@@ -1,0 +1,638 @@
+/* test-session.c - the rules of sessions: what a call refuses and how, structs of older callers, a full context,
+ * cancelling, progress, forks, what a later prompt reuses, the prompt of one token, several threads on one model. */
+#include <pthread.h>
+#include <stddef.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "session_cases.h"
+
+static trol_error refused;
+
+/* A call that hands `refused` over gives this status, and a sentence that contains `text`. */
+#define CHECK_REFUSED(call, expected, text)                                                                            \
+    do {                                                                                                               \
+        refused = (trol_error){TROL_OK, ""};                                                                           \
+        trol_status status_ = (call);                                                                                  \
+        CHECK(status_ == (expected) && refused.status == (expected) && strstr(refused.message, text),                  \
+              "%s gave %d \"%s\", expected %d with \"%s\"", #call, (int)status_, refused.message, (int)(expected),     \
+              text);                                                                                                   \
+    } while (0)
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- what is refused ----------------------------------------------------------------------------------------------
+ */
+
+static void check_null_pointers(const session_case *c) {
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 0), *out = s;
+    trol_model *model = c->model;
+    trol_features *features = c->picture;
+    trol_image *image = (trol_image *)c;
+    trol_threads *threads = (trol_threads *)c;
+    trol_model_info info = {.size = sizeof info};
+    int32_t *ids = c->ids;
+    size_t n = 1;
+    char *text = "x";
+    const trol_message message = {TROL_ROLE_USER, NULL};
+
+    CHECK_REFUSED(trol_threads_new(1, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
+    CHECK_REFUSED(trol_threads_new(257, &threads, &refused), TROL_ERROR_ARGUMENT, "257");
+    CHECK(threads == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_model_load("/", NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
+    CHECK_REFUSED(trol_model_load(NULL, NULL, &model, &refused), TROL_ERROR_ARGUMENT, "path");
+    CHECK(model == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_model_get_info(NULL, &info, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_model_get_info(c->model, NULL, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_tokenize(NULL, "a", 1, 0, &ids, &n, &refused), TROL_ERROR_ARGUMENT, "model");
+    CHECK(ids == NULL && n == 0, "the out-pointers of a refused call");
+    CHECK_REFUSED(trol_tokenize(c->model, "a", 1, 0, &ids, &n, &refused), TROL_ERROR_STATE, "tokenizer.model");
+    CHECK_REFUSED(trol_tokenize(c->model, "a", 1, 0, NULL, &n, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
+    CHECK_REFUSED(trol_detokenize(NULL, c->ids, 1, 0, &text, &refused), TROL_ERROR_ARGUMENT, "model");
+    CHECK(text == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_image_load_file(NULL, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK(image == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_image_load_memory(NULL, 5, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_image_load_rgb(NULL, 1, 1, 3, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_image_upright(NULL, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_encode_image(c->model, NULL, &features, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK(features == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_observe_image(c->model, NULL, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_session_new(NULL, NULL, &out, &refused), TROL_ERROR_ARGUMENT, "model");
+    CHECK(out == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_session_new(c->model, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
+    CHECK_REFUSED(trol_session_fork(NULL, &out, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_fork(s, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
+    CHECK_REFUSED(trol_session_set_prompt(NULL, &message, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT,
+                  "session is NULL");
+    CHECK_REFUSED(trol_session_set_prompt_features(NULL, &message, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT,
+                  "session is NULL");
+    CHECK_REFUSED(trol_session_ask(NULL, "x", NULL, 0, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_ask(s, "x", NULL, 0, &refused), TROL_ERROR_STATE, "tokenizer.model");
+    CHECK_REFUSED(trol_session_prefill(NULL, c->ids, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_prefill(s, NULL, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "tokens are NULL");
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, 0, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "no tokens");
+    CHECK_REFUSED(trol_session_prompt_begin(NULL, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_prompt_begin(s, 1, NULL, 1, &refused), TROL_ERROR_ARGUMENT, "pictures are NULL");
+    CHECK_REFUSED(trol_session_prompt_begin(s, 1, &features, 1, &refused), TROL_ERROR_ARGUMENT, "picture 1");
+    CHECK_REFUSED(trol_session_prompt_append(NULL, c->ids, 1, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_prompt_end(NULL, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_decode(NULL, 1, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_decode_batch(NULL, c->ids, 1, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_session_truncate(NULL, 0, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_save(NULL, "/x", &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_save(s, NULL, &refused), TROL_ERROR_ARGUMENT, "path");
+    CHECK_REFUSED(trol_session_load(c->model, NULL, &out, &refused), TROL_ERROR_ARGUMENT, "path");
+    CHECK_REFUSED(trol_session_load(NULL, "/x", &out, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_generate(NULL, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_sampler_new(NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
+    CHECK_REFUSED(trol_inspect(NULL, 0, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK(trol_session_decode(NULL, 1, NULL) == TROL_ERROR_ARGUMENT, "without a trol_error");
+    /* What has no status takes NULL in silence. */
+    trol_session_free(NULL);
+    trol_model_free(NULL);
+    trol_features_free(NULL);
+    trol_image_free(NULL);
+    trol_threads_free(NULL);
+    trol_sampler_free(NULL);
+    trol_free(NULL);
+    trol_session_cancel(NULL);
+    trol_session_set_observer(NULL, NULL, NULL);
+    trol_session_set_logits_callback(NULL, NULL, NULL);
+    trol_session_get_stats(NULL, NULL);
+    trol_session_params_init(NULL);
+    CHECK(!trol_session_logits(NULL) && !trol_session_tokens(NULL) && trol_session_n_tokens(NULL) == 0, "NULL");
+    CHECK(!trol_features_data(NULL) && trol_features_n_tokens(NULL) == 0 && trol_image_width(NULL) == 0, "NULL");
+    CHECK(trol_sampler_choose(NULL, NULL, 0) == 0, "NULL");
+    trol_session_free(s);
+}
+
+static void check_parameters(const session_case *c) {
+    trol_session *s;
+    trol_session_params p;
+    trol_model *model;
+    trol_model_params m;
+    char folder[1024];
+    snprintf(folder, sizeof folder, "%s/internlm2-clip", TEST_REFERENCE);
+#define WITH(init, params, change) (init(&(params)), (void)(change), &(params))
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.context_size = -1), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "context_size is -1");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.traversal = 3), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "traversal is 3");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.cache_type = 2), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "cache_type is 2");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.traversal_skip = 1.5f), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "traversal_skip");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.traversal_skip = NAN), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "traversal_skip");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.size = 0), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "trol_session_params.size is 0");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.size = (size_t)1 << 40), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "size");
+    CHECK(s == NULL, "the out-pointer of a refused call");
+    CHECK_REFUSED(trol_model_load(folder, WITH(trol_model_params_init, m, m.weight_type = 77), &model, &refused),
+                  TROL_ERROR_ARGUMENT, "weight_type is 77");
+    CHECK_REFUSED(trol_model_load(folder, WITH(trol_model_params_init, m, m.vision_type = -1), &model, &refused),
+                  TROL_ERROR_ARGUMENT, "vision_type is -1");
+    CHECK_REFUSED(trol_model_load(folder, WITH(trol_model_params_init, m, m.compute = 5), &model, &refused),
+                  TROL_ERROR_ARGUMENT, "compute is 5");
+    CHECK_REFUSED(trol_model_load(folder, WITH(trol_model_params_init, m, m.n_threads = -3), &model, &refused),
+                  TROL_ERROR_ARGUMENT, "-3");
+    CHECK_REFUSED(trol_model_load(folder, WITH(trol_model_params_init, m, m.size = 4), &model, &refused),
+                  TROL_ERROR_ARGUMENT, "trol_model_params.size is 4");
+#undef WITH
+}
+
+static void check_order_and_tokens(const session_case *c) {
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 64), *out = NULL;
+    int32_t token = 5, bad = c->info.n_tokens, image = c->info.image_token;
+    CHECK_REFUSED(trol_session_decode(s, token, &refused), TROL_ERROR_STATE, "no prompt");
+    CHECK_REFUSED(trol_generate(s, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_STATE, "no prompt");
+    CHECK_REFUSED(trol_session_prompt_append(s, &token, 1, &refused), TROL_ERROR_STATE, "no prompt was begun");
+    CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "no prompt was begun");
+    CHECK_REFUSED(trol_session_truncate(s, 1, &refused), TROL_ERROR_ARGUMENT, "holds 0 tokens");
+    CHECK_REFUSED(trol_session_prompt_begin(s, 65, NULL, 0, &refused), TROL_ERROR_CONTEXT, "65 tokens");
+    CHECK_REFUSED(trol_session_prefill(s, &bad, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "token id 513");
+    bad = -1;
+    CHECK_REFUSED(trol_session_prefill(s, &bad, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "token id -1");
+    CHECK_REFUSED(trol_session_prefill(s, &image, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "1 image tokens");
+    CHECK_REFUSED(trol_session_prefill(s, &token, 1, &c->picture, 1, &refused), TROL_ERROR_ARGUMENT, "0 image tokens");
+
+    trol_error error = {0};
+    CHECK_OK(trol_session_prompt_begin(s, 3, NULL, 0, &error), error);
+    CHECK_REFUSED(trol_session_decode(s, token, &refused), TROL_ERROR_STATE, "has not ended");
+    CHECK_REFUSED(trol_generate(s, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_STATE, "no prompt");
+    CHECK_REFUSED(trol_session_truncate(s, 0, &refused), TROL_ERROR_STATE, "has not ended");
+    CHECK_REFUSED(trol_session_fork(s, &out, &refused), TROL_ERROR_STATE, "has not ended");
+    CHECK_REFUSED(trol_session_save(s, "/nowhere/x", &refused), TROL_ERROR_STATE, "has not ended");
+    CHECK_OK(trol_session_prompt_append(s, c->ids, 2, &error), error);
+    CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "only 2 came");
+    CHECK(trol_session_logits(s) == NULL, "an unfinished prompt has logits");
+    CHECK_OK(trol_session_prompt_begin(s, 3, NULL, 0, &error), error);
+    CHECK_REFUSED(trol_session_prompt_append(s, c->ids, 4, &refused), TROL_ERROR_ARGUMENT, "4 came");
+    CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "it failed");
+    CHECK_OK(trol_session_prompt_begin(s, 3, &c->picture, 1, &error), error); /* pictures without tokens for them */
+    CHECK_OK(trol_session_prompt_append(s, c->ids, 3, &error), error);
+    CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_ARGUMENT, "0 image tokens");
+
+    session_case other = open_case("internlm2-clip-text", 1);
+    trol_session *foreign = open_session(other.model, TROL_TRAVERSAL_PROMPT, 0, 64);
+    prefill_case(&other, foreign, other.ids, 3);
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK_REFUSED(trol_session_prefill(foreign, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_ARGUMENT,
+                  "another model");
+    CHECK(trol_session_logits(foreign) != NULL, "a refused prompt took the old one's logits");
+    CHECK_REFUSED(trol_decode_batch((trol_session *[]){s, foreign}, (int32_t[]){1, 1}, 2, &refused),
+                  TROL_ERROR_ARGUMENT, "another model");
+    CHECK_REFUSED(trol_decode_batch((trol_session *[]){s, s}, (int32_t[]){1, 1}, 2, &refused), TROL_ERROR_ARGUMENT,
+                  "the same");
+    CHECK_REFUSED(trol_session_decode(s, 100000, &refused), TROL_ERROR_ARGUMENT, "token id 100000");
+    CHECK_REFUSED(trol_session_truncate(s, c->n_ids + 1, &refused), TROL_ERROR_ARGUMENT, "asked to keep");
+    CHECK(trol_session_n_tokens(s) == c->n_ids && trol_session_logits(s) != NULL, "a refused call changed the session");
+    CHECK_OK(trol_decode_batch(NULL, NULL, 0, &error), error);
+    CHECK_OK(trol_session_truncate(s, c->n_ids - 1, &error), error);
+    CHECK(trol_session_logits(s) == NULL, "logits after a truncation");
+    CHECK_REFUSED(trol_generate(s, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_STATE, "no prompt");
+    trol_session_free(s);
+    trol_session_free(foreign);
+    close_case(&other);
+}
+
+/* ---- structs of callers compiled earlier and later ----------------------------------------------------------------
+ */
+
+static void check_sizes(const session_case *c) {
+    trol_error error = {0};
+    trol_session *s = NULL;
+    trol_session_params p;
+    trol_session_params_init(&p);
+    p.traversal_skip = 7; /* refused, but an earlier caller does not know the field */
+    p.context_size = 2;
+    p.size = offsetof(trol_session_params, traversal_skip);
+    CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
+    CHECK_REFUSED(trol_session_prompt_begin(s, 3, NULL, 0, &refused), TROL_ERROR_CONTEXT, "room for 2");
+    trol_session_free(s);
+    struct {
+        trol_session_params params;
+        char later[40];
+    } larger;
+    memset(&larger, 0x55, sizeof larger);
+    trol_session_params_init(&larger.params);
+    larger.params.size = sizeof larger;
+    CHECK_OK(trol_session_new(c->model, &larger.params, &s, &error), error);
+
+    trol_model_info info, whole = {.size = sizeof whole};
+    memset(&info, 0x55, sizeof info);
+    info.size = offsetof(trol_model_info, n_layers);
+    CHECK_OK(trol_model_get_info(c->model, &info, &error), error);
+    CHECK_OK(trol_model_get_info(c->model, &whole, &error), error);
+    CHECK(info.size == offsetof(trol_model_info, n_layers) && info.hidden_size == whole.hidden_size,
+          "what an earlier caller knows");
+    CHECK(info.n_layers == 0x55555555, "memory behind an earlier caller's struct was written");
+    CHECK(whole.n_layers == 3 && whole.size == sizeof whole, "%d layers", whole.n_layers);
+
+    trol_session_stats stats;
+    memset(&stats, 0x55, sizeof stats);
+    stats.size = offsetof(trol_session_stats, image_tokens);
+    trol_session_get_stats(s, &stats);
+    CHECK(stats.prompt_tokens == 0 && stats.image_tokens == 0x5555555555555555, "stats of an earlier caller");
+    trol_session_free(s);
+}
+
+/* ---- the context --------------------------------------------------------------------------------------------------
+ */
+
+static void check_context(const session_case *c) {
+    trol_error error = {0};
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_ALL, 0, (int32_t)c->n_ids + 1);
+    trol_session *roomy = open_session(c->model, TROL_TRAVERSAL_ALL, 0, 0);
+    prefill_case(c, s, c->ids, c->n_ids);
+    prefill_case(c, roomy, c->ids, c->n_ids);
+    CHECK_OK(trol_session_decode(s, 5, &error), error);
+    CHECK_OK(trol_session_decode(roomy, 5, &error), error);
+    CHECK_REFUSED(trol_session_decode(s, 6, &refused), TROL_ERROR_CONTEXT, "31 tokens do not fit");
+    CHECK(trol_session_n_tokens(s) == c->n_ids + 1 && equal_logits(c, s, roomy),
+          "a decode that did not fit changed the session");
+    CHECK_REFUSED(trol_decode_batch((trol_session *[]){roomy, s}, (int32_t[]){6, 6}, 2, &refused), TROL_ERROR_CONTEXT,
+                  "31 tokens do not fit");
+    CHECK(trol_session_n_tokens(roomy) == c->n_ids + 1 && equal_logits(c, s, roomy),
+          "a batch that failed moved one of its sessions");
+    CHECK_OK(trol_session_truncate(s, c->n_ids, &error), error);
+    CHECK_OK(trol_session_decode(s, 5, &error), error);
+    CHECK(equal_logits(c, s, roomy), "after a truncation");
+    trol_session_free(s);
+    trol_session_free(roomy);
+    /* 0: the default; this model has 2048 positions. */
+    trol_session_params p;
+    trol_session_params_init(&p);
+    CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
+    CHECK_OK(trol_session_prompt_begin(s, 2048, NULL, 0, &error), error);
+    CHECK_REFUSED(trol_session_prompt_begin(s, 2049, NULL, 0, &refused), TROL_ERROR_CONTEXT, "room for 2048");
+    trol_session_free(s);
+}
+
+/* ---- progress and cancelling --------------------------------------------------------------------------------------
+ */
+
+typedef struct progress_log {
+    int n_calls, cancel_at; /* 0: never */
+    int64_t last_done, last_total;
+    bool backwards;
+} progress_log;
+
+static int note_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
+    progress_log *log = user;
+    CHECK(stage == TROL_STAGE_PREFILL && total > 0 && done >= 0 && done <= total, "stage %d, %lld of %lld", (int)stage,
+          (long long)done, (long long)total);
+    log->backwards = log->backwards || done < log->last_done;
+    log->last_done = done;
+    log->last_total = total;
+    return ++log->n_calls == log->cancel_at;
+}
+
+/* A prompt that takes a while even here: the case's picture, then many tokens. */
+static int32_t *long_prompt(const session_case *c, size_t n) {
+    int32_t *ids = malloc(n * sizeof *ids);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = i < c->n_ids ? c->ids[i] : (int32_t)(3 + i * 7919 % 500);
+    return ids;
+}
+
+static void check_progress(const session_case *c) {
+    enum { N_TOKENS = 1500 };
+    trol_error error = {0};
+    progress_log log = {0};
+    trol_session_params p;
+    trol_session *s = NULL, *fresh = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 0);
+    int32_t *ids = long_prompt(c, N_TOKENS);
+    trol_session_params_init(&p);
+    p.progress = note_progress;
+    p.progress_user = &log;
+    p.cache_type = TROL_CACHE_F32;
+    CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
+    prefill_case(c, s, ids, N_TOKENS);
+    CHECK(log.n_calls > 0 && !log.backwards && log.last_done == N_TOKENS && log.last_total == N_TOKENS,
+          "%d calls, last %lld of %lld", log.n_calls, (long long)log.last_done, (long long)log.last_total);
+    log = (progress_log){.cancel_at = 1};
+    ids[1] = 7; /* nothing but the first token is reused */
+    CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->picture, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    CHECK(log.n_calls == 1 && trol_session_logits(s) == NULL, "%d calls after a cancel", log.n_calls);
+    CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "it failed");
+    prefill_case(c, s, c->ids, c->n_ids);
+    prefill_case(c, fresh, c->ids, c->n_ids);
+    CHECK(equal_logits(c, s, fresh), "a prompt after a cancelled one");
+    trol_session_free(s);
+    trol_session_free(fresh);
+    free(ids);
+}
+
+static int stop_logits(void *user, int64_t position, const float *logits, int32_t vocab_size) {
+    (void)logits;
+    (void)vocab_size;
+    *(int64_t *)user = position;
+    return position == 5;
+}
+
+static int stop_observer(void *user, const char *stage, int32_t layer, int64_t first, int64_t n_rows, int64_t n_columns,
+                         const float *values) {
+    (void)user, (void)first, (void)n_rows, (void)n_columns, (void)values;
+    return layer == 1 && strcmp(stage, "gate") == 0;
+}
+
+static void check_callbacks_cancel(const session_case *c) {
+    int64_t position = 0;
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0),
+                 *fresh = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0);
+    trol_session_set_logits_callback(s, stop_logits, &position);
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+                  "logits callback");
+    CHECK(position == 5 && trol_session_logits(s) == NULL, "stopped at %lld", (long long)position);
+    trol_session_set_logits_callback(s, NULL, NULL);
+    trol_session_set_observer(s, stop_observer, NULL);
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+                  "observer");
+    trol_session_set_observer(s, NULL, NULL);
+    prefill_case(c, s, c->ids, c->n_ids);
+    prefill_case(c, fresh, c->ids, c->n_ids);
+    CHECK(equal_logits(c, s, fresh) && stats_of(s).reused_tokens == 0, "a prompt after cancelled ones");
+
+    trol_error error = {0};
+    trol_session_cancel(s); /* between two calls: the next one stops, the one after goes on */
+    CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    CHECK(equal_logits(c, s, fresh), "a cancelled decode changed the session");
+    CHECK_OK(trol_session_decode(s, 5, &error), error);
+    CHECK_OK(trol_session_decode(fresh, 5, &error), error);
+    CHECK(equal_logits(c, s, fresh), "a decode after a cancelled one");
+    trol_session_free(s);
+    trol_session_free(fresh);
+}
+
+/* Cancels a session from another thread. */
+typedef struct canceller {
+    trol_session *session;
+    double at; /* when it was cancelled */
+} canceller;
+
+static void *cancel_soon(void *user) {
+    canceller *job = user;
+    nanosleep(&(struct timespec){0, 30000000}, NULL);
+    job->at = seconds();
+    trol_session_cancel(job->session);
+    return NULL;
+}
+
+static void check_cancel_from_outside(const session_case *c) {
+    enum { N_TOKENS = 20000, TRIES = 3 };
+    const double limit = 0.2;
+    double fastest = 1e9;
+    int32_t *ids = long_prompt(c, N_TOKENS);
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, N_TOKENS);
+    for (int i = 0; i < TRIES && fastest > limit; i++) { /* other programs may hold the CPU for a while */
+        pthread_t thread;
+        canceller job = {s, 0};
+        pthread_create(&thread, NULL, cancel_soon, &job);
+        CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+                      "cancelled");
+        const double end = seconds();
+        pthread_join(thread, NULL);
+        fastest = end - job.at < fastest ? end - job.at : fastest;
+    }
+    CHECK(fastest <= limit, "a cancel took %.3f s", fastest);
+    prefill_case(c, s, c->ids, c->n_ids);
+    trol_session_free(s);
+    free(ids);
+}
+
+/* ---- forks, truncation and reuse ----------------------------------------------------------------------------------
+ */
+
+static void check_forks(const session_case *c) {
+    trol_error error = {0};
+    for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++) {
+        trol_session *a = open_session(c->model, mode, 1, 0), *b = NULL, *empty = open_session(c->model, mode, 0, 0),
+                     *copy = NULL;
+        CHECK_OK(trol_session_fork(empty, &copy, &error), error);
+        CHECK(trol_session_n_tokens(copy) == 0 && !trol_session_logits(copy), "a fork of nothing");
+        prefill_case(c, a, c->ids, c->n_ids);
+        CHECK_OK(trol_session_fork(a, &b, &error), error);
+        CHECK(equal_logits(c, a, b) && trol_session_n_tokens(b) == c->n_ids, "a fork's logits");
+        for (int i = 0; i < 70; i++) { /* past the block of 64 tokens that they share */
+            CHECK_OK(trol_session_decode(b, 11 + i, &error), error);
+            CHECK_OK(trol_session_decode(a, 200 + i, &error), error);
+        }
+        prefill_case(c, copy, c->ids, c->n_ids);
+        for (int i = 0; i < 70; i++)
+            CHECK_OK(trol_session_decode(copy, 200 + i, &error), error);
+        CHECK(equal_logits(c, a, copy), "mode %d: a fork disturbed its original", mode);
+        trol_session_free(a);
+        prefill_case(c, empty, c->ids, c->n_ids);
+        for (int i = 0; i < 70; i++)
+            CHECK_OK(trol_session_decode(empty, 11 + i, &error), error);
+        CHECK(equal_logits(c, b, empty), "mode %d: an original disturbed its fork", mode);
+        CHECK(!equal_logits(c, b, copy), "mode %d: different answers give equal logits", mode);
+        trol_session_free(b);
+        trol_session_free(copy);
+        trol_session_free(empty);
+    }
+}
+
+/* Another prompt in `s`: so many tokens reused, logits as in a session that never had another. */
+static void check_reuse(const session_case *c, trol_session *s, trol_traversal mode, const char *what,
+                        const int32_t *ids, size_t n, trol_features *picture, int64_t expected) {
+    trol_error error = {0};
+    const int64_t before = stats_of(s).reused_tokens, processed = stats_of(s).prompt_tokens;
+    trol_session *fresh = open_session(c->model, mode, 0, 0);
+    CHECK_OK(trol_session_prefill(s, ids, n, &picture, 1, &error), error);
+    CHECK_OK(trol_session_prefill(fresh, ids, n, &picture, 1, &error), error);
+    const int64_t reused = stats_of(s).reused_tokens - before, computed = stats_of(s).prompt_tokens - processed;
+    CHECK(reused == expected, "mode %d, %s: %lld tokens reused, expected %lld", (int)mode, what, (long long)reused,
+          (long long)expected);
+    CHECK(reused + computed == (int64_t)n, "mode %d, %s: %lld tokens computed", (int)mode, what, (long long)computed);
+    compare_logits(c, what, s, fresh);
+    CHECK_OK(trol_session_decode(s, 9, &error), error);
+    CHECK_OK(trol_session_decode(fresh, 9, &error), error);
+    compare_logits(c, what, s, fresh);
+    CHECK_OK(trol_session_truncate(s, n, &error), error);
+    trol_session_free(fresh);
+}
+
+/* The case's picture in other colours. */
+static trol_features *other_picture(const session_case *c, const char *path) {
+    trol_error error = {0};
+    trol_image *image = NULL, *inverted = NULL;
+    trol_features *features = NULL;
+    CHECK_OK(trol_image_load_file(path, &image, &error), error);
+    const int32_t width = trol_image_width(image), height = trol_image_height(image);
+    const size_t n_bytes = 3 * (size_t)width * (size_t)height;
+    uint8_t *rgb = malloc(n_bytes);
+    for (size_t i = 0; i < n_bytes; i++)
+        rgb[i] = (uint8_t)(255 - trol_image_pixels(image)[i]);
+    CHECK_OK(trol_image_load_rgb(rgb, width, height, 3 * (size_t)width, &inverted, &error), error);
+    CHECK_OK(trol_encode_image(c->model, inverted, &features, &error), error);
+    trol_image_free(image);
+    trol_image_free(inverted);
+    free(rgb);
+    return features;
+}
+
+static void check_reuse_counts(const session_case *c, const char *name) {
+    enum { N_ANSWER = 3, N_MORE = 5 };
+    const int64_t n = (int64_t)c->n_ids, longer = n + N_ANSWER + N_MORE;
+    int64_t first_image = 0;
+    trol_error error = {0};
+    char path[1024];
+    while (c->ids[first_image] != c->info.image_token)
+        first_image++;
+    snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
+    trol_features *same = encode_file(c->model, path), *other = other_picture(c, path);
+    int32_t *turn = malloc((size_t)longer * sizeof *turn), *changed = malloc((size_t)longer * sizeof *changed);
+    for (int64_t i = 0; i < longer; i++)
+        turn[i] = changed[i] = i < n ? c->ids[i] : (int32_t)(40 + i);
+    changed[n + 1] = 3; /* differs within what was the answer */
+    for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++)
+        for (int keep = 0; keep <= 1; keep++) {
+            const bool answer = mode != TROL_TRAVERSAL_PROMPT, prompt = answer || keep;
+            trol_session *s = open_session(c->model, mode, keep, 0);
+            prefill_case(c, s, c->ids, c->n_ids);
+            for (int i = 0; i < N_ANSWER; i++)
+                CHECK_OK(trol_session_decode(s, turn[n + i], &error), error);
+            check_reuse(c, s, mode, "a later turn", turn, (size_t)longer, same,
+                        !prompt  ? 0
+                        : answer ? n + N_ANSWER
+                                 : n);
+            check_reuse(c, s, mode, "the same prompt again", turn, (size_t)longer, same, prompt ? longer - 1 : 0);
+            check_reuse(c, s, mode, "a prompt that differs later", changed, (size_t)longer, same, prompt ? n + 1 : 0);
+            check_reuse(c, s, mode, "a shorter prompt", changed, (size_t)n, same, prompt ? n - 1 : 0);
+            check_reuse(c, s, mode, "another picture", turn, (size_t)longer, other, prompt ? first_image : 0);
+            CHECK_OK(trol_session_truncate(s, (size_t)first_image + 2, &error), error);
+            check_reuse(c, s, mode, "after a truncation", turn, (size_t)longer, other, prompt ? first_image + 2 : 0);
+            CHECK_OK(trol_session_truncate(s, 0, &error), error);
+            check_reuse(c, s, mode, "after all was dropped", turn, (size_t)longer, other, 0);
+            trol_session_free(s);
+        }
+    trol_features_free(same);
+    trol_features_free(other);
+    free(turn);
+    free(changed);
+}
+
+/* TROL.md, section 2: a prompt of one token in all is not traversed in mode prompt. */
+static void check_one_token(const session_case *c) {
+    trol_error error = {0};
+    trol_session *s[3], *whole = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0),
+                        *fresh = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0);
+    for (int mode = 0; mode < 3; mode++) {
+        s[mode] = open_session(c->model, mode, 1, 0);
+        CHECK_OK(trol_session_prefill(s[mode], c->ids, 1, NULL, 0, &error), error);
+    }
+    CHECK(equal_logits(c, s[TROL_TRAVERSAL_PROMPT], s[TROL_TRAVERSAL_OFF]),
+          "one token in mode prompt is not as in mode off");
+    CHECK(!equal_logits(c, s[TROL_TRAVERSAL_PROMPT], s[TROL_TRAVERSAL_ALL]),
+          "one token in mode prompt is as in mode all");
+    for (int mode = 0; mode < 3; mode++)
+        CHECK_OK(trol_session_decode(s[mode], 9, &error), error);
+    CHECK(equal_logits(c, s[TROL_TRAVERSAL_PROMPT], s[TROL_TRAVERSAL_OFF]), "its answer");
+    /* The first chunk of a longer prompt is traversed though it is one token, and does not share what was not. */
+    CHECK_OK(trol_session_prompt_begin(s[0], 5, NULL, 0, &error), error);
+    for (int i = 0; i < 5; i++)
+        CHECK_OK(trol_session_prompt_append(s[0], &c->ids[i], 1, &error), error);
+    CHECK_OK(trol_session_prompt_end(s[0], &error), error);
+    CHECK_OK(trol_session_prefill(whole, c->ids, 5, NULL, 0, &error), error);
+    compare_logits(c, "five tokens after one", s[0], whole);
+    CHECK(stats_of(s[0]).reused_tokens == 0, "%lld tokens reused", (long long)stats_of(s[0]).reused_tokens);
+    CHECK_OK(trol_session_prefill(whole, c->ids, 1, NULL, 0, &error), error); /* the other way round */
+    CHECK_OK(trol_session_prefill(fresh, c->ids, 1, NULL, 0, &error), error);
+    CHECK(equal_logits(c, whole, fresh), "one token after five");
+    for (int mode = 0; mode < 3; mode++)
+        trol_session_free(s[mode]);
+    trol_session_free(whole);
+    trol_session_free(fresh);
+}
+
+/* ---- several threads ----------------------------------------------------------------------------------------------
+ */
+
+typedef struct conversation {
+    const session_case *c;
+    float logits[8 * 512]; /* [8, vocab_size]: after each token */
+    bool failed;
+} conversation;
+
+static void *converse(void *user) {
+    conversation *t = user;
+    const session_case *c = t->c;
+    trol_session *s = NULL;
+    trol_features *picture = NULL;
+    trol_image *image = NULL;
+    char path[1024];
+    snprintf(path, sizeof path, "%s/internlm2-clip/image.png", TEST_REFERENCE);
+    t->failed = trol_image_load_file(path, &image, NULL) || trol_encode_image(c->model, image, &picture, NULL) ||
+                trol_session_new(c->model, NULL, &s, NULL) ||
+                trol_session_prefill(s, c->ids, c->n_ids, &picture, 1, NULL);
+    for (int i = 0; i < 8 && !t->failed; i++) {
+        memcpy(t->logits + i * 512, trol_session_logits(s), 512 * sizeof(float));
+        t->failed = trol_session_decode(s, 20 + i, NULL) != TROL_OK;
+    }
+    trol_session_free(s);
+    trol_features_free(picture);
+    trol_image_free(image);
+    return NULL;
+}
+
+static void check_threads(const session_case *c) {
+    enum { N_THREADS = 4 };
+    conversation alone = {.c = c}, *together = calloc(N_THREADS, sizeof *together);
+    pthread_t threads[N_THREADS];
+    converse(&alone);
+    CHECK(!alone.failed, "a conversation failed");
+    for (int i = 0; i < N_THREADS; i++) {
+        together[i].c = c;
+        pthread_create(&threads[i], NULL, converse, &together[i]);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK(!together[i].failed && memcmp(together[i].logits, alone.logits, sizeof alone.logits) == 0,
+              "thread %d differs", i);
+    }
+    free(together);
+}
+
+/* What holds on to a model keeps it alive. */
+static void check_lifetimes(void) {
+    session_case c = open_case("internlm2-clip", 2);
+    trol_error error = {0};
+    trol_session *s = open_session(c.model, TROL_TRAVERSAL_PROMPT, 0, 0);
+    trol_model_free(c.model);
+    prefill_case(&c, s, c.ids, c.n_ids);
+    trol_features_free(c.picture);
+    CHECK_OK(trol_session_decode(s, 4, &error), error);
+    trol_session_free(s);
+    free(c.ids);
+}
+
+int main(void) {
+    session_case c = open_case("internlm2-clip", 2);
+    CHECK(c.info.vocab_size == 512 && c.n_ids == 29, "the case has changed");
+    check_null_pointers(&c);
+    check_parameters(&c);
+    check_order_and_tokens(&c);
+    check_sizes(&c);
+    check_context(&c);
+    check_progress(&c);
+    check_callbacks_cancel(&c);
+    check_cancel_from_outside(&c);
+    check_forks(&c);
+    check_reuse_counts(&c, "internlm2-clip");
+    check_one_token(&c);
+    check_threads(&c);
+    close_case(&c);
+    session_case phi3 = open_case("phi3-internvit", 2);
+    check_reuse_counts(&phi3, "phi3-internvit");
+    close_case(&phi3);
+    check_lifetimes();
+    return test_summary("test-session");
+}
