@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# trol-bench measures what it is asked to, in each format, and refuses what it does not understand.
+set -euo pipefail
+
+bench=$TROL_BUILD/trol-bench
+model=$TROL_SOURCE/tests/reference/e2e-internlm2
+fail() { echo "FAILED: $*"; exit 1; }
+
+# load, picture, three prompts of each length, answers in two modes; for each of two types and two numbers of threads.
+rows=$("$bench" -m "$model" --type stored,q8 -t 1,2 --prompt 9,60 --context 5 -n 2 --repeats 2 --picture --format csv)
+[ "$(wc -l <<<"$rows")" = $((1 + 4 * (1 + 1 + 2 * 3 + 2))) ] || fail "unexpected rows: $rows"
+columns=$(awk -F, '{print NF}' <<<"$rows" | sort -u)
+[ "$(wc -l <<<"$columns")" = 1 ] || fail "the rows have different numbers of columns: $columns"
+grep -q ",f16,stored,2,prompt+img,all,0,60," <<<"$rows" || fail "no traversed prompt with a picture: $rows"
+grep -q ",q8,stored,1,answer,off,5,2," <<<"$rows" || fail "no answer of 8-bit weights: $rows"
+
+json=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 --traversal off --format json)
+[[ $json == '[{"model"'*'"traversal": "off"'*'}]' ]] || fail "the JSON is $json"
+"$bench" -m "$model" --prompt 9 --repeats 1 | grep -qE "^f16 .* prompt +off +9 " || fail "the table has no such row"
+
+for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--prompt 9 --repeats 0" ""; do
+    status=0
+    # shellcheck disable=SC2086
+    said=$("$bench" $arguments 2>&1) || status=$?
+    [ $status != 0 ] && [ -n "$said" ] || fail "trol-bench $arguments ended with $status and said '$said'"
+done
+echo "test-bench: all well"

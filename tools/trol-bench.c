@@ -1,0 +1,499 @@
+/* trol-bench - how fast a model runs here: loading, pictures, prompts in each traversal mode, and answers, for lists of
+ * weight types, threads and lengths.
+ *
+ * Operations are those of the layers' matrices (two for each weight and token, twice that for a traversed token); the
+ * output head, attention and LoRA are left out, so that figures compare with other engines'. What the engine saves
+ * exactly counts as done. Bytes are those of the layers' and the head's matrices and of the keys and values. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/arguments.h"
+#include "common/bench_report.h"
+#include "common/fail.h"
+#include "common/synthetic.h"
+#include "trol.h"
+
+static const char usage[] =
+    "usage: trol-bench [-m MODEL | --synth NAME] [OPTIONS]\n"
+    "\n"
+    "  -m, --model DIR        a checkpoint folder\n"
+    "  --synth NAME           random weights of TroL-1.8B, TroL-3.8B or TroL-7B, made in memory\n"
+    "  --layers N             decoder layers of --synth (default: all)\n"
+    "  --vision-layers N      layers of its vision encoder (default: all)\n"
+    "  --peaks                measures what the machine can do first (alone: nothing else)\n"
+    "\n"
+    "  Lists, with commas between:\n"
+    "  --type LIST            stored (default), f32, f16, bf16, q8, q4\n"
+    "  -t, --threads LIST     0: one for each CPU (default)\n"
+    "  --prompt LIST          tokens of a prompt (default 512); 0: none\n"
+    "  --traversal LIST       of the prompts: prompt, all, off (default: all three)\n"
+    "  --context LIST         tokens before the answer's (default 64); 0: no answers\n"
+    "\n"
+    "  -n, --n-predict N      tokens of an answer (default 16)\n"
+    "  --picture              measures the encoder, and gives prompts that have room for it a picture (LoRA)\n"
+    "  --vision-type TYPE     as --type (default stored)\n"
+    "  --compute TYPE         exact (default) or bf16\n"
+    "  --cache-type TYPE      f16 (default) or f32\n"
+    "  --repeats N            of which the median is taken (default 5); one more before them warms up\n"
+    "  --format FORMAT        table (default), json or csv\n"
+    "  --help, --version\n";
+
+enum { MAX_LIST = 16, MAX_REPEATS = 1000, PICTURE_SIDE = 490 };
+
+typedef struct options {
+    const char *model, *synth, *types, *threads, *prompts, *traversals, *contexts;
+    int32_t layers, vision_layers, n_predict, repeats, vision_type, compute, cache_type, format;
+    bool peaks, picture, help, version;
+} options;
+
+#define PLACE(member) offsetof(options, member)
+static const argument_flag flags[] = {
+    {.name = "--model", .short_name = "-m", .kind = ARGUMENT_TEXT, .offset = PLACE(model)},
+    {.name = "--synth", .kind = ARGUMENT_TEXT, .offset = PLACE(synth)},
+    {.name = "--layers", .kind = ARGUMENT_INTEGER, .offset = PLACE(layers), .smallest = 1, .largest = 1000},
+    {.name = "--vision-layers",
+     .kind = ARGUMENT_INTEGER,
+     .offset = PLACE(vision_layers),
+     .smallest = 1,
+     .largest = 1000},
+    {.name = "--peaks", .kind = ARGUMENT_SWITCH, .offset = PLACE(peaks)},
+    {.name = "--type", .kind = ARGUMENT_TEXT, .offset = PLACE(types)},
+    {.name = "--threads", .short_name = "-t", .kind = ARGUMENT_TEXT, .offset = PLACE(threads)},
+    {.name = "--prompt", .short_name = "-p", .kind = ARGUMENT_TEXT, .offset = PLACE(prompts)},
+    {.name = "--traversal", .kind = ARGUMENT_TEXT, .offset = PLACE(traversals)},
+    {.name = "--context", .kind = ARGUMENT_TEXT, .offset = PLACE(contexts)},
+    {.name = "--n-predict",
+     .short_name = "-n",
+     .kind = ARGUMENT_INTEGER,
+     .offset = PLACE(n_predict),
+     .smallest = 1,
+     .largest = 100000},
+    {.name = "--picture", .kind = ARGUMENT_SWITCH, .offset = PLACE(picture)},
+    {.name = "--vision-type",
+     .kind = ARGUMENT_CHOICE,
+     .offset = PLACE(vision_type),
+     .choices = {"stored", "f32", "f16", "bf16", "q8", "q4"}},
+    {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = PLACE(compute), .choices = {"exact", "bf16"}},
+    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = PLACE(cache_type), .choices = {"f16", "f32"}},
+    {.name = "--repeats", .kind = ARGUMENT_INTEGER, .offset = PLACE(repeats), .smallest = 1, .largest = MAX_REPEATS},
+    {.name = "--format", .kind = ARGUMENT_CHOICE, .offset = PLACE(format), .choices = {"table", "json", "csv"}},
+    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = PLACE(help)},
+    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = PLACE(version)},
+};
+
+static const char *const weight_types[] = {"stored", "f32", "f16", "bf16", "q8", "q4", NULL};
+static const char *const traversal_modes[] = {"prompt", "all", "off", NULL};
+
+typedef struct number_list {
+    int32_t items[MAX_LIST];
+    size_t count;
+} number_list;
+
+/* ---- lists ---------------------------------------------------------------------------------------------------------
+ */
+
+/* Items between commas: names' indices where there are names, else whole numbers 0 .. 1,000,000. */
+static trol_status parse_list(const char *flag, const char *text, const char *const *names, number_list *list,
+                              trol_error *error) {
+    for (const char *item = text; list->count < MAX_LIST;) {
+        const size_t length = strcspn(item, ",");
+        char copy[32] = "", *end = NULL;
+        int32_t value = -1;
+        if (length > 0 && length < sizeof copy) {
+            memcpy(copy, item, length);
+            for (int32_t i = 0; names && names[i]; i++)
+                if (strcmp(copy, names[i]) == 0)
+                    value = i;
+            if (!names && strspn(copy, "0123456789") == length && length < 8)
+                value = (int32_t)strtol(copy, &end, 10);
+        }
+        if (value < 0 || value > 1000000)
+            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: '%.*s' is not understood", flag, (int)length, item);
+        list->items[list->count++] = value;
+        if (!item[length])
+            return TROL_OK;
+        item += length + 1;
+    }
+    return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: more than %d items", flag, MAX_LIST);
+}
+
+/* ---- one model -----------------------------------------------------------------------------------------------------
+ */
+
+typedef struct bench {
+    const options *chosen;
+    const char *folder;
+    number_list types, threads, prompts, traversals, contexts;
+    bench_report report;
+    trol_error *error;
+
+    trol_model *model; /* of one type and number of threads */
+    trol_model_info info;
+    trol_features *picture; /* NULL: none */
+    bench_row row;          /* what all rows of this model share */
+} bench;
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Weights of one decoder layer's matrices. */
+static double layer_weights(const trol_model_info *info) {
+    const double hidden = info->hidden_size, heads = (double)info->n_heads * info->head_dim,
+                 kv = (double)info->n_kv_heads * info->head_dim;
+    return hidden * (heads + 2 * kv) + heads * hidden + 3 * hidden * info->intermediate_size;
+}
+
+static double bytes_per_weight(const char *type) {
+    return strcmp(type, "f32") == 0  ? 4
+           : strcmp(type, "q8") == 0 ? 1 + 2.0 / 32
+           : strcmp(type, "q4") == 0 ? 0.5 + 2.0 / 32
+                                     : 2;
+}
+
+/* What an answer token reads: matrices once or twice, and the keys and values of `context` tokens. */
+static double decode_bytes(const bench *b, double context, bool traversed) {
+    const trol_model_info *info = &b->info;
+    const double passes = traversed ? 2 : 1;
+    const double kv =
+        2.0 * info->n_layers * info->n_kv_heads * info->head_dim * (b->chosen->cache_type == TROL_CACHE_F32 ? 4 : 2);
+    return bytes_per_weight(info->weight_type) *
+               (passes * info->n_layers * layer_weights(info) + (double)info->vocab_size * info->hidden_size) +
+           passes * kv * context;
+}
+
+/* Matrices and attention of the encoder, and the projector. */
+static double vision_operations(const bench *b, int32_t n_tiles, int32_t n_tokens) {
+    const trol_model_info *info = &b->info;
+    const double side = info->image_size / info->vision_patch_size, tokens = side * side + 1,
+                 hidden = info->vision_hidden_size, patch = info->vision_patch_size,
+                 wide = strcmp(info->family, "phi3-internvit") == 0 ? 4 * hidden : hidden;
+    const double layer =
+        2 * tokens * (4 * hidden * hidden + 2 * hidden * info->vision_intermediate_size) + 4 * tokens * tokens * hidden;
+    return n_tiles * (info->vision_layers * layer + 2 * tokens * 3 * patch * patch * hidden) +
+           2.0 * n_tokens * (wide * info->hidden_size + (double)info->hidden_size * info->hidden_size);
+}
+
+/* Text tokens at random, and the picture's in their midst if there is room for them. */
+static int32_t *make_tokens(const bench *b, int32_t n, bool with_picture) {
+    int32_t *tokens = malloc((size_t)n * sizeof *tokens);
+    uint64_t state = 88172645463325252u;
+    for (int32_t i = 0; tokens && i < n; i++) {
+        do {
+            state ^= state << 13, state ^= state >> 7, state ^= state << 17; /* xorshift64 */
+            tokens[i] = (int32_t)(state % (uint64_t)b->info.vocab_size);
+        } while (tokens[i] == b->info.image_token);
+    }
+    const int32_t n_image = with_picture ? trol_features_n_tokens(b->picture) : 0;
+    for (int32_t i = 0; tokens && i < n_image; i++)
+        tokens[(n - n_image) / 2 + i] = b->info.image_token;
+    return tokens;
+}
+
+static trol_status load_model(bench *b, int32_t type, int32_t n_threads) {
+    trol_model_params params;
+    trol_model_params_init(&params);
+    params.weight_type = (trol_weight_type)type;
+    params.vision_type = (trol_weight_type)b->chosen->vision_type;
+    params.compute = (trol_compute)b->chosen->compute;
+    params.n_threads = n_threads;
+    const double start = now_seconds();
+    trol_status status = trol_model_load(b->folder, &params, &b->model, b->error);
+    double seconds = now_seconds() - start;
+    b->info.size = sizeof b->info;
+    if (status == TROL_OK)
+        status = trol_model_get_info(b->model, &b->info, b->error);
+    if (status != TROL_OK)
+        return status;
+    b->row = (bench_row){.n_threads = n_threads ? n_threads : (int32_t)sysconf(_SC_NPROCESSORS_ONLN)};
+    snprintf(b->row.weights, sizeof b->row.weights, "%.15s", b->info.weight_type);
+    snprintf(b->row.vision, sizeof b->row.vision, "%s", weight_types[b->chosen->vision_type]);
+    b->report.cpu_level = b->info.cpu_level;
+    b->report.compute = b->info.compute;
+    bench_row row = b->row;
+    snprintf(row.test, sizeof row.test, "load");
+    row.times = bench_summary(&seconds, 1);
+    bench_report_row(&b->report, &row);
+    return TROL_OK;
+}
+
+/* ---- what is measured ----------------------------------------------------------------------------------------------
+ */
+
+static trol_status bench_picture(bench *b) {
+    uint8_t *pixels = malloc((size_t)PICTURE_SIDE * PICTURE_SIDE * 3);
+    trol_image *image = NULL;
+    if (!pixels)
+        return tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+    for (size_t i = 0; i < (size_t)PICTURE_SIDE * PICTURE_SIDE * 3; i++)
+        pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
+    trol_status status = trol_image_load_rgb(pixels, PICTURE_SIDE, PICTURE_SIDE, PICTURE_SIDE * 3, &image, b->error);
+    free(pixels);
+    double seconds[MAX_REPEATS];
+    for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
+        trol_features_free(b->picture);
+        const double start = now_seconds();
+        status = trol_encode_image(b->model, image, &b->picture, b->error);
+        if (i >= 0)
+            seconds[i] = now_seconds() - start;
+    }
+    trol_image_free(image);
+    if (status != TROL_OK)
+        return status;
+    bench_row row = b->row;
+    snprintf(row.test, sizeof row.test, "picture");
+    row.n_tokens = trol_features_n_tokens(b->picture);
+    row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
+    row.operations = vision_operations(b, trol_features_n_tiles(b->picture), (int32_t)row.n_tokens);
+    bench_report_row(&b->report, &row);
+    return TROL_OK;
+}
+
+static trol_status new_session(bench *b, trol_traversal traversal, int32_t context, trol_session **session) {
+    trol_session_params params;
+    trol_session_params_init(&params);
+    params.traversal = traversal;
+    params.context_size = context;
+    params.cache_type = (trol_cache_type)b->chosen->cache_type;
+    return trol_session_new(b->model, &params, session, b->error);
+}
+
+static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) {
+    const bool with_picture = b->picture && n > trol_features_n_tokens(b->picture);
+    int32_t *tokens = make_tokens(b, n, with_picture);
+    trol_status status = tokens ? TROL_OK : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+    double seconds[MAX_REPEATS];
+    for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
+        trol_session *session = NULL;
+        status = new_session(b, traversal, n, &session);
+        const double start = now_seconds();
+        if (status == TROL_OK)
+            status = trol_session_prefill(session, tokens, (size_t)n, &b->picture, with_picture, b->error);
+        if (i >= 0)
+            seconds[i] = now_seconds() - start;
+        trol_session_free(session);
+    }
+    free(tokens);
+    if (status != TROL_OK)
+        return status;
+    bench_row row = b->row;
+    snprintf(row.test, sizeof row.test, "%s", with_picture ? "prompt+img" : "prompt");
+    snprintf(row.traversal, sizeof row.traversal, "%s", traversal_modes[traversal]);
+    row.n_tokens = n;
+    row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
+    row.operations = (traversal == TROL_TRAVERSAL_OFF ? 2.0 : 4.0) * b->info.n_layers * layer_weights(&b->info) * n;
+    bench_report_row(&b->report, &row);
+    return TROL_OK;
+}
+
+/* One answer after a context, again and again; each begins one token later, with the one that brings the logits back.
+ */
+static trol_status time_answers(bench *b, trol_session *session, int32_t context, double *seconds) {
+    trol_status status = TROL_OK;
+    for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
+        const double start = now_seconds();
+        for (int32_t k = 0; status == TROL_OK && k < b->chosen->n_predict; k++) {
+            const int32_t token = trol_sampler_choose(NULL, trol_session_logits(session), b->info.vocab_size);
+            status = trol_session_decode(session, token == b->info.image_token ? 1 : token, b->error);
+        }
+        if (i >= 0)
+            seconds[i] = now_seconds() - start;
+        if (status == TROL_OK)
+            status = trol_session_truncate(session, (size_t)context, b->error);
+        if (status == TROL_OK)
+            status = trol_session_decode(session, 1, b->error);
+        context++;
+    }
+    return status;
+}
+
+static trol_status bench_decode(bench *b, int32_t context, trol_traversal traversal) {
+    const int32_t room = context + b->chosen->n_predict + b->chosen->repeats + 2;
+    int32_t *tokens = make_tokens(b, context, false);
+    trol_session *session = NULL;
+    double seconds[MAX_REPEATS];
+    trol_status status =
+        tokens ? new_session(b, traversal, room, &session) : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+    if (status == TROL_OK)
+        status = trol_session_prefill(session, tokens, (size_t)context, NULL, 0, b->error);
+    if (status == TROL_OK)
+        status = time_answers(b, session, context, seconds);
+    trol_session_free(session);
+    free(tokens);
+    if (status != TROL_OK)
+        return status;
+    const bool traversed = traversal == TROL_TRAVERSAL_ALL;
+    const int32_t n = b->chosen->n_predict;
+    bench_row row = b->row;
+    snprintf(row.test, sizeof row.test, "answer");
+    snprintf(row.traversal, sizeof row.traversal, "%s", traversal_modes[traversal]);
+    row.context = context;
+    row.n_tokens = n;
+    row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
+    row.operations = n * ((traversed ? 4.0 : 2.0) * b->info.n_layers * layer_weights(&b->info) +
+                          2.0 * b->info.vocab_size * b->info.hidden_size);
+    row.bytes = n * decode_bytes(b, context + 0.5 * n, traversed);
+    bench_report_row(&b->report, &row);
+    return TROL_OK;
+}
+
+static trol_status bench_model(bench *b) {
+    trol_status status = b->chosen->picture ? bench_picture(b) : TROL_OK;
+    bool all = false;
+    for (size_t i = 0; i < b->traversals.count; i++)
+        all |= b->traversals.items[i] == TROL_TRAVERSAL_ALL;
+    for (size_t i = 0; i < b->prompts.count; i++)
+        for (size_t k = 0; status == TROL_OK && b->prompts.items[i] && k < b->traversals.count; k++)
+            status = bench_prefill(b, b->prompts.items[i], (trol_traversal)b->traversals.items[k]);
+    /* An answer costs the same in the modes prompt and off. */
+    for (size_t i = 0; i < b->contexts.count; i++) {
+        if (status == TROL_OK && b->contexts.items[i])
+            status = bench_decode(b, b->contexts.items[i], TROL_TRAVERSAL_OFF);
+        if (status == TROL_OK && b->contexts.items[i] && all)
+            status = bench_decode(b, b->contexts.items[i], TROL_TRAVERSAL_ALL);
+    }
+    return status;
+}
+
+static trol_status bench_all(bench *b) {
+    trol_status status = TROL_OK;
+    for (size_t i = 0; status == TROL_OK && i < b->types.count; i++)
+        for (size_t k = 0; status == TROL_OK && k < b->threads.count; k++) {
+            status = load_model(b, b->types.items[i], b->threads.items[k]);
+            if (status == TROL_OK)
+                status = bench_model(b);
+            trol_features_free(b->picture);
+            b->picture = NULL;
+            trol_model_free(b->model);
+            b->model = NULL;
+        }
+    bench_report_end(&b->report);
+    return status;
+}
+
+/* ---- random weights ------------------------------------------------------------------------------------------------
+ */
+
+/* The folder of random weights, and its files once they are there; empty: none. Set before the signals are caught. */
+static char temporary[4096], temporary_files[3][4200];
+static volatile sig_atomic_t weights_ready, interrupted;
+
+static void remove_temporary(void) {
+    for (int i = 0; *temporary && i < 3; i++)
+        unlink(temporary_files[i]);
+    if (*temporary)
+        rmdir(temporary);
+}
+
+/* While the weights are written, the writer stops and tidies up; later nothing needs to be finished. */
+static void on_interrupt(int number) {
+    interrupted = 1;
+    if (!weights_ready)
+        return;
+    remove_temporary();
+    _exit(128 + number);
+}
+
+/* A folder in the file system that lives in memory, or else where temporary files go. */
+static trol_status make_weights(const options *chosen, trol_error *error) {
+    static const char *const names[] = {"config.json", "trol_gating.pt", "model.safetensors"};
+    const char *parent = getenv("TMPDIR");
+    if (!parent || !*parent)
+        parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(temporary, sizeof temporary, "%s/trol-bench-%ld", parent, (long)getpid());
+    for (int i = 0; i < 3; i++)
+        snprintf(temporary_files[i], sizeof temporary_files[i], "%s/%s", temporary, names[i]);
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    const synthetic_options synthetic = {.model = chosen->synth,
+                                         .folder = temporary,
+                                         .n_layers = chosen->layers,
+                                         .n_vision_layers = chosen->vision_layers,
+                                         .seed = 1,
+                                         .cancel = &interrupted};
+    synthetic_result result;
+    fprintf(stderr, "making random weights of %s in %s\n", chosen->synth, parent);
+    const bool ok = synthetic_write(&synthetic, &result, error);
+    weights_ready = 1;
+    return ok ? TROL_OK : error->status;
+}
+
+/* ---- the program ---------------------------------------------------------------------------------------------------
+ */
+
+static trol_status show_peaks(const options *chosen, int32_t n_threads, trol_error *error) {
+    trol_peaks p = {.size = sizeof p};
+    trol_status status = trol_measure_peaks(n_threads, &p, error);
+    if (status != TROL_OK)
+        return status;
+    FILE *out = chosen->format == BENCH_TABLE ? stdout : stderr;
+    fprintf(out, "peaks of %" PRId32 " threads: float32 %.0f GFLOP/s, int8 %.0f GOP/s, bf16 %.0f GFLOP/s", p.n_threads,
+            p.float32_gflops, p.int8_gops, p.bfloat16_gflops);
+    fprintf(out, ", tiles int8 %.0f GOP/s, tiles bf16 %.0f GFLOP/s, reading %.1f GB/s (%" PRId32 " streams)\n",
+            p.tile_int8_gops, p.tile_bfloat16_gflops, p.read_gbytes, p.read_streams);
+    return TROL_OK;
+}
+
+static trol_status parse_lists(const options *chosen, bench *b) {
+    trol_status status = parse_list("--type", chosen->types, weight_types, &b->types, b->error);
+    if (status == TROL_OK)
+        status = parse_list("--threads", chosen->threads, NULL, &b->threads, b->error);
+    if (status == TROL_OK)
+        status = parse_list("--prompt", chosen->prompts, NULL, &b->prompts, b->error);
+    if (status == TROL_OK)
+        status = parse_list("--traversal", chosen->traversals, traversal_modes, &b->traversals, b->error);
+    return status == TROL_OK ? parse_list("--context", chosen->contexts, NULL, &b->contexts, b->error) : status;
+}
+
+static trol_status run(const options *chosen, bench *b) {
+    trol_status status = TROL_OK;
+    for (size_t i = 0; status == TROL_OK && chosen->peaks && i < b->threads.count; i++)
+        status = show_peaks(chosen, b->threads.items[i], b->error);
+    if (status != TROL_OK || (!chosen->model && !chosen->synth))
+        return status;
+    if (chosen->synth)
+        status = make_weights(chosen, b->error);
+    b->folder = chosen->synth ? temporary : chosen->model;
+    if (status == TROL_OK)
+        status = bench_all(b);
+    remove_temporary();
+    return status;
+}
+
+int main(int argc, char **argv) {
+    options chosen = {.types = "stored",
+                      .threads = "0",
+                      .prompts = "512",
+                      .traversals = "prompt,all,off",
+                      .contexts = "64",
+                      .n_predict = 16,
+                      .repeats = 5};
+    trol_error error = {TROL_OK, ""};
+    bench b = {.chosen = &chosen, .error = &error};
+    bool understood = arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error);
+    if (understood && chosen.help)
+        return fputs(usage, stdout), 0;
+    if (understood && chosen.version)
+        return printf("trol-bench %s\n", trol_version()), 0;
+    if (understood && chosen.model && chosen.synth)
+        understood = !tool_fail(&error, TROL_ERROR_ARGUMENT, "both --model and --synth are given");
+    if (!understood || parse_lists(&chosen, &b) != TROL_OK)
+        return fprintf(stderr, "trol-bench: %s (trol-bench --help tells the options)\n", error.message), 2;
+    if (!chosen.model && !chosen.synth && !chosen.peaks)
+        return fputs(usage, stderr), 2;
+    b.report = (bench_report){
+        .format = (bench_format)chosen.format, .model = chosen.synth ? chosen.synth : chosen.model, .stream = stdout};
+    if (run(&chosen, &b) != TROL_OK)
+        return fprintf(stderr, "trol-bench: %s\n", error.message), 1;
+    return 0;
+}
