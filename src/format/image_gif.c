@@ -137,6 +137,15 @@ static trol_status finish_frame(gif *g, trol_image *image, trol_error *error) {
     return g->in.past_end ? fail_cut_short("GIF", image->width, image->height, error) : TROL_OK;
 }
 
+static void fill_around_frame(const gif *g, trol_image *image) {
+    const uint8_t *background = g->palette[g->transparent < 0 ? 0 : g->transparent];
+    uint8_t *out = image->pixels;
+    for (int32_t y = 0; y < image->height; y++)
+        for (int32_t x = 0; x < image->width; x++, out += 3)
+            if (y < g->top || y >= g->top + g->height || x < g->left || x >= g->left + g->width)
+                memcpy(out, background, 3);
+}
+
 static trol_status decode_file(gif *g, trol_image *image, trol_error *error) {
     skip_bytes(&g->in, 6); /* "GIF89a" */
     int32_t screen_width = read_u16_little(&g->in), screen_height = read_u16_little(&g->in);
@@ -169,11 +178,10 @@ static trol_status decode_file(gif *g, trol_image *image, trol_error *error) {
     int32_t width = g->left + g->width, height = g->top + g->height;
     TRY(image_alloc("GIF", width > screen_width ? width : screen_width, height > screen_height ? height : screen_height,
                     image, error));
-    const uint8_t *background = g->palette[g->transparent < 0 ? 0 : g->transparent];
-    for (size_t i = 0; i < (size_t)image->width * (size_t)image->height; i++)
-        memcpy(image->pixels + 3 * i, background, 3);
     TRY(decode_frame(g, image, error));
-    return finish_frame(g, image, error);
+    TRY(finish_frame(g, image, error));
+    fill_around_frame(g, image);
+    return TROL_OK;
 }
 
 trol_status gif_decode(byte_reader in, trol_image *image, trol_error *error) {
