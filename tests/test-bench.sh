@@ -16,7 +16,8 @@ grep -q ",q8,stored,1,answer,off,5,2," <<<"$rows" || fail "no answer of 8-bit we
 
 json=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 --traversal off --format json)
 [[ $json == '[{"model"'*'"traversal": "off"'*'}]' ]] || fail "the JSON is $json"
-"$bench" -m "$model" --prompt 9 --repeats 1 | grep -qE "^f16 .* prompt +off +9 " || fail "the table has no such row"
+table=$("$bench" -m "$model" --prompt 9 --repeats 1)
+grep -qE "^f16 .* prompt +off +9 " <<<"$table" || fail "the table has no such row: $table"
 
 for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--prompt 9 --repeats 0" ""; do
     status=0
