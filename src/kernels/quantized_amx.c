@@ -138,9 +138,10 @@ static void widen_panel(element_type type, const uint8_t *groups, int64_t n_grou
  */
 
 /* 32 input rows x 32 weight rows, n_tiles column tiles. a0, a1: two row tiles, b0, b1: two groups, each with its column
- * tiles one after the other. sums: results [group][row tile]. */
+ * tiles one after the other. sums: results [group][row tile]. Beside it `next_lines` cache lines a step are fetched
+ * from `next` into the second level. */
 INLINE void multiply_2x2(const uint8_t *a0, const uint8_t *a1, const uint8_t *b0, const uint8_t *b1, int64_t n_tiles,
-                         bool add, uint8_t *sums) {
+                         bool add, uint8_t *sums, const uint8_t *next, int64_t next_stride, int64_t next_lines) {
     if (add) {
         _tile_loadd(0, sums, 64);
         _tile_loadd(1, sums + TILE_BYTES, 64);
@@ -153,6 +154,10 @@ INLINE void multiply_2x2(const uint8_t *a0, const uint8_t *a1, const uint8_t *b0
         _tile_zero(3);
     }
     for (int64_t i = 0; i < n_tiles; i++) {
+        for (int64_t j = 0; j < next_lines; j++) {
+            _mm_prefetch((const char *)next + 64 * (i * next_lines + j), _MM_HINT_T1);
+            _mm_prefetch((const char *)next + next_stride + 64 * (i * next_lines + j), _MM_HINT_T1);
+        }
         _tile_loadd(6, b0 + i * TILE_BYTES, 64);
         _tile_loadd(4, a0 + i * TILE_BYTES, 64);
         _tile_dpbf16ps(0, 4, 6);
@@ -183,13 +188,17 @@ typedef struct panel_product {
 static void multiply_row_pair(const panel_product *p, int64_t row_pair, uint8_t *sums) {
     const uint8_t *a0 = p->inputs + 2 * row_pair * p->row_tile_bytes;
     const uint8_t *a1 = 2 * row_pair + 1 < p->n_row_tiles ? a0 + p->row_tile_bytes : a0;
+    /* the next row pair, to be fetched into the second level meanwhile: lines for each step of the inner loop */
+    const uint8_t *next = a0 + 2 * p->row_tile_bytes;
+    int64_t next_lines = 2 * row_pair + 3 < p->n_row_tiles ? (16 + p->n_groups / 2) / ((p->n_groups + 1) / 2) : 0;
     for (int64_t strip = 0; strip < p->n_tiles; strip += STRIP_TILES) {
         int64_t n = p->n_tiles - strip < STRIP_TILES ? p->n_tiles - strip : STRIP_TILES, offset = strip * TILE_BYTES;
         for (int64_t g = 0; g < p->n_groups; g += 2) {
             const uint8_t *b0 = p->panel + g * p->n_tiles * TILE_BYTES;
             const uint8_t *b1 = g + 1 < p->n_groups ? b0 + p->n_tiles * TILE_BYTES : b0;
             multiply_2x2(a0 + offset, a1 + offset, b0 + offset, b1 + offset, n, strip > 0 || !p->first,
-                         sums + 2 * g * TILE_BYTES);
+                         sums + 2 * g * TILE_BYTES, next, p->row_tile_bytes, next_lines);
+            next += n * next_lines * 64;
         }
     }
 }

@@ -108,6 +108,10 @@ void quantized_kernels_fill(quantized_kernels *table, int level) {
     table->level = level;
     quantized_fill_scalar(table);
 #if defined(__x86_64__)
+    if (level >= CPU_AVX2)
+        quantized_fill_avx2(table);
+    if (level == CPU_AVXVNNI)
+        quantized_fill_avxvnni(table);
     if (level >= CPU_AVX512)
         quantized_fill_avx512(table);
     if (level >= CPU_AVX512VNNI)
