@@ -217,7 +217,7 @@ typedef enum trol_cache_type { TROL_CACHE_F16 = 0, TROL_CACHE_F32 } trol_cache_t
 
 typedef struct trol_session_params {
     size_t size;
-    int32_t context_size; /* tokens at most; 0: 4096 or the model's max_positions if less. Memory grows with what is held */
+    int32_t context_size; /* tokens at most; 0: the model's max_positions, at least 4096. Memory grows with what is held */
     trol_traversal traversal;
     trol_cache_type cache_type;
     int32_t keep_pass2;   /* non-zero: keep pass-2 keys and values after a prompt, so that a later turn reuses it */
@@ -363,8 +363,9 @@ TROL_API void trol_generate_params_init(trol_generate_params *params);
 /* A piece of the answer: whole UTF-8 characters, surrounding white space of the answer left out. Non-zero cancels. */
 typedef int (*trol_text_callback)(void *user, const char *text);
 
-/* Writes the answer to the prompt that the session holds. `stop` may be NULL. After a cancel the session keeps what was
- * decoded so far. Without a tokenizer the callback gets the token ids as text. */
+/* Writes the answer to the prompt that the session holds. `stop` may be NULL. After TROL_STOP_LENGTH or a cancel another
+ * call goes on where this one stopped, and both together say what one call would have said. Without a tokenizer the
+ * callback gets the token ids as text. */
 TROL_API TROL_NODISCARD trol_status trol_generate(trol_session *session, const trol_generate_params *params,
                                                   trol_text_callback callback, void *user, trol_stop *stop,
                                                   trol_error *error);

@@ -20,12 +20,12 @@ void trol_session_params_init(trol_session_params *params) {
 }
 
 static trol_status check_params(const trol_model *model, trol_session_params *p, trol_error *error) {
-    enum { DEFAULT_CONTEXT = 4096 };
+    enum { SMALLEST_DEFAULT = 4096 };
     const int64_t max_positions = model->config.decoder.max_positions;
     if (p->context_size < 0)
         return fail(error, TROL_ERROR_ARGUMENT, "context_size is %d, expected 0 (default) or more", p->context_size);
-    if (p->context_size == 0)
-        p->context_size = max_positions < DEFAULT_CONTEXT ? (int32_t)max_positions : DEFAULT_CONTEXT;
+    if (p->context_size == 0) /* memory grows with what is held, so a long context costs nothing by itself */
+        p->context_size = max_positions > INT32_MAX ? INT32_MAX : max_positions > SMALLEST_DEFAULT ? (int32_t)max_positions : SMALLEST_DEFAULT;
     if (p->traversal < TROL_TRAVERSAL_PROMPT || p->traversal > TROL_TRAVERSAL_OFF)
         return fail(error, TROL_ERROR_ARGUMENT, "traversal is %d, expected a trol_traversal", (int)p->traversal);
     if (p->cache_type != TROL_CACHE_F16 && p->cache_type != TROL_CACHE_F32)
