@@ -76,6 +76,7 @@ const linear_gemm *linear_gemm_scalar(element_type type);
 /* Put in the entries that an instruction set improves on. */
 void linear_fill_avx2(linear_kernels *table);
 void linear_fill_avx512(linear_kernels *table);
+void linear_fill_avx512bf16(linear_kernels *table);
 void linear_fill_amx(linear_kernels *table);
 
 #endif

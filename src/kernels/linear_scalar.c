@@ -129,6 +129,8 @@ void linear_kernels_fill(linear_kernels *table, int level) {
         linear_fill_avx2(table);
     if (level >= CPU_AVX512)
         linear_fill_avx512(table);
+    if (level >= CPU_AVX512BF16)
+        linear_fill_avx512bf16(table);
     if (level >= CPU_AMX)
         linear_fill_amx(table);
 #endif
