@@ -87,6 +87,7 @@ typedef struct generation {
     const trol_generate_params *params;
     answer_text text;
     int32_t max_tokens, n_tokens;
+    bool token_waits; /* the last token of the answer was said but not fed yet */
     float *logits; /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
 } generation;
 
@@ -126,6 +127,7 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
         return TROL_OK;
     }
     g->n_tokens++;
+    g->token_waits = true;
     TRY(show_token(&g->text, token, error));
     if (g->n_tokens == g->max_tokens)
         *stop = TROL_STOP_LENGTH;
@@ -151,6 +153,7 @@ static trol_status feed_with_lookup(generation *g, int32_t *token, trol_stop *st
     s->stats.decoded_tokens -= (int64_t)n;
     for (size_t i = 0; i <= n; i++) {
         const float *logits = g->logits + (int64_t)i * vocab;
+        g->token_waits = false;
         *token = trol_sampler_choose(g->params->sampler, logits, (int32_t)vocab);
         const bool hit = i < n && *token == batch[i + 1];
         if (!hit) { /* the rest of the proposals is wrong: as if never fed */
@@ -182,26 +185,50 @@ static trol_status feed(generation *g, int32_t *token, trol_stop *stop, trol_err
     if (g->logits)
         return feed_with_lookup(g, token, stop, error);
     TRY(trol_session_decode(s, *token, error));
+    g->token_waits = false;
     *token = trol_sampler_choose(g->params->sampler, s->logits, vocab);
     return take_token(g, *token, s->logits, stop, error);
 }
 
-static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
-    trol_session *s = g->session;
+/* An answer that was cut goes on: its text is gone through again without showing it, to know what waits. */
+static trol_status resume(generation *g, trol_stop *stop, trol_error *error) {
+    const trol_session *s = g->session;
+    const trol_text_callback callback = g->text.callback;
+    trol_status status = TROL_OK;
+    g->text.callback = NULL;
+    for (size_t i = s->n_picture_scope; i < s->n_tokens && status == TROL_OK; i++)
+        status = show_token(&g->text, s->tokens[i], error);
+    if (status == TROL_OK)
+        status = show_token(&g->text, s->pending_token, error);
+    g->text.callback = callback;
+    if (s->n_tokens + 1 > (size_t)s->params.context_size)
+        *stop = TROL_STOP_CONTEXT;
+    return status;
+}
+
+static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_error *error) {
+    const trol_session *s = g->session;
     const int64_t vocab = s->model->config.decoder.vocab_size;
     if (g->params->lookup > 0 && s->params.traversal != TROL_TRAVERSAL_ALL)
         TRY(memory_alloc((size_t)((MAX_PROPOSED + 1) * vocab), sizeof *g->logits, "prompt lookup", (void **)&g->logits, error));
-    if (s->has_pending) /* an answer that was cut at its length goes on */
-        TRY(trol_session_decode(s, s->pending_token, error));
-    int32_t token = trol_sampler_choose(g->params->sampler, s->logits, (int32_t)vocab);
-    TRY(take_token(g, token, s->logits, stop, error));
-    while (!*stop)
-        TRY(feed(g, &token, stop, error));
-    if (*stop == TROL_STOP_LENGTH) {
-        s->has_pending = true;
-        s->pending_token = token;
-    }
-    return TROL_OK;
+    if (g->token_waits)
+        return resume(g, stop, error);
+    *token = trol_sampler_choose(g->params->sampler, s->logits, (int32_t)vocab);
+    return take_token(g, *token, s->logits, stop, error);
+}
+
+static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
+    int32_t token = g->session->pending_token;
+    g->token_waits = g->session->has_pending;
+    trol_status status = begin(g, &token, stop, error);
+    while (status == TROL_OK && !*stop)
+        status = feed(g, &token, stop, error);
+    g->session->has_pending = g->token_waits;
+    g->session->pending_token = token;
+    /* Half a character at the end is shown only when nothing can follow that completes it. */
+    if (status == TROL_OK && *stop == TROL_STOP_END && g->text.tokenizer)
+        status = show(&g->text, true, error);
+    return status;
 }
 
 static trol_status check_params(const trol_generate_params *p, trol_error *error) {
@@ -228,11 +255,6 @@ trol_status trol_generate(trol_session *session, const trol_generate_params *par
                     .text = {.tokenizer = session->model->tokenizer, .callback = callback, .user = user},
                     .max_tokens = p.max_tokens ? p.max_tokens : DEFAULT_MAX_TOKENS};
     trol_status status = generate(&g, &reason, error);
-    /* Even after a failure what was chosen is shown in full. */
-    trol_error flush_error;
-    trol_status flushed = g.text.tokenizer && status != TROL_ERROR_CANCELLED ? show(&g.text, true, &flush_error) : TROL_OK;
-    if (status == TROL_OK && flushed != TROL_OK)
-        status = fail(error, flushed, "%s", flush_error.message);
     memory_free(g.logits);
     free(g.text.bytes);
     if (stop)

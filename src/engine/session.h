@@ -35,7 +35,7 @@ struct trol_session {
 
     float *logits; /* [vocab_size] after the last token */
     bool has_logits;
-    bool has_pending;      /* the answer's last token was said but, its length being reached, not fed yet */
+    bool has_pending;      /* the answer was cut: its last token was said but not fed yet */
     int32_t pending_token;
     trol_session_stats stats;
 };
