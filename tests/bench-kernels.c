@@ -20,8 +20,10 @@
 
 typedef struct bench {
     run run;
-    double seconds;     /* of each measurement */
-    double gflops, gbs; /* this machine's: multiply-add in registers, reading memory */
+    bool processor_time; /* instead of the clock on the wall: for one thread on a machine that others use as well */
+    const char *only;    /* in the names of what is measured; NULL: everything */
+    double seconds;      /* of each measurement */
+    double gflops, gbs;  /* this machine's: multiply-add in registers, reading memory */
 } bench;
 
 static trol_error error;
@@ -57,15 +59,27 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static bool skipped(const bench *b, const char *name) {
+    return b->only && !strstr(name, b->only);
+}
+
+static double now(const bench *b) {
+    struct timespec time;
+    if (!b->processor_time)
+        return clock_seconds();
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
 static double median_seconds(const bench *b, measured call, void *context) {
     enum { MAX_ROUNDS = 1000 };
     static double rounds[MAX_ROUNDS];
     int n = 0;
     call(context);
     for (double begin = clock_seconds(); n < MAX_ROUNDS && (n < 3 || clock_seconds() - begin < b->seconds); n++) {
-        double start = clock_seconds();
+        double start = now(b);
         call(context);
-        rounds[n] = clock_seconds() - start;
+        rounds[n] = now(b) - start;
     }
     qsort(rounds, (size_t)n, sizeof rounds[0], compare);
     return rounds[n / 2];
@@ -171,7 +185,7 @@ static void read_all(void *context) {
 
 static void measure_peaks(bench *b) {
     peak_work *work = allocate(sizeof *work);
-    *work = (peak_work){.bench = b, .bytes = (int64_t)1 << 30};
+    *work = (peak_work){.bench = b, .bytes = (int64_t)1 << 29};
     double seconds = median_seconds(b, multiply_add_all, work);
     b->gflops = 2.0 * 12 * (double)peak_lanes(b->run.kernels->level) * PEAK_ROUNDS * PEAK_CHUNKS / seconds * 1e-9;
     void *memory = allocate((size_t)work->bytes);
@@ -216,6 +230,8 @@ static void fill_f16(void *memory, int64_t n) {
 static void bench_attention_case(const bench *b, const char *name, int32_t n_heads, int32_t n_kv_heads,
                                  int32_t head_dim, int64_t rows, int64_t n_keys) {
     bool picture = rows == 0;
+    if (skipped(b, name))
+        return;
     attention_case c = {.bench = b};
     int32_t *offsets = allocate((size_t)n_heads * sizeof *offsets);
     for (int32_t i = 0; i < n_heads; i++)
@@ -343,10 +359,14 @@ static void bench_ops(const bench *b) {
             char name[80];
             c.n_rows = many ? OPS_ROWS : 1;
             snprintf(name, sizeof name, "%s, %d x %d", calls[i].name, (int)c.n_rows, OPS_COLUMNS);
+            if (skipped(b, name))
+                continue;
             double seconds = median_seconds(b, calls[i].call, &c);
             print_rate(name, seconds, 0, calls[i].bytes_per_row * (double)c.n_rows, b);
         }
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (skipped(b, rows[i].name))
+            continue;
         double seconds = median_seconds(b, rows[i].call, &c);
         printf("%-58s %9.3f us  %7.2f ns a value (one thread)\n", rows[i].name, seconds * 1e6,
                seconds * 1e9 / OPS_COLUMNS);
@@ -370,6 +390,10 @@ int main(int argc, char **argv) {
         bool known = false;
         if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
             n_threads = atoi(argv[++i]), known = true;
+        else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+            b.only = argv[++i], known = true;
+        else if (strcmp(argv[i], "--processor-time") == 0)
+            b.processor_time = known = true;
         else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
             b.seconds = atof(argv[++i]), known = true;
         else if (strcmp(argv[i], "--level") == 0 && i + 1 < argc) {

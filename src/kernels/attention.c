@@ -11,14 +11,15 @@
 
 #include <float.h>
 #include <math.h>
-#include <stdalign.h>
 #include <string.h>
 
 enum {
     FEW_ROWS = 16,        /* jobs of up to so many rows are decoded */
-    CHUNK_LANES = 240,    /* query rows times heads in a chunk of a prompt, about */
+    CHUNK_LANES = 480,    /* query rows times heads in a chunk of a prompt, about; fewer where chunks would be few */
     SPAN_KEYS = 512,      /* keys in a chunk of decoding */
     SMALL_WORK = 1 << 17, /* multiplications below which decoding wakes no other thread */
+    MAX_HEAD_DIM = 256,
+    MAX_PANEL_LANES = 64
 };
 
 static const float log2_e = 1.44269504088896341f;
@@ -127,43 +128,56 @@ static int64_t lane_row(const tile_chunk *chunk, int64_t lane) {
     return min_of(lane / chunk->work->group, chunk->n_rows - 1);
 }
 
-static void load_queries(const tile_chunk *chunk) {
+/* Query rows and result rows of the lanes of a panel; lanes behind the last row read it once more and write nothing. */
+typedef struct panel_rows {
+    const float *q[MAX_PANEL_LANES];
+    float *out[MAX_PANEL_LANES];
+    float factors[MAX_PANEL_LANES]; /* 1 / sum */
+    int64_t n_rows;                 /* lanes that have one */
+} panel_rows;
+
+static void find_panel_rows(const tile_chunk *chunk, int64_t panel, panel_rows *rows) {
     const attention_shape *shape = chunk->work->shape;
-    int64_t group = chunk->work->group, dims = shape->head_dim;
-    float scale = shape->scale * log2_e;
-    for (int64_t panel = 0; panel < chunk->n_lanes; panel += chunk->work->panel_lanes) {
-        int64_t width = panel_width(chunk, panel);
-        float *q = chunk->scratch.q + panel * dims;
-        for (int64_t lane = 0; lane < width; lane++) {
-            int64_t row = (panel + lane) / group, head = chunk->kv_head * group + (panel + lane) % group;
-            if (row >= chunk->n_rows) {
-                for (int64_t d = 0; d < dims; d++)
-                    q[d * width + lane] = 0;
-                continue;
-            }
-            const float *from = chunk->job->q + (chunk->row + row) * chunk->job->q_stride + shape->q_offsets[head];
-            for (int64_t d = 0; d < dims; d++)
-                q[d * width + lane] = from[d] * scale;
-        }
+    int64_t group = chunk->work->group, width = panel_width(chunk, panel);
+    rows->n_rows = min_of(width, chunk->n_rows * group - panel);
+    for (int64_t lane = 0; lane < width; lane++) {
+        int64_t index = panel + min_of(lane, rows->n_rows - 1);
+        int64_t row = chunk->row + index / group, head = chunk->kv_head * group + index % group;
+        rows->q[lane] = chunk->job->q + row * chunk->job->q_stride + shape->q_offsets[head];
+        rows->out[lane] = chunk->job->out + row * chunk->job->out_stride + head * shape->head_dim;
+    }
+}
+
+static void load_queries(const tile_chunk *chunk) {
+    const tile_work *work = chunk->work;
+    panel_rows rows;
+    for (int64_t panel = 0; panel < chunk->n_lanes; panel += work->panel_lanes) {
+        find_panel_rows(chunk, panel, &rows);
+        work->run->kernels->attention.load_lanes(rows.q, panel_width(chunk, panel), work->shape->head_dim,
+                                                 work->shape->scale * log2_e,
+                                                 chunk->scratch.q + panel * work->shape->head_dim);
     }
 }
 
 static void store_results(const tile_chunk *chunk) {
     const tile_work *work = chunk->work;
-    int64_t group = work->group, dims = work->shape->head_dim, value_dims = work->n_value_strips * ATTENTION_STRIP;
+    panel_rows rows;
     for (int64_t panel = 0; panel < chunk->n_lanes; panel += work->panel_lanes) {
-        int64_t width = panel_width(chunk, panel);
-        const float *out = chunk->scratch.out + panel * value_dims;
-        for (int64_t lane = 0; lane < width; lane++) {
-            int64_t row = (panel + lane) / group, head = chunk->kv_head * group + (panel + lane) % group;
-            if (row >= chunk->n_rows)
-                break;
-            float *to = chunk->job->out + (chunk->row + row) * chunk->job->out_stride + head * dims;
-            float sum = chunk->scratch.sum[panel + lane], factor = sum > 0 ? 1.0f / sum : 0.0f;
-            for (int64_t d = 0; d < dims; d++)
-                to[d] = out[d * width + lane] * factor;
+        find_panel_rows(chunk, panel, &rows);
+        for (int64_t lane = 0; lane < rows.n_rows; lane++) {
+            float sum = chunk->scratch.sum[panel + lane];
+            rows.factors[lane] = sum > 0 ? 1.0f / sum : 0.0f;
         }
+        work->run->kernels->attention.store_lanes(chunk->scratch.out + panel * work->n_value_strips * ATTENTION_STRIP,
+                                                  panel_width(chunk, panel), work->shape->head_dim, rows.factors,
+                                                  rows.n_rows, rows.out);
     }
+}
+
+/* One value to its place in the strips: dimensions d .. d + 7 lie ATTENTION_TILE_KEYS strips apart. */
+static void store_value(float *strips, const float *value, int64_t value_dims) {
+    for (int64_t d = 0; d < value_dims; d += ATTENTION_STRIP)
+        memcpy(strips + d * ATTENTION_TILE_KEYS, value + d, ATTENTION_STRIP * sizeof(float));
 }
 
 /* Keys begin .. end - 1, none before `first`, to float32; zeros fill up the last strip and the place of skipped ones.
@@ -173,29 +187,31 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
     const attention_source *source = &chunk->job->source;
     int64_t dims = work->shape->head_dim, value_dims = work->n_value_strips * ATTENTION_STRIP;
     void (*convert)(const void *, float *, int64_t) = work->run->kernels->ops.float_from_f16;
-    alignas(64) float value[256 + ATTENTION_STRIP];
-    memset(value, 0, sizeof value);
+    static const float zeros[MAX_HEAD_DIM];
+    float converted[MAX_HEAD_DIM];
+    if (dims < value_dims)
+        memset(converted + dims, 0, (size_t)(value_dims - dims) * sizeof(float));
     for (int64_t i = 0; i < round_up(end - begin, ATTENTION_STRIP); i++) {
-        float *key = chunk->scratch.keys + i * work->key_stride;
-        float *strip = chunk->scratch.values + i * ATTENTION_STRIP;
-        bool present = begin + i >= first && begin + i < end;
-        if (!present) {
-            memset(key, 0, (size_t)dims * sizeof(float));
-            for (int64_t d = 0; d < value_dims; d += ATTENTION_STRIP)
-                memset(strip + d * ATTENTION_TILE_KEYS, 0, ATTENTION_STRIP * sizeof(float));
+        float *key = chunk->scratch.keys + i * work->key_stride, *strips = chunk->scratch.values + i * ATTENTION_STRIP;
+        if (begin + i < first || begin + i >= end) {
+            memcpy(key, zeros, (size_t)dims * sizeof(float));
+            store_value(strips, zeros, value_dims);
             continue;
         }
         const void *k = element_of(source, source->key_blocks, begin + i, chunk->kv_head);
         const void *v = element_of(source, source->value_blocks, begin + i, chunk->kv_head);
         if (source->type == ELEMENT_F16) {
             convert(k, key, dims);
-            convert(v, value, dims);
+            convert(v, converted, dims);
+            store_value(strips, converted, value_dims);
+        } else if (dims == value_dims) {
+            memcpy(key, k, (size_t)dims * sizeof(float));
+            store_value(strips, v, value_dims);
         } else {
             memcpy(key, k, (size_t)dims * sizeof(float));
-            memcpy(value, v, (size_t)dims * sizeof(float));
+            memcpy(converted, v, (size_t)dims * sizeof(float));
+            store_value(strips, converted, value_dims);
         }
-        for (int64_t d = 0; d < value_dims; d += ATTENTION_STRIP)
-            memcpy(strip + d * ATTENTION_TILE_KEYS, value + d, ATTENTION_STRIP * sizeof(float));
     }
 }
 
@@ -276,13 +292,26 @@ static void tile_task(void *context, int64_t index, int thread) {
     store_results(&chunk);
 }
 
+/* Rows of a chunk. The more there are, the more often a converted key is used; but threads must not go idle at the end.
+ * Lanes do not influence each other, so that this may well depend on the number of threads. */
+static int64_t rows_in_chunk(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs) {
+    int64_t group = shape->n_heads / shape->n_kv_heads, lanes = 0;
+    for (int64_t i = 0; i < n_jobs; i++)
+        if (jobs[i].n_rows > FEW_ROWS)
+            lanes += jobs[i].n_rows * shape->n_heads;
+    int64_t largest = shape->head_dim > 128 ? CHUNK_LANES / 2 : CHUNK_LANES;
+    while (largest > CHUNK_LANES / 5 && lanes / largest < 8 * threads_count(r->threads))
+        largest -= CHUNK_LANES / 10;
+    return max_of(1, largest / group);
+}
+
 static trol_status apply_many_rows(const run *r, const attention_shape *shape, const attention_job *jobs,
                                    int64_t n_jobs) {
     const attention_kernels *table = &r->kernels->attention;
     tile_work work = {.run = r, .shape = shape, .jobs = jobs, .n_jobs = n_jobs};
     work.group = shape->n_heads / shape->n_kv_heads;
     work.panel_lanes = (int64_t)table->vector_lanes * table->panel_vectors;
-    work.rows_per_chunk = max_of(1, CHUNK_LANES / work.group);
+    work.rows_per_chunk = rows_in_chunk(r, shape, jobs, n_jobs);
     work.chunk_lanes = round_up(work.rows_per_chunk * work.group, 16);
     work.key_stride = round_up(shape->head_dim, 16);
     work.n_value_strips = (shape->head_dim + ATTENTION_STRIP - 1) / ATTENTION_STRIP;

@@ -36,6 +36,11 @@ typedef struct attention_kernels {
     int32_t vector_lanes;  /* query rows to a vector */
     int32_t panel_vectors; /* vectors to a panel, at most */
     void (*tile)(const attention_tile *tile);
+    /* to[d, lane] = scale * rows[lane][d]. n_lanes: a multiple of vector_lanes. */
+    void (*load_lanes)(const float *const *rows, int64_t n_lanes, int64_t dims, float scale, float *to);
+    /* rows[lane][d] = factors[lane] * from[d, lane] for the first n_rows lanes. */
+    void (*store_lanes)(const float *from, int64_t n_lanes, int64_t dims, const float *factors, int64_t n_rows,
+                        float *const *rows);
 
     /* scores[query * stride + key] = dot(q[query], key), q [n_queries, head_dim]; keys F32 or F16, at any address. */
     void (*scores)(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,

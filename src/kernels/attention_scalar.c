@@ -57,6 +57,19 @@ static void tile(const attention_tile *t) {
         }
 }
 
+static void load_lanes(const float *const *rows, int64_t n_lanes, int64_t dims, float scale, float *to) {
+    for (int64_t lane = 0; lane < n_lanes; lane++)
+        for (int64_t d = 0; d < dims; d++)
+            to[d * n_lanes + lane] = scale * rows[lane][d];
+}
+
+static void store_lanes(const float *from, int64_t n_lanes, int64_t dims, const float *factors, int64_t n_rows,
+                        float *const *rows) {
+    for (int64_t lane = 0; lane < n_rows; lane++)
+        for (int64_t d = 0; d < dims; d++)
+            rows[lane][d] = factors[lane] * from[d * n_lanes + lane];
+}
+
 static float element(element_type type, const void *row, int64_t i) {
     if (type == ELEMENT_F16) {
         uint16_t half;
@@ -106,6 +119,8 @@ void attention_kernels_fill_scalar(attention_kernels *table) {
     *table = (attention_kernels){.vector_lanes = LANES,
                                  .panel_vectors = PANEL_VECTORS,
                                  .tile = tile,
+                                 .load_lanes = load_lanes,
+                                 .store_lanes = store_lanes,
                                  .scores = scores,
                                  .softmax = softmax,
                                  .add_values = add_values};

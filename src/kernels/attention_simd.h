@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "kernels/attention_kernels.h"
-#include "kernels/simd_exp.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -81,12 +80,14 @@ INLINE void tile_softmax_masked(const attention_tile *t, vector *corrections, co
             vector s = vector_load(scores + key * n_lanes);
             max = vector_max(max, vector_select(vector_sees((int32_t)key, first, end), s, before));
         }
-        for (int64_t key = 0; key < t->n_keys; key++) {
-            vector weight = vector_exp2(vector_subtract(vector_load(scores + key * n_lanes), max));
-            weight = vector_select(vector_sees((int32_t)key, first, end), weight, vector_zero());
-            vector_store(scores + key * n_lanes, weight);
-            sums[key % 2] = vector_add(sums[key % 2], weight);
-        }
+        for (int64_t key = 0; key < t->n_keys; key += 2)
+            for (int i = 0; i < 2; i++) { /* two sums, as above */
+                float *at = scores + (key + i) * n_lanes;
+                vector weight = vector_exp2(vector_subtract(vector_load(at), max));
+                weight = vector_select(vector_sees((int32_t)key + i, first, end), weight, vector_zero());
+                vector_store(at, weight);
+                sums[i] = vector_add(sums[i], weight);
+            }
         corrections[v] = vector_exp2(vector_subtract(before, max));
         vector sum =
             vector_multiply_add(vector_load(t->sum + v * VECTOR_LANES), corrections[v], vector_add(sums[0], sums[1]));
@@ -140,6 +141,52 @@ static void tile(const attention_tile *t) {
         tile_of(t, 2);
     else
         tile_of(t, 1);
+}
+
+/* Four lanes and four dimensions change places at a time. */
+static void load_lanes(const float *const *rows, int64_t n_lanes, int64_t dims, float scale, float *to) {
+    __m128 factor = _mm_set1_ps(scale);
+    for (int64_t lane = 0; lane < n_lanes; lane += 4) {
+        const float *a = rows[lane], *b = rows[lane + 1], *c = rows[lane + 2], *e = rows[lane + 3];
+        int64_t d = 0;
+        for (; d + 4 <= dims; d += 4) {
+            __m128 w = _mm_loadu_ps(a + d), x = _mm_loadu_ps(b + d), y = _mm_loadu_ps(c + d), z = _mm_loadu_ps(e + d);
+            _MM_TRANSPOSE4_PS(w, x, y, z);
+            _mm_storeu_ps(to + d * n_lanes + lane, _mm_mul_ps(w, factor));
+            _mm_storeu_ps(to + (d + 1) * n_lanes + lane, _mm_mul_ps(x, factor));
+            _mm_storeu_ps(to + (d + 2) * n_lanes + lane, _mm_mul_ps(y, factor));
+            _mm_storeu_ps(to + (d + 3) * n_lanes + lane, _mm_mul_ps(z, factor));
+        }
+        for (; d < dims; d++)
+            for (int64_t i = 0; i < 4; i++)
+                to[d * n_lanes + lane + i] = scale * rows[lane + i][d];
+    }
+}
+
+static void store_lanes(const float *from, int64_t n_lanes, int64_t dims, const float *factors, int64_t n_rows,
+                        float *const *rows) {
+    int64_t lane = 0;
+    for (; lane + 4 <= n_rows; lane += 4) {
+        __m128 factor = _mm_loadu_ps(factors + lane);
+        int64_t d = 0;
+        for (; d + 4 <= dims; d += 4) {
+            const float *at = from + d * n_lanes + lane;
+            __m128 w = _mm_mul_ps(_mm_loadu_ps(at), factor), x = _mm_mul_ps(_mm_loadu_ps(at + n_lanes), factor);
+            __m128 y = _mm_mul_ps(_mm_loadu_ps(at + 2 * n_lanes), factor);
+            __m128 z = _mm_mul_ps(_mm_loadu_ps(at + 3 * n_lanes), factor);
+            _MM_TRANSPOSE4_PS(w, x, y, z);
+            _mm_storeu_ps(rows[lane] + d, w);
+            _mm_storeu_ps(rows[lane + 1] + d, x);
+            _mm_storeu_ps(rows[lane + 2] + d, y);
+            _mm_storeu_ps(rows[lane + 3] + d, z);
+        }
+        for (; d < dims; d++)
+            for (int64_t i = 0; i < 4; i++)
+                rows[lane + i][d] = factors[lane + i] * from[d * n_lanes + lane + i];
+    }
+    for (; lane < n_rows; lane++)
+        for (int64_t d = 0; d < dims; d++)
+            rows[lane][d] = factors[lane] * from[d * n_lanes + lane];
 }
 
 /* ---- Few rows ---- */
@@ -320,6 +367,8 @@ void FILL(attention_kernels *table) {
     *table = (attention_kernels){.vector_lanes = VECTOR_LANES,
                                  .panel_vectors = PANEL_VECTORS,
                                  .tile = tile,
+                                 .load_lanes = load_lanes,
+                                 .store_lanes = store_lanes,
                                  .scores = scores,
                                  .softmax = softmax,
                                  .add_values = add_values};

@@ -111,4 +111,17 @@ static inline void vector_store_sums(float *to, vector a, vector b, vector c, ve
     _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
 }
 
+/* 2^x with a relative error of 1.5e-7, exactly 1 for 0, 0 far below -126. Not for NaN. The polynomial is for the
+ * fraction, 0 to 1. */
+static inline vector vector_exp2(vector x) {
+    vector r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    vector p = vector_of(0.0018671304f);
+    p = vector_multiply_add(p, r, vector_of(0.00901703f));
+    p = vector_multiply_add(p, r, vector_of(0.055799913f));
+    p = vector_multiply_add(p, r, vector_of(0.24016444f));
+    p = vector_multiply_add(p, r, vector_of(0.6931513f));
+    p = vector_multiply_add(p, r, vector_of(1.0f));
+    return vector_scale(p, x); /* takes the floor of x */
+}
+
 #endif

@@ -1,18 +1,6 @@
-/* simd_exp.h - exponentials of vectors, behind simd_avx2.h or simd_avx512.h. */
+/* simd_exp.h - e^x for vectors, behind simd_avx2.h or simd_avx512.h (which have a 2^x of their own). */
 #ifndef KERNELS_SIMD_EXP_H
 #define KERNELS_SIMD_EXP_H
-
-/* 2^x with a relative error of 1.6e-7, exactly 1 for 0; below -126 it may be 0. Not for NaN or x above 126. */
-static inline vector vector_exp2(vector x) {
-    vector n = vector_round(x), r = vector_subtract(x, n);
-    vector p = vector_of(0.0013264727f);
-    p = vector_multiply_add(p, r, vector_of(0.009671513f));
-    p = vector_multiply_add(p, r, vector_of(0.055507336f));
-    p = vector_multiply_add(p, r, vector_of(0.24022242f));
-    p = vector_multiply_add(p, r, vector_of(0.693147f));
-    p = vector_multiply_add(p, r, vector_of(1.0f));
-    return vector_scale(p, n);
-}
 
 /* e^x with a relative error of 2e-7 and finite, or infinite, where it is too large for a float: 1 / e^x is right. */
 static inline vector vector_exp(vector x) {
