@@ -48,7 +48,10 @@ def attend(q, k, v, mask):
 
 
 class PartialLoraLinear(nn.Module):
-    """A linear that adds a low-rank term on image rows only."""
+    """A linear that adds a low-rank term on image rows only.
+
+    image_rows: None (no row is one), True (all are) or [B, T, 1] of 0 and 1.
+    """
 
     def __init__(self, n_in, n_out, rank, bias):
         super().__init__()
@@ -58,10 +61,11 @@ class PartialLoraLinear(nn.Module):
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x, image_rows):
-        y = self.ffn(x)
-        if image_rows is not None:
-            y = y + self.lora_B(self.lora_A(x) * image_rows)
-        return y
+        if image_rows is None:
+            return self.ffn(x)
+        if image_rows is True:
+            return F.linear(x, self.ffn.weight + self.lora_B.weight @ self.lora_A.weight, self.ffn.bias)
+        return self.ffn(x) + self.lora_B(self.lora_A(x) * image_rows)
 
 
 class InternLm2Attention(nn.Module):

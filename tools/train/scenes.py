@@ -127,18 +127,25 @@ def random_size(rng, aspect=None):
     return short, int(round(short / aspect))
 
 
-def random_scene(rng, width=None, height=None, n_objects=None):
-    """{"width", "height", "objects": [{"shape", "colour", "x", "y", "size"}, ...]}, in pixels; x, y the centre."""
+def random_scene(rng, width=None, height=None, n_objects=None, ease=0.0):
+    """{"width", "height", "objects": [{"shape", "colour", "x", "y", "size"}, ...]}, in pixels; x, y the centre.
+
+    ease from 0 to 1 makes objects larger and fewer, for the beginning of the training."""
     if width is None:
         width, height = random_size(rng)
     short = min(width, height)
     n = n_objects or int(rng.choice([1, 2, 3, 4], p=[0.17, 0.39, 0.23, 0.21]))
+    if rng.random() < ease:
+        n = min(n, int(rng.integers(1, 3)))
     largest = 0.5 if n <= 2 else 0.42 if n == 3 else 0.36
+    smallest = MIN_SIZE + (largest - MIN_SIZE) * 0.8 * ease
     objects = []
     while len(objects) < n:
         objects = []
         for _ in range(40 * n):
-            size = short * rng.uniform(MIN_SIZE, largest) if rng.random() < 0.7 else short * rng.uniform(MIN_SIZE, 0.25)
+            size = short * rng.uniform(smallest, largest)
+            if rng.random() < 0.3 and ease == 0.0:
+                size = short * rng.uniform(MIN_SIZE, 0.25)
             reach = size / 2 + 1
             x, y = rng.uniform(reach, width - reach), rng.uniform(reach, height - reach)
             if any(math.hypot(x - o["x"], y - o["y"]) < 0.56 * (size + o["size"]) + 0.01 * short for o in objects):
