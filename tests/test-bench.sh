@@ -7,12 +7,12 @@ model=$TROL_SOURCE/tests/reference/e2e-internlm2
 fail() { echo "FAILED: $*"; exit 1; }
 
 # load, picture, three prompts of each length, answers in two modes; for each of two types and two numbers of threads.
-rows=$("$bench" -m "$model" --type stored,q8 -t 1,2 --prompt 9,60 --context 5 -n 2 --repeats 2 --picture --format csv)
+rows=$("$bench" -m "$model" --type as-stored,q8 -t 1,2 --prompt 9,60 --context 5 -n 2 --repeats 2 --picture --format csv)
 [ "$(wc -l <<<"$rows")" = $((1 + 4 * (1 + 1 + 2 * 3 + 2))) ] || fail "unexpected rows: $rows"
 columns=$(awk -F, '{print NF}' <<<"$rows" | sort -u)
 [ "$(wc -l <<<"$columns")" = 1 ] || fail "the rows have different numbers of columns: $columns"
-grep -q ",f16,stored,2,prompt+img,all,0,60," <<<"$rows" || fail "no traversed prompt with a picture: $rows"
-grep -q ",q8,stored,1,answer,off,5,2," <<<"$rows" || fail "no answer of 8-bit weights: $rows"
+grep -q ",f16,as-stored,2,prompt+img,all,0,60," <<<"$rows" || fail "no traversed prompt with a picture: $rows"
+grep -q ",q8,as-stored,1,answer,off,5,2," <<<"$rows" || fail "no answer of 8-bit weights: $rows"
 
 json=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 --traversal off --format json)
 [[ $json == '[{"model"'*'"traversal": "off"'*'}]' ]] || fail "the JSON is $json"

@@ -30,7 +30,7 @@ static const char usage[] =
     "  --peaks                measures what the machine can do first (alone: nothing else)\n"
     "\n"
     "  Lists, with commas between:\n"
-    "  --type LIST            stored (default), f32, f16, bf16, q8, q4\n"
+    "  --type LIST            as-stored (default), f32, f16, bf16, q8, q4\n"
     "  -t, --threads LIST     0: one for each CPU (default)\n"
     "  --prompt LIST          tokens of a prompt (default 512); 0: none\n"
     "  --traversal LIST       of the prompts: prompt, all, off (default: all three)\n"
@@ -38,7 +38,7 @@ static const char usage[] =
     "\n"
     "  -n, --n-predict N      tokens of an answer (default 16)\n"
     "  --picture              measures the encoder, and gives prompts that have room for it a picture (LoRA)\n"
-    "  --vision-type TYPE     as --type (default stored)\n"
+    "  --vision-type TYPE     as --type (default as-stored)\n"
     "  --compute TYPE         exact (default) or bf16\n"
     "  --cache-type TYPE      f16 (default) or f32\n"
     "  --repeats N            of which the median is taken (default 5); one more before them warms up\n"
@@ -79,7 +79,7 @@ static const argument_flag flags[] = {
     {.name = "--vision-type",
      .kind = ARGUMENT_CHOICE,
      .offset = PLACE(vision_type),
-     .choices = {"stored", "f32", "f16", "bf16", "q8", "q4"}},
+     .choices = {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
     {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = PLACE(compute), .choices = {"exact", "bf16"}},
     {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = PLACE(cache_type), .choices = {"f16", "f32"}},
     {.name = "--repeats", .kind = ARGUMENT_INTEGER, .offset = PLACE(repeats), .smallest = 1, .largest = MAX_REPEATS},
@@ -88,7 +88,7 @@ static const argument_flag flags[] = {
     {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = PLACE(version)},
 };
 
-static const char *const weight_types[] = {"stored", "f32", "f16", "bf16", "q8", "q4", NULL};
+static const char *const weight_types[] = {"as-stored", "f32", "f16", "bf16", "q8", "q4", NULL};
 static const char *const traversal_modes[] = {"prompt", "all", "off", NULL};
 
 typedef struct number_list {
@@ -471,7 +471,7 @@ static trol_status run(const options *chosen, bench *b) {
 }
 
 int main(int argc, char **argv) {
-    options chosen = {.types = "stored",
+    options chosen = {.types = "as-stored",
                       .threads = "0",
                       .prompts = "512",
                       .traversals = "prompt,all,off",

@@ -40,10 +40,10 @@ static void table_row(bench_report *report, const bench_row *row) {
     const rates r = rates_of(row);
     if (report->n_rows == 0) {
         fprintf(report->stream, "%s, %s kernels, compute %s\n", report->model, report->cpu_level, report->compute);
-        fprintf(report->stream, "weights  vision  threads  test       traversal  context  tokens         ms  spread  "
+        fprintf(report->stream, "weights  vision    threads  test       traversal  context  tokens         ms  spread  "
                                 "tokens/s   GOP/s    GB/s\n");
     }
-    fprintf(report->stream, "%-8s %-7s %7" PRId32 "  %-10s %-9s ", row->weights, row->vision, row->n_threads, row->test,
+    fprintf(report->stream, "%-8s %-9s %7" PRId32 "  %-10s %-9s ", row->weights, row->vision, row->n_threads, row->test,
             row->traversal);
     cell(report->stream, 8, 0, (double)row->context);
     cell(report->stream, 7, 0, (double)row->n_tokens);
