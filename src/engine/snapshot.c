@@ -255,13 +255,15 @@ static trol_status read_session(reader *r, trol_model *model, trol_session **ses
     params.cache_type = (trol_cache_type)h.cache_type;
     params.keep_pass2 = h.keep_pass2;
     params.traversal_skip = h.traversal_skip;
-    TRY(trol_session_new(model, &params, session, r->error));
-    trol_status status = get_session(r, &h, *session);
+    trol_status status = trol_session_new(model, &params, session, r->error);
+    if (status == TROL_OK)
+        status = get_session(r, &h, *session);
     if (status != TROL_OK) {
         trol_session_free(*session);
         *session = NULL;
     }
-    return status;
+    /* Parameters and tokens that no session would take are the file's fault here. */
+    return status == TROL_ERROR_ARGUMENT ? fail_prefix(r->error, TROL_ERROR_FORMAT, r->path) : status;
 }
 
 trol_status trol_session_load(trol_model *model, const char *path, trol_session **session, trol_error *error) {

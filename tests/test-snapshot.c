@@ -1,0 +1,246 @@
+/* test-snapshot.c - sessions in files: what is loaded goes on as what was saved, in every state; a file that was cut,
+ * changed or made up is refused. */
+#include <stddef.h>
+
+#include "files.h"
+#include "session_cases.h"
+
+static char *read_file(const char *name, size_t *n_bytes) {
+    char *bytes = NULL;
+    trol_error error = {0};
+    CHECK_OK(file_read(test_path(name), 1 << 26, &bytes, n_bytes, &error), error);
+    return bytes;
+}
+
+static trol_session *save_and_load(const session_case *c, const trol_session *s) {
+    trol_error error = {0};
+    trol_session *loaded = NULL;
+    CHECK_OK(trol_session_save(s, test_path("session"), &error), error);
+    CHECK_OK(trol_session_load(c->model, test_path("session"), &loaded, &error), error);
+    if (!loaded)
+        exit(1);
+    return loaded;
+}
+
+static void check_equal(const session_case *c, const char *what, const trol_session *a, const trol_session *b) {
+    const size_t n = trol_session_n_tokens(a);
+    CHECK(n == trol_session_n_tokens(b) &&
+              (n == 0 || memcmp(trol_session_tokens(a), trol_session_tokens(b), n * sizeof(int32_t)) == 0),
+          "%s: other tokens", what);
+    CHECK(!trol_session_logits(a) == !trol_session_logits(b), "%s: logits are there or not", what);
+    if (trol_session_logits(a) && trol_session_logits(b))
+        CHECK(equal_logits(c, a, b), "%s: other logits", what);
+}
+
+/* ---- going on -----------------------------------------------------------------------------------------------------
+ */
+
+static int append_text(void *user, const char *text) {
+    strncat(user, text, 1000 - strlen(user));
+    return 0;
+}
+
+/* What can follow gives the same in the saved session and in the loaded one. Frees the loaded one. */
+static void check_going_on(const session_case *c, const char *what, trol_session *s, trol_session *loaded) {
+    trol_error error = {0};
+    char said[2][1001] = {"", ""};
+    check_equal(c, what, s, loaded);
+    if (trol_session_logits(s)) {
+        trol_generate_params params;
+        trol_generate_params_init(&params);
+        params.max_tokens = 3;
+        params.ignore_eos = 1;
+        CHECK_OK(trol_generate(s, &params, append_text, said[0], NULL, &error), error);
+        CHECK_OK(trol_generate(loaded, &params, append_text, said[1], NULL, &error), error);
+        CHECK(strcmp(said[0], said[1]) == 0, "%s: \"%s\", loaded \"%s\"", what, said[0], said[1]);
+    }
+    if (trol_session_n_tokens(s) > 0)
+        for (int i = 0; i < 70; i++) { /* past the border of a block of 64 tokens */
+            CHECK_OK(trol_session_decode(s, 30 + i, &error), error);
+            CHECK_OK(trol_session_decode(loaded, 30 + i, &error), error);
+        }
+    check_equal(c, what, s, loaded);
+    const int64_t before = stats_of(s).reused_tokens, before_loaded = stats_of(loaded).reused_tokens;
+    int32_t *turn = calloc(c->n_ids + 5, sizeof *turn);
+    memcpy(turn, c->ids, c->n_ids * sizeof *turn);
+    for (size_t i = 0; i < 5; i++)
+        turn[c->n_ids + i] = (int32_t)(60 + i);
+    prefill_case(c, s, turn, c->n_ids + 5);
+    prefill_case(c, loaded, turn, c->n_ids + 5);
+    CHECK(stats_of(s).reused_tokens - before == stats_of(loaded).reused_tokens - before_loaded,
+          "%s: %lld tokens reused, loaded %lld", what, (long long)(stats_of(s).reused_tokens - before),
+          (long long)(stats_of(loaded).reused_tokens - before_loaded));
+    check_equal(c, what, s, loaded);
+    trol_session_free(loaded);
+}
+
+static trol_session *new_session(const session_case *c, int mode, trol_cache_type cache, int keep_pass2) {
+    trol_error error = {0};
+    trol_session *s = NULL;
+    trol_session_params p;
+    trol_session_params_init(&p);
+    p.traversal = (trol_traversal)mode;
+    p.cache_type = cache;
+    p.keep_pass2 = keep_pass2;
+    p.context_size = 200;
+    CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
+    return s;
+}
+
+static void check_states(const session_case *c) {
+    trol_error error = {0};
+    for (int i = 0; i < 12; i++) {
+        const int mode = i / 4, keep = i & 1;
+        const trol_cache_type cache = i & 2 ? TROL_CACHE_F32 : TROL_CACHE_F16;
+        trol_session *s = new_session(c, mode, cache, keep);
+        check_going_on(c, "empty", s, save_and_load(c, s));
+        check_going_on(c, "after a prompt", s, save_and_load(c, s));
+        CHECK_OK(trol_session_decode(s, 5, &error), error);
+        check_going_on(c, "within an answer", s, save_and_load(c, s));
+        trol_generate_params params;
+        trol_generate_params_init(&params);
+        params.max_tokens = 4;
+        params.ignore_eos = 1;
+        CHECK_OK(trol_generate(s, &params, NULL, NULL, NULL, &error), error);
+        check_going_on(c, "after an answer that was cut", s, save_and_load(c, s));
+        CHECK_OK(trol_session_truncate(s, c->n_ids - 2, &error), error);
+        check_going_on(c, "after a truncation", s, save_and_load(c, s));
+        trol_session_free(s);
+    }
+}
+
+/* ---- files that are refused ---------------------------------------------------------------------------------------
+ */
+
+/* A file of these bytes must not load; if `may_load` it may, and must then be of use. */
+static void check_file(const session_case *c, const char *what, size_t where, const char *bytes, size_t n_bytes,
+                       bool may_load) {
+    trol_error error = {TROL_OK, ""};
+    trol_session *s = (trol_session *)&error;
+    test_write("broken", bytes, n_bytes);
+    trol_status status = trol_session_load(c->model, test_path("broken"), &s, &error);
+    if (may_load && status == TROL_OK) {
+        (void)!trol_session_decode(s, 5, &error);
+        (void)!trol_session_truncate(s, trol_session_n_tokens(s) / 2, &error);
+        (void)!trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &error);
+        (void)!trol_session_decode(s, 5, &error);
+        trol_session_free(s);
+        return;
+    }
+    CHECK((status == TROL_ERROR_FORMAT || status == TROL_ERROR_ARGUMENT || status == TROL_ERROR_UNSUPPORTED) &&
+              s == NULL && error.status == status && strstr(error.message, "broken"),
+          "%s at %zu: status %d, \"%s\"", what, where, (int)status, error.message);
+    if (status == TROL_OK)
+        trol_session_free(s);
+}
+
+/* Where the session's tokens lie in its file. */
+static size_t find_tokens(const char *bytes, size_t n_bytes, const trol_session *s) {
+    const size_t n = trol_session_n_tokens(s) * sizeof(int32_t);
+    size_t where = 0;
+    while (where + n < n_bytes && memcmp(bytes + where, trol_session_tokens(s), n) != 0)
+        where++;
+    CHECK(where + n < n_bytes, "the file does not hold the tokens");
+    return where;
+}
+
+/* FNV-1a, the file's checksum, so that a change reaches the checks behind it. */
+static void write_checksum(char *bytes, size_t n_bytes) {
+    uint64_t hash = 14695981039346656037ull;
+    for (size_t i = 0; i + 8 < n_bytes; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211ull;
+    memcpy(bytes + n_bytes - 8, &hash, 8);
+}
+
+static void check_broken_files(const session_case *c) {
+    enum { HEADER_BYTES = 128, DENSE = 700, N_RANDOM = 1500 };
+    trol_error error = {0};
+    size_t n;
+    uint64_t random = 7;
+    trol_session *s = new_session(c, TROL_TRAVERSAL_PROMPT, TROL_CACHE_F16, 1);
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK_OK(trol_session_decode(s, 5, &error), error);
+    CHECK_OK(trol_session_save(s, test_path("session"), &error), error);
+    char *bytes = read_file("session", &n), *copy = malloc(n + 1);
+    for (size_t i = 0; i < n; i += i < DENSE ? 1 : 149)
+        check_file(c, "cut", i, bytes, i, false);
+    memcpy(copy, bytes, n);
+    copy[n] = 0;
+    check_file(c, "a byte more", n, copy, n + 1, false);
+    for (size_t i = 0; i < n; i += i < DENSE || i + 16 > n ? 1 : 149) {
+        copy[i] = (char)(copy[i] ^ (1 << i % 8));
+        check_file(c, "changed", i, copy, n, false);
+        copy[i] = bytes[i];
+    }
+    /* Headers that somebody made up, the checksum being right. */
+    static const uint64_t extremes[] = {
+        0, 1, 2, 29, 30, 64, 65, 200, 201, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_MAX, UINT64_MAX / 2, 1ull << 62};
+    for (int i = 0; i < N_RANDOM; i++) {
+        memcpy(copy, bytes, n);
+        for (uint64_t k = 0; k <= test_random(&random) % 3; k++) {
+            const uint64_t value = extremes[test_random(&random) % (sizeof extremes / sizeof *extremes)];
+            const size_t width = test_random(&random) % 2 ? 4 : 8;
+            memcpy(copy + 4 * (test_random(&random) % (HEADER_BYTES / 4 - 1)), &value, width);
+        }
+        write_checksum(copy, n);
+        check_file(c, "made up", (size_t)i, copy, n, true);
+    }
+    /* Tokens that are not the model's. */
+    for (size_t i = 0; i < 30; i++) {
+        const int32_t token = i % 2 ? -1 : 513;
+        memcpy(copy, bytes, n);
+        memcpy(copy + find_tokens(copy, n, s) + i * sizeof token, &token, sizeof token);
+        write_checksum(copy, n);
+        check_file(c, "a token outside the vocabulary", i, copy, n, false);
+    }
+    free(copy);
+    memory_free(bytes);
+    trol_session_free(s);
+}
+
+static void check_places(const session_case *c) {
+    trol_error error = {0};
+    size_t n, n_again;
+    trol_session *s = new_session(c, 0, TROL_CACHE_F16, 0), *loaded = NULL;
+    session_case other = open_case("internlm2-clip-text", 1);
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK(trol_session_save(s, test_path("no/such/folder"), &error) == TROL_ERROR_IO &&
+              strstr(error.message, "no/such"),
+          "%s", error.message);
+    CHECK(trol_session_load(c->model, test_path("nothing"), &loaded, &error) == TROL_ERROR_IO &&
+              strstr(error.message, "nothing"),
+          "%s", error.message);
+    CHECK(trol_session_load(c->model, test_folder, &loaded, &error) == TROL_ERROR_IO, "a folder: %s", error.message);
+    CHECK_OK(trol_session_save(s, test_path("place"), &error), error);
+    char *bytes = read_file("place", &n);
+    (void)!trol_session_load(other.model, test_path("place"), &loaded, &error);
+    CHECK(!loaded && strstr(error.message, "model"), "another model: %s", error.message);
+    CHECK_OK(trol_session_decode(s, 5, &error), error);
+    CHECK_OK(trol_session_save(s, test_path("place"), &error), error); /* over the old one */
+    char *again = read_file("place", &n_again);
+    CHECK(n != n_again || memcmp(bytes, again, n) != 0, "the file is the old one");
+    DIR *folder = opendir(test_folder);
+    int n_files = 0;
+    while (folder && readdir(folder))
+        n_files++;
+    closedir(folder);
+    CHECK(n_files == 4, "%d names in the folder, expected ., .., session, place", n_files);
+    memory_free(bytes);
+    memory_free(again);
+    trol_session_free(s);
+    close_case(&other);
+}
+
+int main(void) {
+    test_make_folder();
+    session_case c = open_case("internlm2-clip", 1);
+    check_states(&c);
+    check_places(&c);
+    check_broken_files(&c);
+    close_case(&c);
+    session_case phi3 = open_case("phi3-internvit", 1);
+    check_states(&phi3);
+    close_case(&phi3);
+    test_remove_folder();
+    return test_summary("test-snapshot");
+}
