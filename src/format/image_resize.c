@@ -34,8 +34,6 @@ static trol_status filter_alloc(side_filter *f, int32_t n_in, int32_t n_out, int
     if (status == TROL_OK)
         status = memory_alloc((size_t)n_out * (size_t)largest_count, sizeof *f->weights, "a resize",
                               (void **)&f->weights, error);
-    if (status != TROL_OK)
-        filter_free(f);
     return status;
 }
 
@@ -112,11 +110,7 @@ static trol_status filter_pillow(side_filter *f, int32_t n_in, int32_t n_out, tr
     double scale = (double)n_in / (double)n_out, filter_scale = scale < 1.0 ? 1.0 : scale, support = 2.0 * filter_scale;
     TRY(filter_alloc(f, n_in, n_out, 2 * (int32_t)ceil(support) + 1, error));
     double *weights;
-    trol_status status = memory_alloc((size_t)f->largest_count, sizeof *weights, "a resize", (void **)&weights, error);
-    if (status != TROL_OK) {
-        filter_free(f);
-        return status;
-    }
+    TRY(memory_alloc((size_t)f->largest_count, sizeof *weights, "a resize", (void **)&weights, error));
     f->bits = 22;
     for (int32_t i = 0; i < n_out; i++) {
         double center = (i + 0.5) * scale, inverse = 1.0 / filter_scale, sum = 0.0;
