@@ -152,7 +152,7 @@ KERNELS(rounded_bf16, ELEMENT_BF16, 1, 1)
 
 #define GEMM(suffix, pack, x_parts, w_parts, columns)                                                                  \
     {                                                                                                                  \
-        .tile_inputs = SIDE, .tile_outputs = SIDE, .chunk_outputs = 256, .block_columns = (columns),                   \
+        .tile_inputs = SIDE, .tile_outputs = SIDE, .chunk_outputs = 128, .block_columns = (columns),                   \
         .column_group = GROUP, .input_bytes = 2 * (x_parts), .weight_bytes = 2 * (w_parts), .pack_inputs = (pack),     \
         .pack_weights = pack_weights_##suffix, .tile = tile_##suffix, .begin = begin, .end = end                       \
     }

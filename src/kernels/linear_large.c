@@ -56,6 +56,7 @@ typedef struct large_job {
     operand lora[2];                   /* t for linear and for second */
     bool only_lora_rows;               /* leaves the rows of panels without any LoRA row undefined */
     int64_t outputs;                   /* of a chunk */
+    int64_t block_rows, row_blocks;    /* input rows of a chunk, and how many such blocks there are */
     int64_t sums_outputs, sums_stride; /* a row of sums: a part for each product, one more where LoRA is quantized */
     int64_t first_chunk;
 } large_job;
@@ -89,11 +90,13 @@ static bool any_lora_row(const large_section *s, int64_t first, int64_t n) {
     return false;
 }
 
-/* A chunk of work: outputs first .. first + n - 1 of a product, for all input rows of the section. */
+/* A chunk of work: outputs first .. first + n - 1 of a product, for input rows row .. row + n_rows - 1 of the section.
+ */
 typedef struct large_chunk {
     const large_section *section;
     const large_job *job;
     int64_t first, n;
+    int64_t row, n_rows;
     float *sums; /* [n_rows, stride]; the second product's start at column `up`, a third part is for quantized LoRA */
     int64_t stride, up, extra;
     bool one_pass; /* each panel of inputs is finished at once: all use the first rows of sums */
@@ -101,7 +104,7 @@ typedef struct large_chunk {
 } large_chunk;
 
 static float *sums_of(const large_chunk *c, int64_t row) {
-    return c->sums + (c->one_pass ? 0 : row * c->stride);
+    return c->sums + (c->one_pass ? 0 : (row - c->row) * c->stride);
 }
 
 /* The epilogue of input rows row .. row + n_rows - 1. */
@@ -128,7 +131,7 @@ typedef struct large_pass {
     bool last;           /* the epilogue follows */
 } large_pass;
 
-/* Multiplies all packed inputs by a packed block of weights of n_columns columns from `column` on. */
+/* Multiplies the chunk's packed inputs by a packed block of weights of n_columns columns from `column` on. */
 static void multiply_tiles(const large_chunk *c, const large_pass *pass, int64_t column, int64_t n_columns) {
     const linear_gemm *gemm = pass->x->gemm;
     const packed_inputs *in = pass->x->inputs;
@@ -141,15 +144,16 @@ static void multiply_tiles(const large_chunk *c, const large_pass *pass, int64_t
     for (int64_t j = 0; j < c->n; j += gemm->tile_outputs)
         gemm->pack_weights(weights + j * row_bytes, row_bytes, min_int64(gemm->tile_outputs, c->n - j), n_columns,
                            c->scratch + j / gemm->tile_outputs * weight_panel);
-    const unsigned char *inputs = in->panels + column * gemm->tile_inputs * gemm->input_bytes;
-    for (int64_t i = 0; i < in->n_rows; i += gemm->tile_inputs, inputs += panel_bytes(gemm, in->n_columns)) {
+    for (int64_t i = c->row; i < c->row + c->n_rows; i += gemm->tile_inputs) {
+        const unsigned char *inputs = in->panels + i / gemm->tile_inputs * panel_bytes(gemm, in->n_columns) +
+                                      column * gemm->tile_inputs * gemm->input_bytes;
         float *sums = sums_of(c, i) + pass->sums_column;
         if (!pass->only_lora_rows || any_lora_row(c->section, i, gemm->tile_inputs))
             for (int64_t j = 0; j < c->n; j += gemm->tile_outputs)
                 gemm->tile(inputs, c->scratch + j / gemm->tile_outputs * weight_panel, padded, sums + j, c->stride,
                            add);
         if (finish)
-            finish_rows(c, i, min_int64(gemm->tile_inputs, in->n_rows - i));
+            finish_rows(c, i, min_int64(gemm->tile_inputs, c->row + c->n_rows - i));
     }
 }
 
@@ -162,10 +166,10 @@ static void multiply_blas(const large_chunk *c, const large_pass *pass, int64_t 
         c->section->run->kernels->linear.widen[m->type](matrix_row(m, pass->first + j) +
                                                             column * (int64_t)element_bytes(m->type),
                                                         weights + j * n_columns, n_columns);
-    blas_multiply(in->rows + column, in->stride, in->n_rows, weights, c->n, n_columns, c->sums + pass->sums_column,
-                  c->stride, pass->add || column > 0);
+    blas_multiply(in->rows + c->row * in->stride + column, in->stride, c->n_rows, weights, c->n, n_columns,
+                  c->sums + pass->sums_column, c->stride, pass->add || column > 0);
     if (pass->last && column + n_columns == m->columns)
-        finish_rows(c, 0, in->n_rows);
+        finish_rows(c, c->row, c->n_rows);
 }
 
 /* The same by the kernels for packed matrices, LoRA in memory of its own first. */
@@ -175,16 +179,16 @@ static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
     const quantized_kernels *table = &s->run->kernels->quantized;
     const matrix *m = pass->weights;
     if (!pass->only_lora_rows) {
-        quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, 0, in->n_rows,
+        quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, c->row, c->n_rows,
                            c->sums + pass->sums_column, c->stride, c->scratch);
     } else
         for (int64_t range = 0; range < s->n_lora_rows; range++) {
-            int64_t first = max_int64(s->lora_rows[range].first - s->first_row, 0);
-            int64_t end = min_int64(s->lora_rows[range].first + s->lora_rows[range].count - s->first_row, in->n_rows);
+            int64_t first = max_int64(s->lora_rows[range].first - s->first_row, c->row);
+            int64_t end =
+                min_int64(s->lora_rows[range].first + s->lora_rows[range].count - s->first_row, c->row + c->n_rows);
             if (first >= end)
                 continue;
-            float *sums = c->sums + first * c->stride + pass->sums_column,
-                  *extra = c->sums + first * c->stride + c->extra;
+            float *sums = sums_of(c, first) + pass->sums_column, *extra = sums_of(c, first) + c->extra;
             quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, first, end - first,
                                pass->add ? extra : sums, c->stride, c->scratch);
             for (int64_t i = 0; pass->add && i < end - first; i++)
@@ -192,7 +196,7 @@ static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
                     sums[i * c->stride + j] += extra[i * c->stride + j];
         }
     if (pass->last)
-        finish_rows(c, 0, in->n_rows);
+        finish_rows(c, c->row, c->n_rows);
 }
 
 static void run_pass(const large_chunk *c, const large_pass *pass) {
@@ -223,11 +227,13 @@ static void large_task(void *context, int64_t chunk, int thread) {
     bool with_second = p->epilogue == EPILOGUE_SILU_MUL;
     large_chunk c = {.section = s,
                      .job = job,
-                     .first = (chunk - job->first_chunk) * job->outputs,
+                     .first = (chunk - job->first_chunk) / job->row_blocks * job->outputs,
+                     .row = (chunk - job->first_chunk) % job->row_blocks * job->block_rows,
                      .stride = job->sums_stride,
                      .up = with_second ? job->sums_outputs : 0,
                      .extra = job->sums_stride - job->sums_outputs};
     c.n = min_int64(job->outputs, p->linear->n_rows - c.first);
+    c.n_rows = min_int64(job->block_rows, s->n_rows - c.row);
     c.scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
     c.sums = (float *)(c.scratch + s->scratch_bytes);
     large_pass passes[4];
@@ -254,15 +260,42 @@ static void large_task(void *context, int64_t chunk, int thread) {
         run_pass(&c, &passes[i]);
 }
 
-/* Outputs that a chunk of a job takes: by the shape alone. */
-static int64_t outputs_per_chunk(const run *r, const large_job *job) {
+enum { ENOUGH_CHUNKS = 16, FEWEST_OUTPUTS = 64, FEWEST_ROWS = 96, WIDEST_TILE = 64 };
+
+static int64_t greatest_common_divisor(int64_t a, int64_t b) {
+    return b == 0 ? a : greatest_common_divisor(b, a % b);
+}
+
+/* How a job is cut, by the shape alone: blocks of outputs for all input rows where that gives enough chunks for threads
+ * to share, smaller ones otherwise, and of some input rows only where there are few outputs (lora_a). */
+static void cut_job(const large_section *s, large_job *job) {
+    enum { QUANTIZED_TILE = 16 };
+    int64_t share = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1, all = job->product->linear->n_rows;
     const operand *x = &job->inputs[0];
-    int64_t share = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1;
-    if (x->gemm)
-        return x->gemm->chunk_outputs / share;
-    int64_t rows =
-        quantized_chunk_rows(&r->kernels->quantized, x->type, job->product->linear->n_rows, &x->inputs->quantized);
-    return max_int64(rows / share / QUANTIZED_GROUP * QUANTIZED_GROUP, QUANTIZED_GROUP);
+    if (x->gemm) {
+        job->outputs = x->gemm->chunk_outputs;
+        while (all * share / job->outputs < ENOUGH_CHUNKS && job->outputs > FEWEST_OUTPUTS)
+            job->outputs /= 2;
+        job->outputs /= share;
+    } else {
+        int64_t rows = quantized_chunk_rows(&s->run->kernels->quantized, x->type, all, &x->inputs->quantized);
+        job->outputs = max_int64(rows / share / QUANTIZED_GROUP * QUANTIZED_GROUP, QUANTIZED_GROUP);
+    }
+    int64_t unit = 1; /* whole tiles of every operand */
+    for (int i = 0; i < 4; i++) {
+        x = i < 2 ? &job->inputs[i] : &job->lora[i - 2];
+        int64_t tile = !x->inputs ? 1 : x->gemm ? x->gemm->tile_inputs : QUANTIZED_TILE;
+        unit = unit / greatest_common_divisor(unit, tile) * tile;
+    }
+    int64_t blocks = divide_up(ENOUGH_CHUNKS, divide_up(all, job->outputs));
+    job->block_rows = round_up(max_int64(divide_up(s->n_rows, blocks), FEWEST_ROWS), unit);
+    job->row_blocks = divide_up(s->n_rows, job->block_rows);
+    int64_t parts = share;
+    for (int second = 0; second < 2; second++)
+        if (job->lora[second].inputs && !job->lora[second].gemm)
+            parts = 3;
+    job->sums_outputs = round_up(job->outputs, WIDEST_TILE);
+    job->sums_stride = parts * job->sums_outputs;
 }
 
 /* Memory of one thread for a chunk: the packed weights of a block, and the sums, with the rows and outputs that tiles
@@ -270,7 +303,7 @@ static int64_t outputs_per_chunk(const run *r, const large_job *job) {
 static void size_scratch(large_section *s, const large_job *job, const operand *x) {
     if (!x->inputs)
         return;
-    int64_t weights, rows = s->n_rows;
+    int64_t weights, rows = min_int64(job->block_rows, s->n_rows);
     if (x->gemm) {
         weights = round_up(job->outputs, x->gemm->tile_outputs) * x->gemm->block_columns * x->gemm->weight_bytes;
         rows = round_up(rows, x->gemm->tile_inputs);
@@ -283,24 +316,17 @@ static void size_scratch(large_section *s, const large_job *job, const operand *
 }
 
 static trol_status run_section(large_section *s) {
-    enum { WIDEST_TILE = 64 };
     int64_t n_chunks = 0;
     s->scratch_bytes = s->sums_bytes = 0;
     for (int64_t p = 0; p < s->n_jobs; p++) {
         large_job *job = &s->jobs[p];
-        int64_t parts = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1;
-        for (int second = 0; second < 2; second++)
-            if (job->lora[second].inputs && !job->lora[second].gemm)
-                parts = 3;
-        job->outputs = outputs_per_chunk(s->run, job);
-        job->sums_outputs = round_up(job->outputs, WIDEST_TILE);
-        job->sums_stride = parts * job->sums_outputs;
+        cut_job(s, job);
         for (int second = 0; second < 2; second++) {
             size_scratch(s, job, &job->inputs[second]);
             size_scratch(s, job, &job->lora[second]);
         }
         job->first_chunk = n_chunks;
-        n_chunks += divide_up(job->product->linear->n_rows, job->outputs);
+        n_chunks += divide_up(job->product->linear->n_rows, job->outputs) * job->row_blocks;
     }
     size_t mark = workspace_mark(s->run->space);
     TRY(run_alloc(s->run, (size_t)threads_count(s->run->threads), (size_t)(s->scratch_bytes + s->sums_bytes),
