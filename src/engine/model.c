@@ -25,14 +25,13 @@ static trol_status check_params(const trol_model_params *p, trol_error *error) {
     return TROL_OK;
 }
 
-static bool file_exists(const char *folder, const char *name) {
+static trol_status file_exists(const char *folder, const char *name, bool *exists, trol_error *error) {
     char *path;
     struct stat info;
-    if (path_join(folder, name, &path, NULL) != TROL_OK)
-        return false;
-    bool exists = stat(path, &info) == 0;
+    TRY(path_join(folder, name, &path, error));
+    *exists = stat(path, &info) == 0;
     memory_free(path);
-    return exists;
+    return TROL_OK;
 }
 
 /* The published models' id where there is no tokenizer to ask: <image> follows InternLM2's vocabulary; <IMG_CONTEXT> is
@@ -53,7 +52,9 @@ static trol_status load_tokenizer(trol_model *model, const char *folder, trol_er
     model->image_token = default_image_token(&model->config);
     model->end_tokens[0] = model->config.decoder.eos_token;
     model->n_end_tokens = 1;
-    if (!file_exists(folder, "tokenizer.model")) {
+    bool exists;
+    TRY(file_exists(folder, "tokenizer.model", &exists, error));
+    if (!exists) {
         log_message(&model->log, TROL_LOG_WARNING, "tokenizer.model is missing: only raw token ids can be used (image token %d)",
                     model->image_token);
         return TROL_OK;
