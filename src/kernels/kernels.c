@@ -75,8 +75,11 @@ cpu_level cpu_best_level(void) {
 static kernels tables[CPU_LEVELS];
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
 
+/* Levels that this CPU lacks stay empty: even the code that fills their entries is compiled with their instructions. */
 static void fill_tables(void) {
     for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++) {
+        if (!cpu_has_level(level))
+            continue;
         kernels *table = &tables[level];
         table->level = level;
         linear_kernels_fill(&table->linear, level);
