@@ -16,7 +16,7 @@
 
 #include "kernels/ops.h"
 
-enum { TILE_ROWS = 512, STORE_ROWS = 32 };
+enum { TILE_ROWS = 1536, STORE_ROWS = 32 };
 
 /* One batch on its way through the layers. */
 typedef struct forward {
