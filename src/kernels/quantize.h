@@ -17,7 +17,8 @@
  * [quantized_bytes()], named as the original with ".q8" or ".q4" behind ("output.weight.q8"), data aligned to 64 bytes
  * in the file, so that they are mapped and used as they lie. Everything else is copied unchanged. __metadata__ has
  *   trol.quantized.version  QUANTIZED_FORMAT_VERSION as text
- *   trol.quantized.source   "<bytes> <16 hex digits>": size and fingerprint of the source's safetensors headers
+ *   trol.quantized.source   "<bytes> <16 hex digits>": of the source's tensors, the size and a hash of all names,
+ *                           dtypes, shapes and first bytes
  *   trol.quantized.shapes   "name rows columns;name rows columns;..." of the packed tensors, in order of name */
 #ifndef KERNELS_QUANTIZE_H
 #define KERNELS_QUANTIZE_H

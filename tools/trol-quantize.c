@@ -1,0 +1,106 @@
+/* trol-quantize - writes a checkpoint again with its matrices packed to 8 or 4 bits, to be mapped and used as it lies.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/arguments.h"
+#include "common/progress.h"
+#include "trol.h"
+
+static const char usage[] =
+    "usage: trol-quantize IN OUT [OPTIONS]\n"
+    "\n"
+    "Writes the checkpoint IN (a folder or a hub name) into the folder OUT with its matrices packed. OUT is used like "
+    "IN, opens\n"
+    "at once and needs no private memory. Embeddings and norms stay as they are; LoRA and the output head have at "
+    "least\n"
+    "8 bits.\n"
+    "\n"
+    "  --type TYPE         q8 (default) or q4\n"
+    "  --vision-type TYPE  stored (default), q8 or q4, of the vision encoder and the projector\n"
+    "  -t, --threads N     default: one for each CPU\n"
+    "  --force             overwrites weights that are in OUT already\n"
+    "  --quiet             no progress line\n"
+    "  --help, --version\n";
+
+typedef struct options {
+    int32_t type, vision_type, n_threads;
+    bool force, quiet, help, version;
+} options;
+
+#define AT(member) offsetof(options, member)
+
+static const argument_flag flags[] = {
+    {.name = "--type", .kind = ARGUMENT_CHOICE, .offset = AT(type), .choices = {"q8", "q4"}},
+    {.name = "--vision-type", .kind = ARGUMENT_CHOICE, .offset = AT(vision_type), .choices = {"stored", "q8", "q4"}},
+    {.name = "--threads",
+     .short_name = "-t",
+     .kind = ARGUMENT_INTEGER,
+     .offset = AT(n_threads),
+     .smallest = 1,
+     .largest = 256},
+    {.name = "--force", .kind = ARGUMENT_SWITCH, .offset = AT(force)},
+    {.name = "--quiet", .kind = ARGUMENT_SWITCH, .offset = AT(quiet)},
+    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
+    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
+static int show(void *user, trol_stage stage, int64_t done, int64_t total) {
+    progress_show(user, stage, done, total);
+    return interrupted;
+}
+
+static void show_warning(void *user, trol_log_level level, const char *message) {
+    if (level < TROL_LOG_WARNING)
+        return;
+    progress_clear(user);
+    fprintf(stderr, "trol-quantize: %s\n", message);
+}
+
+int main(int argc, char **argv) {
+    static const trol_weight_type types[] = {TROL_WEIGHTS_Q8, TROL_WEIGHTS_Q4};
+    static const trol_weight_type vision_types[] = {TROL_WEIGHTS_AS_STORED, TROL_WEIGHTS_Q8, TROL_WEIGHTS_Q4};
+    options o = {0};
+    trol_error error;
+    const bool folders = argc >= 3 && argv[1][0] != '-' && argv[2][0] != '-';
+    if (!arguments_parse(folders ? argc - 2 : argc, folders ? argv + 2 : argv, flags, sizeof flags / sizeof flags[0],
+                         &o, &error)) {
+        fprintf(stderr, "trol-quantize: %s (trol-quantize --help tells the options)\n", error.message);
+        return 2;
+    }
+    if (o.help)
+        return fputs(usage, stdout), 0;
+    if (o.version)
+        return printf("trol-quantize %s\n", trol_version()), 0;
+    if (!folders)
+        return fputs(usage, stderr), 2;
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write, not a death */
+    progress_line line = progress_start(o.quiet);
+    trol_quantize_params params;
+    trol_quantize_params_init(&params);
+    params.weight_type = types[o.type];
+    params.vision_type = vision_types[o.vision_type];
+    params.n_threads = o.n_threads;
+    params.overwrite = o.force;
+    params.log = show_warning;
+    params.log_user = params.progress_user = &line;
+    params.progress = show;
+    const trol_status status = trol_quantize(argv[1], argv[2], &params, &error);
+    progress_clear(&line);
+    if (status == TROL_OK)
+        return 0;
+    fprintf(stderr, "trol-quantize: %s%s\n", error.message,
+            strstr(error.message, "exists already") ? " (--force overwrites it)" : "");
+    return 1;
+}
