@@ -1,5 +1,6 @@
 /* trol-cli - asks a TroL model a question about pictures and writes the answer as it comes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/arguments.h"
 #include "common/bundled_model.h"
@@ -179,6 +181,17 @@ static void catch_signals(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* writing to a closed pipe then fails, which is told */
+}
+
+/* A program that is started without one of the standard streams must not have a file of its own there. Opened only for
+ * reading, so that writing to it fails. */
+static void fill_standard_streams(void) {
+    int descriptor;
+    do
+        descriptor = open("/dev/null", O_RDONLY);
+    while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+    if (descriptor >= 0)
+        close(descriptor);
 }
 
 static double now_seconds(void) {
@@ -560,6 +573,7 @@ static int print_text(const char *text) {
 int main(int argc, char **argv) {
     options chosen = {.n_predict = 256, .top_p = 1};
     trol_error error = {TROL_OK, ""};
+    fill_standard_streams();
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
         return bad_usage(error.message);
     if (chosen.help)
