@@ -43,5 +43,5 @@ build_trol() {
     install_missing
     say "building into ${build#"$source"/}/"
     cmake -S "$source" -B "$build" "$@" >/dev/null
-    cmake --build "$build" --parallel "$(nproc)" -- --no-print-directory
+    cmake --build "$build" --parallel "$(nproc)"
 }

@@ -6,17 +6,34 @@ set -euo pipefail
 # ask MODEL PICTURE QUESTION
 ask() {
     printf '\n    %s\n    > ' "$3"
-    "$build/trol-cli" -m "$1" --image "$2" -p "$3" -n 64 --quiet
+    "$build/trol-cli" --quiet -m "$1" --image "$2" -p "$3" -n 64
+}
+
+# The string at KEY of a line of questions.jsonl.
+field() { sed -E "s/.*\"$2\": \"([^\"]*)\".*/\1/" <<<"$1"; }
+
+# ask_about MODEL PICTURE: the first questions that lie beside the bundled pictures.
+ask_about() {
+    local model=$1 picture=$2 line
+    printf '\n'
+    say "${model##*/} looks at models/pictures/$picture"
+    while read -r line; do
+        ask "$model" "$pictures/$picture" "$(field "$line" question)"
+    done < <(grep -F "\"image\": \"$picture\"" "$pictures/questions.jsonl" | head -n 4)
 }
 
 build_trol -DTROL_BUILD_TESTS=OFF
+pictures=$source/models/pictures
 models=("$source"/models/trol-tiny-*/model.safetensors)
 if [ -e "${models[0]}" ]; then
     for model in "${models[@]%/*}"; do
-        say "$(basename "$model") about ${picture#"$source"/}"
+        ask_about "$model" balloons.png
+        ask_about "$model" table.png
     done
+    printf '\n'
+    say "ask yourself: build/trol-cli --image models/pictures/night.png -p \"What is in the picture?\""
 else
-    say "No model is bundled yet: this is a reference case with random weights, so its answers are noise."
+    say "no model is bundled: this is a reference case with random weights, so its answer is noise"
     case=$source/tests/reference/e2e-internlm2
     ask "$case" "$case/pictures/photo.png" "What is in the picture?"
 fi
