@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# trol-cli: answers of the reference questions, where input comes from and output goes to, refusals and exit statuses, ^C.
+set -euo pipefail
+
+cli=$TROL_BUILD/trol-cli
+case=$TROL_SOURCE/tests/reference/e2e-internlm2
+picture=$case/pictures/photo.png
+work=$(mktemp -d -p "$TROL_BUILD")
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; exit 1; }
+
+# expect STATUS TEXT ARGUMENT ...: trol-cli ends with STATUS and says TEXT on standard error.
+expect() {
+    local expected=$1 text=$2 status=0
+    shift 2
+    "$cli" "$@" >"$work/out" 2>"$work/said" </dev/null || status=$?
+    [ $status = "$expected" ] || fail "trol-cli $* ended with $status, expected $expected: $(cat "$work/said")"
+    grep -qF -- "$text" "$work/said" || fail "trol-cli $* did not say '$text': $(cat "$work/said")"
+    [ $status != 2 ] || [ ! -s "$work/out" ] || fail "trol-cli $* wrote to standard output"
+}
+
+# ---- bad usage: status 2 and the flag's name
+expect 2 "unknown option --nonsense" --nonsense
+expect 2 "unknown option -x" -x 3
+expect 2 "-p needs a value" -m "$case" -p
+expect 2 '--n-predict is "5x"' -m "$case" -p a -n 5x
+expect 2 '--threads is "0"' -m "$case" -p a -t 0
+expect 2 '--threads is ""' -m "$case" -p a --threads=
+expect 2 '--ctx-size is "99999999999999999999"' -m "$case" -p a -c 99999999999999999999
+expect 2 '--temp is "nan"' -m "$case" -p a --temp nan
+expect 2 "expected prompt, all or off" -m "$case" -p a --traversal both
+expect 2 "--raw takes no value" -m "$case" -p a --raw=1
+expect 2 "unexpected argument more" -m "$case" -p a more
+expect 2 "nothing is asked" -m "$case"
+expect 2 "only one of" -m "$case" -p a --tokens b
+expect 2 "--system does not go with it" -m "$case" -p a --raw --system b
+expect 2 "read only once" -m "$case" -p - --image -
+
+# ---- failures: status 1 and one sentence
+expect 1 "/nowhere" -m /nowhere -p a
+expect 1 "none.png cannot be opened" -m "$case" -p a --image "$work/none.png"
+expect 1 "config.json" -m "$case" -p a --image "$case/config.json"
+expect 1 "UTF-8" -m "$case" -p $'a\xff'
+expect 1 "does not fit the context" -m "$case" -p a -c 8
+expect 1 "number of pictures is 0" -m "$case" -p "a <image>"
+expect 1 "cannot be written" -m "$case" -p a -n 1 --logits "$work/none/a.npy"
+echo "1 2 999999" >"$work/tokens"
+expect 1 "999999" -m "$case" --tokens "$work/tokens"
+expect 1 "raw prompt has 0 <image>" -m "$case" --raw -p a --image "$picture"
+head -c 3000 "$picture" >"$work/cut.png"
+expect 1 "cut.png: the PNG is cut short" -m "$case" -p a --image "$work/cut.png"
+[ -z "$(find "$work" -name '*.npy*')" ] || fail "left behind: $(ls "$work")"
+
+# ---- the same answer, wherever the input comes from
+answer=$("$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --quiet)
+[ -n "$answer" ] || fail "no answer"
+same() {
+    [ "$(cat "$work/again")" = "$answer" ] || fail "$1: $(cat "$work/again"), not $answer"
+}
+echo "What is it?" | "$cli" -m "$case" --image "$picture" -p - -n 8 --quiet >"$work/again"
+same "the prompt from standard input"
+printf 'What is it?\r\n' >"$work/prompt"
+"$cli" -m "$case" --image="$picture" --prompt-file "$work/prompt" -n 8 -q >"$work/again"
+same "the prompt from a file"
+"$cli" -m "$case" --image - -p "What is it?" -n 8 -q -t 1 <"$picture" >"$work/again"
+same "the picture from standard input, one thread"
+"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --lookup 2 >"$work/again"
+same "with prompt lookup"
+"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats >"$work/again" 2>"$work/said"
+same "with --stats"
+grep -q "^prompt  *[1-9]" "$work/said" || fail "--stats: $(cat "$work/said")"
+[ "$(tail -c 1 "$work/again" | od -An -c | tr -d ' ')" = '\n' ] || fail "no line break at the end"
+
+# ---- the whole template as a raw prompt gives the same answer
+system='You are AI model created by Byung-Kwan Lee, Ph.D. candidate, KAIST EE, of which AI model name is TroL (Traversal of'
+system+=" Layers). You must give helpful, detailed, and polite answers to the user's questions"
+end='[UNUSED_TOKEN_145]'
+begin='[UNUSED_TOKEN_146]'
+raw="<s>${begin}system"$'\n'"$system$end"$'\n'"${begin}user"$'\n<image>\n'"What is it?$end"$'\n'"${begin}assistant"$'\n'
+"$cli" -m "$case" --image "$picture" --raw -p "$raw" -n 8 -q >"$work/again"
+same "raw"
+
+# ---- arrays: shapes, and rows that choose the tokens
+"$cli" -m "$case" -p "What is it?" -n 6 --ignore-eos -q --logits "$work/l.npy" --prefill-logits "$work/p.npy" >/dev/null
+head -c 192 "$work/l.npy" | grep -aq "'shape': (6, 6[0-9]*,)" || fail "logits: $(head -c 128 "$work/l.npy")"
+head -c 192 "$work/p.npy" | grep -aq "'shape': (1[0-9]*, 6[0-9]*,)" || fail "prefill logits: $(head -c 128 "$work/p.npy")"
+"$cli" -m "$case" -p "What is it?" -n 0 -q --prefill-logits "$work/p0.npy" >"$work/out"
+[ ! -s "$work/out" ] || fail "-n 0 wrote an answer"
+cmp "$work/p.npy" "$work/p0.npy" || fail "-n 0: other prefill logits"
+
+# ---- the bundled model and $TROL_MODEL
+TROL_MODEL=$case "$cli" --image "$picture" -p "What is it?" -n 8 2>"$work/said" >"$work/again"
+same "TROL_MODEL"
+grep -qF "using $case" "$work/said" || fail "it does not say which model it uses"
+
+# ---- output that cannot be written
+status=0
+"$cli" -m "$case" -p a -q >/dev/full 2>"$work/said" || status=$?
+[ $status = 1 ] && grep -q "cannot be written" "$work/said" || fail "a full disk: status $status"
+status=0
+"$cli" -m "$case" -p a -q 2>"$work/said" >&- || status=$?
+[ $status = 1 ] && grep -q "cannot be written" "$work/said" || fail "closed standard output: status $status"
+"$cli" -m "$case" -p a -q -n 500 --ignore-eos 2>"$work/said" | head -c 1 >/dev/null || true
+grep -q "cannot be written" "$work/said" || fail "a closed pipe is not told"
+
+# ---- ^C: what was said so far, status 130, nothing half-written
+"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
+process=$!
+for _ in $(seq 500); do
+    [ -s "$work/out" ] && break
+    sleep 0.02
+done
+kill -INT $process
+status=0
+wait $process || status=$?
+[ $status = 130 ] || fail "^C: status $status, $(cat "$work/said")"
+[ "$(tail -c 1 "$work/out" | od -An -c | tr -d ' ')" = '\n' ] || fail "^C: no line break at the end"
+[ ! -e "$work/i.npy" ] && [ ! -e "$work/i.npy.partial" ] || fail "^C left a half-written file"
+echo "test-cli: all well"
