@@ -47,6 +47,9 @@ c++ -std=c++11 $strict ask.cpp -o pc_cpp $(pkg-config --cflags --libs libtrol) "
 cmake -S . -B outside -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
 cmake --build outside >/dev/null
 
+difference=$(diff <(sed -n '/^```c$/,/^```$/p' "$TROL_SOURCE/README.md" | sed '1d;$d') <(sed 1d ask.c) || true)
+[ -z "$difference" ] || fail "the README's program (<) is not tests/install/ask.c (>): $difference"
+
 expected=$("$prefix/bin/trol-cli" -m "${question[0]}" --image "${question[1]}" -p "${question[2]}" --quiet)
 [ -n "$expected" ] || fail "the installed trol-cli said nothing"
 for program in ./pc_c ./pc_cpp outside/ask_c outside/ask_cpp; do
