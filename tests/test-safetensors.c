@@ -1,5 +1,4 @@
-/* test-safetensors.c - the reference checkpoints, files written here with every kind of defect, shards and their index.
- */
+/* test-safetensors.c - the reference checkpoints, files written here with every kind of defect, shards and index. */
 #include "format/safetensors.h"
 
 #include "base/clock.h"

@@ -460,8 +460,7 @@ static void test_broken_pickles(void) {
     check_refused(&zip, "twice", "holds the tensor same twice");
 }
 
-/* Dicts of no tensors: with attributes, with a memo of large numbers, with keys of any kind where they do not matter.
- */
+/* Dicts of no tensors: with attributes, with a memo of large numbers, with keys of any kind where none matters. */
 static void test_good_pickles(void) {
     static const struct {
         const char *pickle;

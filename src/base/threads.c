@@ -1,7 +1,7 @@
 /* Workers spin for a short while after a section (the next one usually follows within microseconds: a decode step has
- * hundreds), then sleep on a condition variable. They watch one word: the section's number, whether it is closed, and how
- * many have joined it. The caller closes a section once no chunk is left, so a worker that has lost its CPU to another
- * program, or wakes late, is not waited for unless it is in the middle of a chunk. */
+ * hundreds), then sleep on a condition variable. They watch one word: the section's number, whether it is closed, and
+ * how many have joined it. The caller closes a section once no chunk is left, so a worker that has lost its CPU to
+ * another program, or wakes late, is not waited for unless it is in the middle of a chunk. */
 #define _GNU_SOURCE
 #include "base/threads.h"
 
@@ -14,9 +14,9 @@
 
 enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
 
-#define SECTION_CLOSED     ((uint64_t)1 << 31)
-#define SECTION_JOINED     (SECTION_CLOSED - 1)
-#define SECTION_NUMBER(s)  ((uint32_t)((s) >> 32))
+#define SECTION_CLOSED    ((uint64_t)1 << 31)
+#define SECTION_JOINED    (SECTION_CLOSED - 1)
+#define SECTION_NUMBER(s) ((uint32_t)((s) >> 32))
 
 struct trol_threads {
     int n_threads;

@@ -57,8 +57,7 @@ size_t utf8_valid_prefix(const char *text, size_t n_bytes) {
 }
 
 size_t utf8_unfinished_bytes(const char *text, size_t n_bytes) {
-    /* What could follow is tried with the smallest and the largest byte: after some leads only one of them is allowed.
-     */
+    /* What could follow is tried with the smallest and the largest byte: after some leads only one is allowed. */
     static const char *const fillers[2] = {"\x80\x80\x80", "\xbf\xbf\xbf"};
     for (size_t back = 1; back <= 3 && back <= n_bytes; back++) {
         const char *end = text + n_bytes - back;

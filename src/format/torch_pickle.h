@@ -1,6 +1,5 @@
 /* torch_pickle.h - tensors of a PyTorch file (zip with a pickle and raw storages), read without executing anything:
- * only the opcodes and globals that torch.save emits for a state dict are understood, all others are refused by name.
- */
+ * only the opcodes and globals that torch.save emits for a state dict are understood, others are refused by name. */
 #ifndef FORMAT_TORCH_PICKLE_H
 #define FORMAT_TORCH_PICKLE_H
 

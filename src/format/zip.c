@@ -121,8 +121,7 @@ static bool read_extent(const unsigned char *header, const unsigned char *extra,
     return true;
 }
 
-/* Reads the directory's header of one entry, `room` bytes at most, and finds its data. *header_bytes: how long it is.
- */
+/* Reads the directory's header of one entry, `room` bytes at most, and finds its data. *header_bytes: its length. */
 static trol_status read_entry(const unsigned char *bytes, size_t n_bytes, const unsigned char *header, size_t room,
                               const char *file, zip_entry *entry, size_t *header_bytes, trol_error *error) {
     if (room < CENTRAL_BYTES || read32(header) != CENTRAL_SIGNATURE)
