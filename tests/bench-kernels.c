@@ -217,13 +217,15 @@ static void call_attention(void *context) {
     stop_on(attention_apply(&c->bench->run, &c->shape, &c->job, 1));
 }
 
-static void fill_f16(void *memory, int64_t n) {
-    uint16_t *to = memory;
-    float values[256];
-    for (int i = 0; i < 256; i++)
-        values[i] = (float)(i * 7919 % 509 - 254) / 254;
-    for (int64_t i = 0; i < n; i++)
-        to[i] = f16_from_float(values[(i * 31 + i / 97) & 255]);
+/* F16 numbers of all kinds from -2 to 2. */
+static void fill_f16(unsigned char *memory, int64_t bytes) {
+    enum { PATTERN = 1 << 14 };
+    static uint16_t pattern[PATTERN];
+    for (int i = 0; i < PATTERN; i++)
+        pattern[i] = (uint16_t)((i * 40503) & 0xbfff);
+    for (int64_t i = 0; i < bytes; i += (int64_t)sizeof pattern)
+        memcpy(memory + i, pattern,
+               (size_t)(bytes - i < (int64_t)sizeof pattern ? bytes - i : (int64_t)sizeof pattern));
 }
 
 /* rows == 0: a picture of n_keys tokens, all of which attend to all. Otherwise the last `rows` positions of n_keys. */
@@ -241,12 +243,12 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
     int64_t block_tokens = picture ? n_keys : 64, plane = block_tokens * n_kv_heads * head_dim;
     c.blocks_per_layer = (n_keys + block_tokens - 1) / block_tokens;
     int64_t layer_bytes = 2 * c.blocks_per_layer * plane * (picture ? 4 : 2);
-    c.n_layers = rows <= 16 ? 1 + ((int64_t)512 << 20) / layer_bytes : 1;
+    c.n_layers = rows <= 16 ? 1 + ((int64_t)256 << 20) / layer_bytes : 1;
     unsigned char *memory = allocate((size_t)(c.n_layers * layer_bytes));
     if (picture)
         memset(memory, 0, (size_t)layer_bytes);
     else
-        fill_f16(memory, c.n_layers * layer_bytes / 2);
+        fill_f16(memory, c.n_layers * layer_bytes);
     c.blocks = allocate((size_t)(c.n_layers * 2 * c.blocks_per_layer) * sizeof(void *));
     for (int64_t i = 0; i < c.n_layers * 2 * c.blocks_per_layer; i++)
         c.blocks[i] = memory + i * plane * (picture ? 4 : 2);

@@ -55,9 +55,18 @@ static int64_t end_key(const attention_job *job, int64_t row) {
     return job->positions ? (int64_t)job->positions[row] + 1 : job->n_keys;
 }
 
-static const void *element_of(const attention_source *source, const void *const *blocks, int64_t token, int64_t head) {
-    int64_t index = token % source->block_tokens * source->token_stride + head * source->head_stride;
-    return (const unsigned char *)blocks[token / source->block_tokens] + (size_t)index * element_bytes(source->type);
+/* rows[i] = where token first + i of a key head lies, for tokens first .. end - 1. */
+static void find_tokens(const attention_source *source, const void *const *blocks, int64_t head, int64_t first,
+                        int64_t end, const void **rows) {
+    size_t bytes = element_bytes(source->type), step = (size_t)source->token_stride * bytes;
+    for (int64_t token = first; token < end;) {
+        int64_t block = token / source->block_tokens, within = token % source->block_tokens;
+        int64_t block_end = min_of(end, (block + 1) * source->block_tokens);
+        const unsigned char *at = (const unsigned char *)blocks[block];
+        at += (size_t)(within * source->token_stride + head * source->head_stride) * bytes;
+        for (; token < block_end; token++, at += step)
+            rows[token - first] = at;
+    }
 }
 
 /* ---- Many rows ---- */
@@ -189,17 +198,20 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
     void (*convert)(const void *, float *, int64_t) = work->run->kernels->ops.float_from_f16;
     static const float zeros[MAX_HEAD_DIM];
     float converted[MAX_HEAD_DIM];
+    const void *keys[ATTENTION_TILE_KEYS], *values[ATTENTION_TILE_KEYS];
+    int64_t skipped = max_of(0, first - begin);
+    find_tokens(source, source->key_blocks, chunk->kv_head, begin + skipped, end, keys);
+    find_tokens(source, source->value_blocks, chunk->kv_head, begin + skipped, end, values);
     if (dims < value_dims)
         memset(converted + dims, 0, (size_t)(value_dims - dims) * sizeof(float));
     for (int64_t i = 0; i < round_up(end - begin, ATTENTION_STRIP); i++) {
         float *key = chunk->scratch.keys + i * work->key_stride, *strips = chunk->scratch.values + i * ATTENTION_STRIP;
-        if (begin + i < first || begin + i >= end) {
+        if (i < skipped || begin + i >= end) {
             memcpy(key, zeros, (size_t)dims * sizeof(float));
             store_value(strips, zeros, value_dims);
             continue;
         }
-        const void *k = element_of(source, source->key_blocks, begin + i, chunk->kv_head);
-        const void *v = element_of(source, source->value_blocks, begin + i, chunk->kv_head);
+        const void *k = keys[i - skipped], *v = values[i - skipped];
         if (source->type == ELEMENT_F16) {
             convert(k, key, dims);
             convert(v, converted, dims);
@@ -350,62 +362,80 @@ typedef struct span_work {
     span_job *jobs;
     int64_t n_jobs, max_spans, group;
     int64_t items, items_per_chunk; /* (key head, span, job) each */
-    float *scratch;                 /* [threads, group, SPAN_KEYS + head_dim]: scores and scaled queries */
+    float *scratch;                 /* [threads, scratch_floats]: scores, scaled queries, results of all rows' heads */
+    int64_t scratch_floats;
 } span_work;
 
-/* Keys first .. end - 1 of one span for one row's heads. */
-static void apply_span(const span_work *work, const span_job *job, int64_t row, int64_t kv_head, int64_t span,
-                       float *scratch) {
+/* Where the spans of a row and head begin in results and out. */
+static int64_t span_slot(const span_work *work, const span_job *job, int64_t row, int64_t head) {
+    return (row * work->shape->n_heads + head) * job->n_spans;
+}
+
+/* Keys first .. end - 1 of one span, for the query heads of rows row .. row + n_rows - 1, all of which see just these.
+ * A row's results are those of a call for this row alone. */
+static void apply_span(const span_work *work, const span_job *job, int64_t row, int64_t n_rows, int64_t kv_head,
+                       int64_t span, int64_t first, int64_t end, float *scratch) {
     const attention_kernels *table = &work->run->kernels->attention;
     const attention_shape *shape = work->shape;
     const attention_source *source = &job->job->source;
-    int64_t dims = shape->head_dim, group = work->group;
-    int64_t begin = (job->first_span + span) * SPAN_KEYS;
-    int64_t first = max_of(begin, first_key(shape, job->job, row)),
-            end = min_of(begin + SPAN_KEYS, end_key(job->job, row));
-    int64_t slot = (row * shape->n_heads + kv_head * group) * job->n_spans + span;
-    if (first >= end) {
-        for (int64_t i = 0; i < group; i++)
-            job->results[slot + i * job->n_spans] = (span_result){.max = -FLT_MAX, .sum = 0};
-        return;
-    }
-    float *scores = scratch, *q = scratch + group * SPAN_KEYS;
-    for (int64_t i = 0; i < group; i++) {
-        const float *from = job->job->q + row * job->job->q_stride + shape->q_offsets[kv_head * group + i];
+    int64_t dims = shape->head_dim, group = work->group, n_queries = n_rows * group;
+    float *scores = scratch, *q = scores + FEW_ROWS * group * SPAN_KEYS, *out = q + FEW_ROWS * group * dims;
+    for (int64_t i = 0; i < n_queries; i++) {
+        const float *from = job->job->q + (row + i / group) * job->job->q_stride;
+        from += shape->q_offsets[kv_head * group + i % group];
         for (int64_t d = 0; d < dims; d++)
             q[i * dims + d] = from[d] * (shape->scale * log2_e);
     }
-    const void *rows[SPAN_KEYS];
-    for (int64_t key = first; key < end; key++)
-        rows[key - first] = element_of(source, source->key_blocks, key, kv_head);
-    table->scores(source->type, rows, end - first, q, group, dims, scores, SPAN_KEYS);
-    for (int64_t i = 0; i < group; i++) {
-        span_result *result = &job->results[slot + i * job->n_spans];
+    const void *tokens[SPAN_KEYS];
+    find_tokens(source, source->key_blocks, kv_head, first, end, tokens);
+    table->scores(source->type, tokens, end - first, q, n_queries, dims, scores, SPAN_KEYS);
+    for (int64_t i = 0; i < n_queries; i++) {
+        span_result *result = &job->results[span_slot(work, job, row + i / group, kv_head * group + i % group) + span];
         table->softmax(scores + i * SPAN_KEYS, end - first, &result->max, &result->sum);
     }
-    for (int64_t key = first; key < end; key++)
-        rows[key - first] = element_of(source, source->value_blocks, key, kv_head);
-    table->add_values(source->type, rows, end - first, scores, SPAN_KEYS, group, dims, job->out + slot * dims,
-                      job->n_spans * dims);
+    find_tokens(source, source->value_blocks, kv_head, first, end, tokens);
+    table->add_values(source->type, tokens, end - first, scores, SPAN_KEYS, n_queries, dims, out, dims);
+    for (int64_t i = 0; i < n_queries; i++) {
+        int64_t slot = span_slot(work, job, row + i / group, kv_head * group + i % group) + span;
+        memcpy(job->out + slot * dims, out + i * dims, (size_t)dims * sizeof(float));
+    }
+}
+
+/* One span of a key head for all rows of a job. */
+static void apply_span_rows(const span_work *work, const span_job *job, int64_t kv_head, int64_t span, float *scratch) {
+    int64_t begin = (job->first_span + span) * SPAN_KEYS, first[FEW_ROWS], end[FEW_ROWS], n_rows = job->job->n_rows;
+    for (int64_t row = 0; row < n_rows; row++) {
+        first[row] = max_of(begin, first_key(work->shape, job->job, row));
+        end[row] = min_of(begin + SPAN_KEYS, end_key(job->job, row));
+    }
+    for (int64_t row = 0, next; row < n_rows; row = next) {
+        for (next = row + 1; next < n_rows && first[next] == first[row] && end[next] == end[row];)
+            next++;
+        if (first[row] < end[row])
+            apply_span(work, job, row, next - row, kv_head, span, first[row], end[row], scratch);
+        else
+            for (int64_t i = 0; i < (next - row) * work->group; i++)
+                job->results[span_slot(work, job, row + i / work->group, kv_head * work->group + i % work->group) +
+                             span] = (span_result){.max = -FLT_MAX, .sum = 0};
+    }
 }
 
 static void span_task(void *context, int64_t chunk, int thread) {
     const span_work *work = context;
-    float *scratch = work->scratch + thread * work->group * (SPAN_KEYS + work->shape->head_dim);
+    float *scratch = work->scratch + thread * work->scratch_floats;
     int64_t end = min_of((chunk + 1) * work->items_per_chunk, work->items);
     for (int64_t item = chunk * work->items_per_chunk; item < end; item++) {
         /* Jobs that share blocks (beams) read the same span one after the other, while it is in a cache. */
         const span_job *job = &work->jobs[item % work->n_jobs];
         int64_t span = item / work->n_jobs % work->max_spans, kv_head = item / work->n_jobs / work->max_spans;
         if (span < job->n_spans)
-            for (int64_t row = 0; row < job->job->n_rows; row++)
-                apply_span(work, job, row, kv_head, span, scratch);
+            apply_span_rows(work, job, kv_head, span, scratch);
     }
 }
 
 /* Adds up the spans of one row and head, in ascending order. */
 static void merge_spans(const span_work *work, const span_job *job, int64_t row, int64_t head) {
-    int64_t dims = work->shape->head_dim, slot = (row * work->shape->n_heads + head) * job->n_spans;
+    int64_t dims = work->shape->head_dim, slot = span_slot(work, job, row, head);
     const span_result *results = job->results + slot;
     float *out = job->job->out + row * job->job->out_stride + head * dims;
     float max = -FLT_MAX, sum = 0;
@@ -449,7 +479,7 @@ static trol_status prepare_span_job(const run *r, const attention_shape *shape, 
 static trol_status apply_few_rows(const run *r, const attention_shape *shape, const attention_job *jobs,
                                   int64_t n_jobs) {
     span_work work = {.run = r, .shape = shape, .group = shape->n_heads / shape->n_kv_heads};
-    int64_t keys = 0;
+    int64_t work_size = 0; /* in keys, and then in multiplications */
     TRY(run_alloc(r, (size_t)n_jobs, sizeof(span_job), (void **)&work.jobs));
     for (int64_t i = 0; i < n_jobs; i++) {
         if (jobs[i].n_rows < 1 || jobs[i].n_rows > FEW_ROWS)
@@ -457,14 +487,15 @@ static trol_status apply_few_rows(const run *r, const attention_shape *shape, co
         span_job *job = &work.jobs[work.n_jobs++];
         TRY(prepare_span_job(r, shape, &jobs[i], job));
         work.max_spans = max_of(work.max_spans, job->n_spans);
-        keys += job->n_spans * SPAN_KEYS * jobs[i].n_rows;
+        work_size += (end_key(&jobs[i], jobs[i].n_rows - 1) - job->first_span * SPAN_KEYS) * jobs[i].n_rows;
     }
     if (work.n_jobs == 0)
         return TROL_OK;
-    TRY(run_alloc(r, (size_t)threads_count(r->threads) * (size_t)work.group, (SPAN_KEYS + (size_t)shape->head_dim) * 4,
+    work.scratch_floats = FEW_ROWS * work.group * (SPAN_KEYS + 2 * (int64_t)shape->head_dim);
+    TRY(run_alloc(r, (size_t)threads_count(r->threads), (size_t)work.scratch_floats * sizeof(float),
                   (void **)&work.scratch));
     work.items = shape->n_kv_heads * work.max_spans * work.n_jobs;
-    work.items_per_chunk = keys * shape->n_heads * shape->head_dim <= SMALL_WORK ? max_of(work.items, 1) : 1;
+    work.items_per_chunk = work_size * shape->n_heads * shape->head_dim <= SMALL_WORK ? max_of(work.items, 1) : 1;
     TRY(run_chunks(r, (work.items + work.items_per_chunk - 1) / work.items_per_chunk, span_task, &work));
     return run_chunks(r, work.n_jobs, merge_task, &work);
 }

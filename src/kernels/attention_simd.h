@@ -191,7 +191,7 @@ static void store_lanes(const float *from, int64_t n_lanes, int64_t dims, const 
 
 /* ---- Few rows ---- */
 
-enum { KEYS_AT_ONCE = 4, QUERIES_AT_ONCE = VECTOR_REGISTERS / 8, PREFETCH_KEYS = 16 };
+enum { STREAMS = 4, QUERIES_AT_ONCE = VECTOR_REGISTERS / 8, PREFETCH_KEYS = 8 };
 
 INLINE vector load_elements(const int is_f16, const void *row, int64_t i) {
     return is_f16 ? vector_load_f16((const unsigned char *)row + 2 * i) : vector_load((const float *)row + i);
@@ -207,45 +207,63 @@ INLINE void prefetch_row(const void *row, int64_t bytes) {
         __builtin_prefetch((const char *)row + i);
 }
 
-/* n_queries and is_f16 are constants wherever this is inlined. Every score is summed up in the same order, whatever is
- * computed beside it. */
-INLINE void scores_of(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t head_dim,
-                      float *scores, int64_t stride, const int n_queries) {
-    for (int64_t key = 0; key < n_keys; key += KEYS_AT_ONCE) {
-        const void *rows[KEYS_AT_ONCE];
-        int64_t count = n_keys - key < KEYS_AT_ONCE ? n_keys - key : KEYS_AT_ONCE;
-        for (int k = 0; k < KEYS_AT_ONCE; k++)
-            rows[k] = keys[key + (k < count ? k : 0)];
-        for (int k = 0; k < KEYS_AT_ONCE && key + PREFETCH_KEYS + k < n_keys; k++)
-            prefetch_row(keys[key + PREFETCH_KEYS + k], head_dim * (is_f16 ? 2 : 4));
-        vector sums[QUERIES_AT_ONCE][KEYS_AT_ONCE];
-        for (int i = 0; i < n_queries; i++)
-            for (int k = 0; k < KEYS_AT_ONCE; k++)
-                sums[i][k] = vector_zero();
-        int64_t d = 0;
-        for (; d + VECTOR_LANES <= head_dim; d += VECTOR_LANES) {
-            vector query[QUERIES_AT_ONCE];
-            for (int i = 0; i < n_queries; i++)
-                query[i] = vector_load(q + i * head_dim + d);
-            for (int k = 0; k < KEYS_AT_ONCE; k++) {
-                vector element = load_elements(is_f16, rows[k], d);
-                for (int i = 0; i < n_queries; i++)
-                    sums[i][k] = vector_multiply_add(element, query[i], sums[i][k]);
-            }
-        }
-        if (d < head_dim)
-            for (int k = 0; k < KEYS_AT_ONCE; k++) {
-                vector element = load_last_elements(is_f16, rows[k], d, head_dim - d);
-                for (int i = 0; i < n_queries; i++)
-                    sums[i][k] =
-                        vector_multiply_add(element, vector_load_first(q + i * head_dim + d, head_dim - d), sums[i][k]);
-            }
+/* Keys (and values) are read as STREAMS streams from the quarters of a span: a core reads several streams from memory
+ * faster than one. */
+
+/* Scores of STREAMS keys to scores[query * stride ...]. n_queries and is_f16 are constants wherever this is
+ * inlined. Every score is summed up in the same order, whatever is computed beside it. */
+INLINE void scores_of_keys(const int is_f16, const void *const *rows, const float *q, int64_t head_dim, float *scores,
+                           int64_t stride, const int n_queries) {
+    const void *a = rows[0], *b = rows[1], *c = rows[2], *e = rows[3];
+    vector sums[QUERIES_AT_ONCE][STREAMS];
+    for (int i = 0; i < n_queries; i++)
+        for (int k = 0; k < STREAMS; k++)
+            sums[i][k] = vector_zero();
+    int64_t d = 0;
+    for (; d + VECTOR_LANES <= head_dim; d += VECTOR_LANES) {
+        vector keys[STREAMS] = {load_elements(is_f16, a, d), load_elements(is_f16, b, d), load_elements(is_f16, c, d),
+                                load_elements(is_f16, e, d)};
         for (int i = 0; i < n_queries; i++) {
-            float four[KEYS_AT_ONCE];
-            vector_store_sums(four, sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
-            memcpy(scores + i * stride + key, four, (size_t)count * sizeof(float));
+            vector query = vector_load(q + i * head_dim + d);
+            for (int k = 0; k < STREAMS; k++)
+                sums[i][k] = vector_multiply_add(keys[k], query, sums[i][k]);
         }
     }
+    if (d < head_dim)
+        for (int i = 0; i < n_queries; i++) {
+            vector query = vector_load_first(q + i * head_dim + d, head_dim - d);
+            for (int k = 0; k < STREAMS; k++)
+                sums[i][k] =
+                    vector_multiply_add(load_last_elements(is_f16, rows[k], d, head_dim - d), query, sums[i][k]);
+        }
+    for (int i = 0; i < n_queries; i++)
+        vector_store_sums(scores + i * stride, sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+}
+
+INLINE void scores_of(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t head_dim,
+                      float *scores, int64_t stride, const int n_queries) {
+    int64_t row_bytes = head_dim * (is_f16 ? 2 : 4), quarter = n_keys / STREAMS;
+    const void *rows[STREAMS];
+    float found[QUERIES_AT_ONCE * STREAMS];
+    for (int64_t key = 0; key < quarter; key++) {
+        for (int k = 0; k < STREAMS; k++) {
+            rows[k] = keys[key + k * quarter];
+            if (key + PREFETCH_KEYS < quarter)
+                prefetch_row(keys[key + PREFETCH_KEYS + k * quarter], row_bytes);
+        }
+        scores_of_keys(is_f16, rows, q, head_dim, found, STREAMS, n_queries);
+        for (int i = 0; i < n_queries; i++)
+            for (int k = 0; k < STREAMS; k++)
+                scores[i * stride + key + k * quarter] = found[i * STREAMS + k];
+    }
+    if (STREAMS * quarter == n_keys)
+        return;
+    for (int k = 0; k < STREAMS; k++)
+        rows[k] = keys[STREAMS * quarter + k < n_keys ? STREAMS * quarter + k : n_keys - 1];
+    scores_of_keys(is_f16, rows, q, head_dim, found, STREAMS, n_queries);
+    for (int i = 0; i < n_queries; i++)
+        for (int64_t k = STREAMS * quarter; k < n_keys; k++)
+            scores[i * stride + k] = found[i * STREAMS + (k - STREAMS * quarter)];
 }
 
 INLINE void scores_of_type(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
@@ -300,12 +318,13 @@ INLINE void add_value_columns(const int is_f16, const void *const *values, int64
     for (int i = 0; i < n_queries; i++)
         for (int v = 0; v < n_vectors; v++)
             sums[i][v] = vector_zero();
-    for (int64_t key = 0; key < n_keys; key++) {
+    int64_t first_byte = d * (is_f16 ? 2 : 4), bytes = n_vectors * VECTOR_LANES * (is_f16 ? 2 : 4);
+    int64_t quarter = n_keys / STREAMS;
+    for (int64_t turn = 0; turn < n_keys; turn++) { /* through the streams in turn, then what is left over */
+        int64_t key = turn < STREAMS * quarter ? turn / STREAMS + turn % STREAMS * quarter : turn;
         const void *row = values[key];
-        if (key + PREFETCH_KEYS < n_keys)
-            for (int v = 0; v < n_vectors; v++)
-                __builtin_prefetch((const char *)values[key + PREFETCH_KEYS] +
-                                   (d + v * VECTOR_LANES) * (is_f16 ? 2 : 4));
+        if (turn + STREAMS * PREFETCH_KEYS < STREAMS * quarter)
+            prefetch_row((const char *)values[key + PREFETCH_KEYS] + first_byte, bytes);
         vector weight[QUERIES_AT_ONCE];
         for (int i = 0; i < n_queries; i++)
             weight[i] = vector_of(weights[i * stride + key]);
