@@ -33,7 +33,7 @@ install_missing() {
         fi
         as_root=(sudo)
     fi
-    say "installing them: ${as_root[*]} apt-get install ${packages[*]}"
+    say "installing them: ${as_root[*]:+${as_root[*]} }apt-get install ${packages[*]}"
     "${as_root[@]}" apt-get -qq update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${packages[@]}" >/dev/null
 }
