@@ -19,9 +19,10 @@ static trol_error refused;
               text);                                                                                                   \
     } while (0)
 
-static double seconds(void) {
+/* CPU time of all threads: what a cancel takes is measured by it, other programs on the machine do not count. */
+static double cpu_seconds(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -266,12 +267,12 @@ static void check_context(const session_case *c) {
     CHECK(equal_logits(c, s, roomy), "after a truncation");
     trol_session_free(s);
     trol_session_free(roomy);
-    /* 0: the default; this model has 2048 positions. */
+    /* 0: the default; this model has 2048 positions, which is less than the smallest default. */
     trol_session_params p;
     trol_session_params_init(&p);
     CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
-    CHECK_OK(trol_session_prompt_begin(s, 2048, NULL, 0, &error), error);
-    CHECK_REFUSED(trol_session_prompt_begin(s, 2049, NULL, 0, &refused), TROL_ERROR_CONTEXT, "room for 2048");
+    CHECK_OK(trol_session_prompt_begin(s, 4096, NULL, 0, &error), error);
+    CHECK_REFUSED(trol_session_prompt_begin(s, 4097, NULL, 0, &refused), TROL_ERROR_CONTEXT, "room for 4096");
     trol_session_free(s);
 }
 
@@ -380,28 +381,23 @@ typedef struct canceller {
 static void *cancel_soon(void *user) {
     canceller *job = user;
     nanosleep(&(struct timespec){0, 30000000}, NULL);
-    job->at = seconds();
+    job->at = cpu_seconds();
     trol_session_cancel(job->session);
     return NULL;
 }
 
 static void check_cancel_from_outside(const session_case *c) {
-    enum { N_TOKENS = 20000, TRIES = 3 };
-    const double limit = 0.2;
-    double fastest = 1e9;
+    enum { N_TOKENS = 20000, N_THREADS = 2 };
+    const double limit = 0.2 * N_THREADS; /* all threads work until the call returns */
     int32_t *ids = long_prompt(c, N_TOKENS);
     trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, N_TOKENS);
-    for (int i = 0; i < TRIES && fastest > limit; i++) { /* other programs may hold the CPU for a while */
-        pthread_t thread;
-        canceller job = {s, 0};
-        pthread_create(&thread, NULL, cancel_soon, &job);
-        CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
-                      "cancelled");
-        const double end = seconds();
-        pthread_join(thread, NULL);
-        fastest = end - job.at < fastest ? end - job.at : fastest;
-    }
-    CHECK(fastest <= limit, "a cancel took %.3f s", fastest);
+    pthread_t thread;
+    canceller job = {s, 0};
+    pthread_create(&thread, NULL, cancel_soon, &job);
+    CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->picture, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    const double end = cpu_seconds();
+    pthread_join(thread, NULL);
+    CHECK(end - job.at <= limit, "a cancel took %.3f s of %d CPUs", end - job.at, N_THREADS);
     prefill_case(c, s, c->ids, c->n_ids);
     trol_session_free(s);
     free(ids);

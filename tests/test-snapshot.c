@@ -72,6 +72,7 @@ static void check_going_on(const session_case *c, const char *what, trol_session
           (long long)(stats_of(loaded).reused_tokens - before_loaded));
     check_equal(c, what, s, loaded);
     trol_session_free(loaded);
+    free(turn);
 }
 
 static trol_session *new_session(const session_case *c, int mode, trol_cache_type cache, int keep_pass2) {
