@@ -1,9 +1,10 @@
 /* safetensors.c - opening, checking and looking up the tensors of safetensors files.
  *
- * A file is 8 bytes of header length (little-endian), a JSON object and the data. Each member of the object is a
- * tensor: "name": {"dtype": "F16", "shape": [64, 60], "data_offsets": [begin, end]}   (offsets from the start of the
- * data) but for "__metadata__", an object of strings. Source: the format's own description,
- * https://github.com/huggingface/safetensors. */
+ * A file is 8 bytes of header length (little-endian), a JSON object and the data. The object's members are tensors by
+ * name, for example {"dtype": "F16", "shape": [64, 60], "data_offsets": [0, 7680]}, offsets counted from the start of
+ * the data; only "__metadata__" is an object of strings.
+ *
+ * Source: the format's own description, https://github.com/huggingface/safetensors. */
 #include "format/safetensors.h"
 
 #include <errno.h>

@@ -2,11 +2,13 @@
  *
  * A pickle is a program for a stack machine. This one builds tensors and dicts of them and nothing else: it has no way
  * to name, let alone call, anything but the globals listed below. Its memory is bounded by the pickle's length and by
- * the limits below. Sources: Python's pickletools.py for the opcodes; torch/serialization.py (_save) for the archive:
- *   NAME/data.pkl      the pickle
- *   NAME/data/KEY      a storage: little-endian numbers
- *   NAME/byteorder     "little" or "big"; absent in older files, which are little
- * where NAME is any one folder. Other entries (version, .data/serialization_id, ...) are not needed. */
+ * the limits below.
+ *
+ * The archive has one folder of any name with the entries data.pkl (the pickle), data/KEY (a storage: little-endian
+ * numbers) and byteorder ("little" or "big"; absent in older files, which are little). Other entries (version,
+ * .data/serialization_id, ...) are not needed.
+ *
+ * Sources: Python's pickletools.py for the opcodes, torch/serialization.py (_save) for the archive. */
 #include "format/torch_pickle.h"
 
 #include <stdbool.h>
