@@ -59,6 +59,7 @@ class Source:
         self.fresh_share, self.limit = fresh_share, stock
         self.stock = {}
         self.ease = 0.0
+        self.crowd = False  # three to six objects instead of one to four: more to learn from a picture
 
     def new_picture(self, tiles):
         while True:
@@ -69,7 +70,8 @@ class Source:
             columns, rows = pictures.choose_grid(width, height, self.config.image_size)
             if columns * rows + (columns * rows > 1) == tiles:
                 break
-        return Picture(scenes.random_scene(self.rng, width, height, ease=self.ease), self.rng, self.config)
+        count = int(self.rng.integers(3, 7)) if self.crowd else None
+        return Picture(scenes.random_scene(self.rng, width, height, count, self.ease), self.rng, self.config)
 
     def batch(self, count, tiles):
         stock = self.stock.setdefault(tiles, [])

@@ -564,6 +564,7 @@ def save(model, folder, dtype):
     state = {name: tensor.detach().to(dtype).contiguous().clone() for name, tensor in model.state_dict().items()
              if not name.startswith(ALIASES) and not name.startswith("gate.")}
     save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
     json.dump(model.config.raw, open(os.path.join(folder, "config.json"), "w"), indent=1)
     gate = nn.Linear(model.config.hidden, 1).to(dtype)
     gate.load_state_dict({k: v.detach().to(dtype) for k, v in model.gate.state_dict().items()})

@@ -137,7 +137,7 @@ def random_scene(rng, width=None, height=None, n_objects=None, ease=0.0):
     n = n_objects or int(rng.choice([1, 2, 3, 4], p=[0.17, 0.39, 0.23, 0.21]))
     if rng.random() < ease:
         n = min(n, int(rng.integers(1, 3)))
-    largest = 0.5 if n <= 2 else 0.42 if n == 3 else 0.36
+    largest = (0.5, 0.5, 0.42, 0.36, 0.3, 0.27)[n - 1]
     smallest = MIN_SIZE + (largest - MIN_SIZE) * 0.8 * ease
     objects = []
     while len(objects) < n:

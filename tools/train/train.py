@@ -2,7 +2,7 @@
 
 RUN_DIR (outside the repository) gets the tokenizer, a checkpoint every few minutes, a log, and, while
 training goes on, EXPORT folders in the published layout. Started again with the same RUN_DIR it resumes.
-A file named `decay` in RUN_DIR starts the final learning-rate decay (--decay-steps), after which it ends;
+A file named `decay` in RUN_DIR starts the final learning-rate decay, after which it ends; it may hold the number of steps;
 a file named `export` makes it write RUN_DIR/export now, from the averaged weights.
 """
 import argparse
@@ -171,6 +171,7 @@ def learn_labels(model, labels, source, args, say, path):
     both = nn.ModuleList([encoder, labels])
     average = copy.deepcopy(both)
     totals, started, limit, source.limit = torch.zeros(3), time.time(), source.limit, 3000
+    source.crowd = True
     for step in range(args.label_steps):
         tiles = 1
         if model.config.phi3 and step % 4 == 3:
@@ -196,7 +197,7 @@ def learn_labels(model, labels, source, args, say, path):
             torch.save({"encoder": average[0].state_dict(), "labels": average[1].state_dict()}, path + ".new")
             os.replace(path + ".new", path)
     both.load_state_dict(average.state_dict())
-    source.limit = limit
+    source.limit, source.crowd = limit, False
     source.stock.clear()
 
 
@@ -251,7 +252,7 @@ def check(model, prompt, test):
     print(f"{i} answers of the packed forward equal the plain ones")
 
 
-def main():
+def make_parser():
     parser = argparse.ArgumentParser()
     parser.add_argument("family", choices=("internlm2", "phi3"))
     parser.add_argument("run_dir")
@@ -273,9 +274,12 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10 ** 9)
     parser.add_argument("--check", action="store_true", help="compare the packed forward with the plain one and end")
-    args = parser.parse_args()
+    return parser
+
+
+def main():
+    args = make_parser().parse_args()
     torch.set_num_threads(args.threads)
-    device_type = "cpu"
 
     folder = args.run_dir
     if not os.path.exists(os.path.join(folder, "config.json")):
@@ -324,6 +328,10 @@ def main():
         os.replace(saved + ".new", saved)
 
     if step == 0 or args.labels_again:
+        if args.follow:
+            state = torch.load(args.follow, weights_only=True)
+            model.encoder.load_state_dict(state["encoder"])
+            labels.load_state_dict(state["labels"])
         learn_labels(model, labels, source, args, say, os.path.join(folder, "encoder.pt"))
         average.encoder.load_state_dict(model.encoder.state_dict())
         save()
@@ -332,7 +340,8 @@ def main():
     while step < args.steps:
         if decay_from is None and os.path.exists(os.path.join(folder, "decay")):
             decay_from = step
-            say(f"decay from step {step}")
+            args.decay_steps = int(open(os.path.join(folder, "decay")).read() or args.decay_steps)
+            say(f"decay from step {step} over {args.decay_steps}")
         factor = min(1.0, (step + 1) / 150)
         if decay_from is not None:
             factor *= max(0.0, 1 - (step - decay_from) / args.decay_steps)
@@ -353,7 +362,7 @@ def main():
             labels.load_state_dict(state["labels"])
             model.encoder.requires_grad_(False)
             labels.requires_grad_(False)
-        with torch.autocast(device_type, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16):
             rows, features = encode(model, chosen)
             label_loss, label_right = labels.loss(rows, torch.cat([p.labels for p in chosen]))
             forward = forward_class(model, system, features, groups)
