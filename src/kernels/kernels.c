@@ -30,7 +30,9 @@ static bool request_tiles(void) {
 }
 
 bool cpu_has_level(cpu_level level) {
-    unsigned a, b, c, d, leaf7_1a = 0, leaf7_0d = 0;
+    unsigned a, b, c, d, leaf1c = 0, leaf7_1a = 0, leaf7_0d = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d))
+        leaf1c = c;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         leaf7_0d = d;
         if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
@@ -39,8 +41,8 @@ bool cpu_has_level(cpu_level level) {
     switch (level) {
     case CPU_SCALAR:
         return true;
-    case CPU_AVX2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    case CPU_AVX2: /* leaf 1 ecx: bit 29 F16C, for which clang 14 has no name */
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (leaf1c >> 29 & 1);
     case CPU_AVXVNNI:
         return cpu_has_level(CPU_AVX2) && (leaf7_1a >> 4 & 1);
     case CPU_AVX512:
