@@ -1,9 +1,10 @@
 /* bench-kernels [AREA ...]: how fast the inner loops run, beside what this machine can do, both measured in this
  * process.
  *
- * Options: --threads N (default: one for each CPU), --level NAME (default: the best), --seconds S (of each
- * measurement). Each area (attention, ops, ...) is a function in the table at the end. Figures are medians of several
- * rounds. */
+ * Options: --threads N (default: one for each CPU), --level NAME (default: the best), --seconds S (for each
+ * measurement),
+ * --only TEXT (measurements with it in their name), --processor-time (for --threads 1 where other programs run too).
+ * Each area (attention, ops, ...) is a function in the table at the end. Figures are medians of several rounds. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,7 +296,7 @@ enum { OPS_ROWS = 1300, OPS_COLUMNS = 2048 };
 typedef struct ops_case {
     const bench *bench;
     int64_t n_rows;
-    float *x, *y, *out, *weight, *scale;
+    float *x, *y, *out, *weight, *scale, *cos, *sin;
     int32_t offsets[24];
 } ops_case;
 
@@ -311,7 +312,7 @@ static void call_layer_norm(void *context) {
 }
 static void call_rope(void *context) {
     ops_case *c = context;
-    stop_on(ops_rope(&c->bench->run, c->out, OPS_COLUMNS, c->n_rows, c->offsets, 16, 128, c->x, c->y));
+    stop_on(ops_rope(&c->bench->run, c->out, OPS_COLUMNS, c->n_rows, c->offsets, 16, 128, c->cos, c->sin));
 }
 static void call_mix(void *context) {
     ops_case *c = context;
@@ -321,21 +322,6 @@ static void call_gate(void *context) {
     ops_case *c = context;
     stop_on(ops_gate(&c->bench->run, c->x, c->n_rows, OPS_COLUMNS, c->weight, 0.1f, c->scale));
 }
-static void call_gelu(void *context) {
-    ops_case *c = context;
-    memcpy(c->out, c->x, OPS_COLUMNS * sizeof(float));
-    c->bench->run.kernels->ops.gelu(c->out, OPS_COLUMNS);
-}
-static void call_quick_gelu(void *context) {
-    ops_case *c = context;
-    memcpy(c->out, c->x, OPS_COLUMNS * sizeof(float));
-    c->bench->run.kernels->ops.quick_gelu(c->out, OPS_COLUMNS);
-}
-static void call_silu_mul(void *context) {
-    ops_case *c = context;
-    c->bench->run.kernels->ops.silu_mul(c->x, c->y, c->out, OPS_COLUMNS);
-}
-
 static void bench_ops(const bench *b) {
     static const struct {
         const char *name;
@@ -346,14 +332,13 @@ static void bench_ops(const bench *b) {
                  {"rope, 16 heads of 128", call_rope, 9.0 * OPS_COLUMNS},
                  {"mix", call_mix, 12.0 * OPS_COLUMNS},
                  {"gate", call_gate, 4.0 * OPS_COLUMNS}};
-    static const struct {
-        const char *name;
-        measured call;
-    } rows[] = {{"gelu", call_gelu}, {"quick_gelu", call_quick_gelu}, {"silu_mul", call_silu_mul}};
     ops_case c = {.bench = b};
     c.x = random_floats(OPS_ROWS * OPS_COLUMNS), c.y = random_floats(OPS_ROWS * OPS_COLUMNS);
     c.out = random_floats(OPS_ROWS * OPS_COLUMNS), c.weight = random_floats(OPS_COLUMNS),
     c.scale = random_floats(OPS_ROWS);
+    c.cos = random_floats(OPS_ROWS * 64), c.sin = random_floats(OPS_ROWS * 64);
+    for (int i = 0; i < OPS_ROWS * 64; i++)
+        c.cos[i] = 0.6f, c.sin[i] = 0.8f;
     for (int i = 0; i < 16; i++)
         c.offsets[i] = i * 128;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
@@ -366,14 +351,8 @@ static void bench_ops(const bench *b) {
             double seconds = median_seconds(b, calls[i].call, &c);
             print_rate(name, seconds, 0, calls[i].bytes_per_row * (double)c.n_rows, b);
         }
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (skipped(b, rows[i].name))
-            continue;
-        double seconds = median_seconds(b, rows[i].call, &c);
-        printf("%-58s %9.3f us  %7.2f ns a value (one thread)\n", rows[i].name, seconds * 1e6,
-               seconds * 1e9 / OPS_COLUMNS);
-    }
     memory_free(c.x), memory_free(c.y), memory_free(c.out), memory_free(c.weight), memory_free(c.scale);
+    memory_free(c.cos), memory_free(c.sin);
 }
 
 static const struct {

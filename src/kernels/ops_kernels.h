@@ -24,12 +24,6 @@ typedef struct ops_kernels {
     /* out = (1 - s) * a + s * b; out may be a or b. */
     void (*mix)(const float *a, const float *b, float s, float *out, int64_t n);
     float (*dot)(const float *a, const float *b, int64_t n);
-
-    /* Activations, with a relative error of a few units in the last place (of the result or of x, where it is less). */
-    void (*gelu)(float *x, int64_t n);       /* x * Phi(x), by erf; in place */
-    void (*quick_gelu)(float *x, int64_t n); /* x / (1 + exp(-1.702 x)); in place */
-    void (*silu_mul)(const float *gate, const float *up, float *out,
-                     int64_t n); /* gate / (1 + exp(-gate)) * up; out may be either */
 } ops_kernels;
 
 /* Each instruction set's file puts its own versions over those of the levels below it. */

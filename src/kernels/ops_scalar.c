@@ -101,22 +101,6 @@ static void mix(const float *a, const float *b, float s, float *out, int64_t n) 
         out[i] = (1.0f - s) * a[i] + s * b[i];
 }
 
-/* Phi(x) = erfc(-x / sqrt 2) / 2 has no cancellation where x is far below 0, unlike (1 + erf) / 2. */
-static void gelu(float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        x[i] = x[i] * (0.5f * erfcf(-0.70710678118654752f * x[i]));
-}
-
-static void quick_gelu(float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        x[i] = x[i] / (1.0f + expf(-1.702f * x[i]));
-}
-
-static void silu_mul(const float *gate, const float *up, float *out, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
-}
-
 void ops_kernels_fill_scalar(ops_kernels *table) {
     *table = (ops_kernels){.float_from_f16 = float_from_f16,
                            .float_from_bf16 = float_from_bf16,
@@ -125,8 +109,5 @@ void ops_kernels_fill_scalar(ops_kernels *table) {
                            .layer_norm = layer_norm,
                            .rotate = rotate,
                            .mix = mix,
-                           .dot = dot,
-                           .gelu = gelu,
-                           .quick_gelu = quick_gelu,
-                           .silu_mul = silu_mul};
+                           .dot = dot};
 }

@@ -5,7 +5,6 @@
 
 #include "base/float16.h"
 #include "kernels/ops_kernels.h"
-#include "kernels/simd_exp.h"
 
 enum { SUMS = 4 }; /* sums side by side, to hide the latency of additions */
 
@@ -159,48 +158,6 @@ static void mix(const float *a, const float *b, float s, float *out, int64_t n) 
                            count));
 }
 
-/* x * Phi(x). With a = |x|, Phi(-a) = exp(-a^2 / 2) * R(a), R(a) = erfcx(a / sqrt 2) / 2, which is smooth: a polynomial
- * in (a - 3) / (a + 3), fitted for a from 0 to 14 with a relative error of 8e-9 (6e-7 with its rounding). Beyond that,
- * nothing is left of Phi(-a) in float32. */
-static inline vector gelu_of(vector x) {
-    vector a = vector_min(vector_of(14.0f), vector_abs(x));
-    vector u = vector_divide(vector_subtract(a, vector_of(3.0f)), vector_add(a, vector_of(3.0f)));
-    static const float coefficients[] = {5.367185e-05f, 0.00011554375f, -0.0003394849f, -0.0009837585f, 0.0029045562f,
-                                         0.0061320704f, -0.04621329f,   0.12322503f,    -0.20640261f,   0.12151395f};
-    vector r = vector_of(coefficients[0]);
-    for (int i = 1; i < 10; i++)
-        r = vector_multiply_add(r, u, vector_of(coefficients[i]));
-    vector e = vector_exp(vector_multiply(vector_multiply(a, a), vector_of(-0.5f)));
-    vector tail = vector_multiply(a, vector_multiply(e, r)); /* a * Phi(-a) */
-    return vector_subtract(vector_max(vector_zero(), x), tail);
-}
-
-static void gelu(float *x, int64_t n) {
-    FOR_VECTORS(n, i, vector_store(x + i, gelu_of(vector_load(x + i))), count,
-                vector_store_first(x + i, gelu_of(vector_load_first(x + i, count)), count));
-}
-
-/* x / (1 + exp(-slope * x)); for x below -200 / slope the divisor stays finite on some CPUs, hence the bound. */
-static inline vector sigmoid_product(vector x, float slope) {
-    return vector_divide(vector_max(vector_of(-1e4f), x),
-                         vector_add(vector_of(1.0f), vector_exp(vector_multiply(x, vector_of(-slope)))));
-}
-
-static void quick_gelu(float *x, int64_t n) {
-    FOR_VECTORS(n, i, vector_store(x + i, sigmoid_product(vector_load(x + i), 1.702f)), count,
-                vector_store_first(x + i, sigmoid_product(vector_load_first(x + i, count), 1.702f), count));
-}
-
-static void silu_mul(const float *gate, const float *up, float *out, int64_t n) {
-    FOR_VECTORS(
-        n, i, vector_store(out + i, vector_multiply(sigmoid_product(vector_load(gate + i), 1.0f), vector_load(up + i))),
-        count,
-        vector_store_first(out + i,
-                           vector_multiply(sigmoid_product(vector_load_first(gate + i, count), 1.0f),
-                                           vector_load_first(up + i, count)),
-                           count));
-}
-
 void FILL(ops_kernels *table) {
     *table = (ops_kernels){.float_from_f16 = float_from_f16,
                            .float_from_bf16 = float_from_bf16,
@@ -209,8 +166,5 @@ void FILL(ops_kernels *table) {
                            .layer_norm = layer_norm,
                            .rotate = rotate,
                            .mix = mix,
-                           .dot = dot,
-                           .gelu = gelu,
-                           .quick_gelu = quick_gelu,
-                           .silu_mul = silu_mul};
+                           .dot = dot};
 }

@@ -32,17 +32,8 @@ static inline vector vector_subtract(vector a, vector b) {
 static inline vector vector_multiply(vector a, vector b) {
     return _mm256_mul_ps(a, b);
 }
-static inline vector vector_divide(vector a, vector b) {
-    return _mm256_div_ps(a, b);
-}
 static inline vector vector_max(vector a, vector b) {
     return _mm256_max_ps(a, b);
-}
-static inline vector vector_min(vector a, vector b) {
-    return _mm256_min_ps(a, b);
-}
-static inline vector vector_abs(vector a) {
-    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
 }
 /* a * b + c and c - a * b, rounded once. */
 static inline vector vector_multiply_add(vector a, vector b, vector c) {
@@ -51,18 +42,6 @@ static inline vector vector_multiply_add(vector a, vector b, vector c) {
 static inline vector vector_subtract_product(vector a, vector b, vector c) {
     return _mm256_fnmadd_ps(a, b, c);
 }
-static inline vector vector_round(vector a) {
-    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-/* a * 2^n for |a| from 0.5 to 2 and n whole: zero where n is below -126, as if n were 126 where it is above. */
-static inline vector vector_scale(vector a, vector n) {
-    __m256 flushed = _mm256_cmp_ps(n, _mm256_set1_ps(-126.0f), _CMP_LT_OQ);
-    n = _mm256_max_ps(_mm256_set1_ps(-126.0f), _mm256_min_ps(_mm256_set1_ps(126.0f), n));
-    __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-    __m256 scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), exponent));
-    return _mm256_andnot_ps(flushed, scaled);
-}
-
 /* The first n lanes (0 to 8); loads fill up with zeros. */
 static inline __m256i vector_first_lanes(int64_t n) {
     static const int32_t ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};

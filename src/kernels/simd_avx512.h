@@ -31,17 +31,8 @@ static inline vector vector_subtract(vector a, vector b) {
 static inline vector vector_multiply(vector a, vector b) {
     return _mm512_mul_ps(a, b);
 }
-static inline vector vector_divide(vector a, vector b) {
-    return _mm512_div_ps(a, b);
-}
 static inline vector vector_max(vector a, vector b) {
     return _mm512_max_ps(a, b);
-}
-static inline vector vector_min(vector a, vector b) {
-    return _mm512_min_ps(a, b);
-}
-static inline vector vector_abs(vector a) {
-    return _mm512_abs_ps(a);
 }
 /* a * b + c and c - a * b, rounded once. */
 static inline vector vector_multiply_add(vector a, vector b, vector c) {
@@ -50,14 +41,6 @@ static inline vector vector_multiply_add(vector a, vector b, vector c) {
 static inline vector vector_subtract_product(vector a, vector b, vector c) {
     return _mm512_fnmadd_ps(a, b, c);
 }
-static inline vector vector_round(vector a) {
-    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-/* a * 2^n, n whole, of any size. */
-static inline vector vector_scale(vector a, vector n) {
-    return _mm512_scalef_ps(a, n);
-}
-
 /* The first n lanes (0 to 16); loads fill up with zeros. */
 static inline vector_mask vector_first_lanes(int64_t n) {
     return (vector_mask)((1u << n) - 1);
@@ -121,7 +104,7 @@ static inline vector vector_exp2(vector x) {
     p = vector_multiply_add(p, r, vector_of(0.24016444f));
     p = vector_multiply_add(p, r, vector_of(0.6931513f));
     p = vector_multiply_add(p, r, vector_of(1.0f));
-    return vector_scale(p, x); /* takes the floor of x */
+    return _mm512_scalef_ps(p, x); /* takes the floor of x */
 }
 
 #endif
