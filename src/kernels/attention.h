@@ -1,4 +1,4 @@
-/* attention.h - softmax(q k^T * scale) v, tiled with an online softmax: memory does not grow with the number of keys. */
+/* attention.h - softmax(q k^T * scale) v, tiled with an online softmax: memory does not grow with rows times keys. */
 #ifndef KERNELS_ATTENTION_H
 #define KERNELS_ATTENTION_H
 
@@ -27,18 +27,22 @@ typedef struct attention_job {
     int64_t out_stride;
     int64_t n_rows;
     attention_source source;
-    const int32_t *positions; /* [n_rows], ascending: row i sees keys max(0, p - window) .. p, p its position. NULL: all n_keys */
-    int64_t n_keys;           /* used when positions is NULL (vision) */
+    /* [n_rows], ascending: row i sees keys max(0, p - window) .. p, p its position. NULL: all rows see all n_keys keys.
+     */
+    const int32_t *positions;
+    int64_t n_keys; /* used when positions is NULL (vision) */
 } attention_job;
 
 typedef struct attention_shape {
     int32_t n_heads, n_kv_heads, head_dim; /* head h reads key head h / (n_heads / n_kv_heads); head_dim 1 to 256 */
     const int32_t *q_offsets;              /* [n_heads] */
     float scale;
-    int64_t window;                        /* keys before its own that a row sees; INT64_MAX: all */
+    int64_t window; /* keys before its own that a row sees; INT64_MAX: all */
 } attention_shape;
 
-/* All jobs as one parallel section. The results of a row do not depend on other rows or jobs when n_rows <= 16. */
+/* All jobs, in parallel. A row's result does not depend on other rows, other jobs or the number of threads, to the bit;
+ * but a job of up to 16 rows rounds differently from one of more. Fastest where the tokens of a head lie one behind the
+ * other (token_stride == head_dim). */
 trol_status attention_apply(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs);
 
 #endif
