@@ -21,6 +21,17 @@ enum { PACK_PAIR = 2 * QUANTIZED_BLOCK, PACK_ROWS = QUANTIZED_GROUP };
 /* Blocks whose largest weight is below this are zero: their scale would leave the range of normal numbers. */
 #define PACK_SMALLEST 1e-30f
 
+/* As many of the 16 rows as a register holds: left to loops, gcc 12 takes the hot one apart instead. */
+#if defined(__AVX512F__)
+enum { PACK_LANES = 16 };
+#elif defined(__AVX2__)
+enum { PACK_LANES = 8 };
+#else
+enum { PACK_LANES = 4 };
+#endif
+typedef float pack_lanes __attribute__((vector_size(PACK_LANES * 4)));
+typedef int32_t pack_masks __attribute__((vector_size(PACK_LANES * 4)));
+
 /* What comes out for infinities and NaN means nothing, but is clamped like the rest. */
 static inline int32_t pack_round(float value) {
     return (int32_t)(bits_from_float(value + PACK_ROUNDER) - 0x4b400000u);
@@ -79,6 +90,30 @@ static inline void pack_block_q8(const float (*x)[PACK_ROWS], uint16_t *scales, 
             q[k][r] = pack_clamp(pack_round(x[k][r] * inverse[r]), -127, 127);
 }
 
+/* With the weights of each row times inverse[row] rounded to -8 .. 7: dots with the integers, and their squares' sums.
+ */
+static inline void pack_try_steps(const float (*x)[PACK_ROWS], const float *inverse, float *dots, float *squares) {
+    const pack_lanes zero = {0};
+    const pack_masks seven = (pack_masks)(zero + 7.0f), minus_eight = (pack_masks)(zero - 8.0f);
+    for (int r = 0; r < PACK_ROWS; r += PACK_LANES) {
+        pack_lanes factor, dot = zero, square = zero;
+        memcpy(&factor, inverse + r, sizeof factor);
+        for (int k = 0; k < QUANTIZED_BLOCK; k++) {
+            pack_lanes scaled;
+            memcpy(&scaled, x[k] + r, sizeof scaled);
+            scaled *= factor;
+            const pack_lanes rounded = scaled + PACK_ROUNDER - PACK_ROUNDER;
+            const pack_masks above = rounded > 7.0f, below = rounded < -8.0f;
+            const pack_lanes integer =
+                (pack_lanes)(((pack_masks)rounded & ~above & ~below) | (seven & above) | (minus_eight & below));
+            dot += scaled * integer;
+            square += integer * integer;
+        }
+        memcpy(dots + r, &dot, sizeof dot);
+        memcpy(squares + r, &square, sizeof square);
+    }
+}
+
 /* q4: of five steps (the weight of largest magnitude becomes -6.5, -7.2 ... of them, so the one-sided -8 of the range
  * is put to use), each improved to the least-squares one for the integers that it gives, the one with the least squared
  * error. q: n, 0 .. 15. */
@@ -98,18 +133,9 @@ static inline void pack_block_q4(const float (*x)[PACK_ROWS], uint16_t *scales, 
         extreme[r] = float_from_bits(largest[r] | (highest[r] == float_from_bits(largest[r]) ? 0 : 0x80000000u));
     for (size_t i = 0; i < sizeof positions / sizeof positions[0]; i++) {
         float dots[PACK_ROWS], squares[PACK_ROWS];
-        for (int r = 0; r < PACK_ROWS; r++) {
+        for (int r = 0; r < PACK_ROWS; r++)
             inverse[r] = positions[i] / extreme[r];
-            dots[r] = squares[r] = 0;
-        }
-        /* in units of the extreme weight, so that no square overflows */
-        for (int k = 0; k < QUANTIZED_BLOCK; k++)
-            for (int r = 0; r < PACK_ROWS; r++) {
-                float scaled = x[k][r] * inverse[r];
-                float integer = (float)pack_clamp(pack_round(scaled), -8, 7);
-                dots[r] += scaled * integer;
-                squares[r] += integer * integer;
-            }
+        pack_try_steps(x, inverse, dots, squares);
         for (int r = 0; r < PACK_ROWS; r++) {
             /* squared error = sum x^2 - gain; gain compared in units of the extreme weight */
             float factor = dots[r] / squares[r];
