@@ -401,6 +401,16 @@ static void test_refused_formats(void) {
     png = make_png(2, 1, 8, 0, NULL, NULL, 0, "\0\x07\x08", 3);
     png.bytes[19] ^= 1;
     check_refused("PNG, wrong checksum", png.bytes, png.n, TROL_ERROR_FORMAT, "checksum of its IHDR");
+    uint8_t *bomb = calloc(1, 100000 + 57);
+    file_bytes start = make_png(1, 1, 8, 0, NULL, NULL, 0, "\0\x07", 2);
+    memcpy(bomb, start.bytes, 33);
+    memcpy(bomb + 33, "\0\x01\x86\xa0IDAT", 8); /* 100,000 bytes of data */
+    uint32_t sum = crc(bomb + 37, 100004);
+    for (int i = 0; i < 4; i++)
+        bomb[100041 + i] = (uint8_t)(sum >> (24 - 8 * i));
+    memcpy(bomb + 100045, start.bytes + start.n - 12, 12);
+    check_refused("PNG with far more data than pixels", bomb, 100057, TROL_ERROR_FORMAT, "100000 bytes");
+    free(bomb);
     png = make_png(2, 1, 8, 3, NULL, NULL, 0, "\0\x07\x08", 3);
     check_refused("PNG without palette", png.bytes, png.n, TROL_ERROR_FORMAT, "palette");
 }

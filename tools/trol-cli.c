@@ -484,6 +484,14 @@ static trol_status generate(run *r) {
     return status;
 }
 
+/* A large picture takes more memory than all else once the prompt is read. */
+static void free_images(run *r) {
+    for (size_t i = 0; i < r->chosen->images.count; i++) {
+        trol_image_free(r->images[i]);
+        r->images[i] = NULL;
+    }
+}
+
 static trol_status close_outputs(run *r, bool keep) {
     npy_file *logits = r->logits, *prefill_logits = r->prefill_logits;
     r->logits = r->prefill_logits = NULL;
@@ -503,6 +511,7 @@ static trol_status answer(run *r) {
         status = start_session(r);
     if (status == TROL_OK)
         status = prefill(r);
+    free_images(r);
     progress_clear(&r->progress);
     if (status == TROL_OK && r->chosen->n_predict > 0)
         status = generate(r);
@@ -548,10 +557,9 @@ static void release(run *r) {
     session_to_cancel = NULL;
     trol_session_free(r->session);
     trol_sampler_free(r->sampler);
-    for (size_t i = 0; i < r->chosen->images.count; i++) {
+    for (size_t i = 0; i < r->chosen->images.count; i++)
         trol_features_free(r->features[i]);
-        trol_image_free(r->images[i]);
-    }
+    free_images(r);
     trol_model_free(r->model);
     free(r->tokens);
     free(r->prompt);

@@ -143,6 +143,14 @@ static trol_status walk_chunks(png *p, byte_reader *in, trol_error *error) {
     if (!p->data_begin)
         return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: it has no picture data");
     size_t n_data = p->n_plain - p->data_begin - 8;
+    /* Each row takes at most its samples (up to 8 bytes a pixel), a filter byte, and the same for interlacing's small
+     * passes. More is a decompression bomb, or no picture of this size. */
+    size_t most = 2 * ((size_t)p->width * 8 + 8) * (size_t)p->height + 65536;
+    if (n_data > most)
+        return fail(
+            error, TROL_ERROR_FORMAT,
+            "the PNG is damaged: its %d x %d pixels come with %zu bytes of compressed data, expected at most %zu",
+            p->width, p->height, n_data, most);
     p->n_plain = p->data_begin;
     write_chunk(p, "IDAT", NULL, n_data);
     write_chunk(p, "IEND", NULL, 0);
