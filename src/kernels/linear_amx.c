@@ -1,10 +1,11 @@
 /* AMX: BF16 tiles of 16 x 16 results, 32 columns an instruction, at sixteen times the rate of float32.
  *
  * For LINEAR_BF16 both sides are rounded to bf16. For exact arithmetic each number is cut into parts that bf16 holds
- * without loss: a float32 is the sum of three (8 + 8 + 8 significant bits), an F16 weight of two (8 + 3), a BF16 weight
- * is one. The product of the sums is the sum of the products of parts, added up in float32 as ever; products of a part
- * of order i by one of order j are left out where i + j > 2: they are below 2^-26 of the whole, less than float32
- * rounds off. That takes 3 tile products for BF16 weights, 5 for F16 and 6 for F32, and still beats float32 units. */
+ * without loss: a float32 input is the sum of three (8 + 8 + 8 significant bits), an F16 weight of two (8 + 3), a BF16
+ * weight is one. The product of the sums is the sum of the products of parts, added up in float32 as ever; products of
+ * a part of order i by one of order j are left out where i + j > 2: they are below 2^-26 of the whole, less than
+ * float32 rounds off. That takes 3 tile products for BF16 weights and 5 for F16, and still beats float32 units. F32
+ * weights would take 6, which gains nothing: they stay with AVX-512. */
 #if defined(__AMX_BF16__)
 #include <string.h>
 
@@ -52,7 +53,7 @@ static inline __attribute__((always_inline)) void pack_weights(element_type type
     int64_t bytes = (int64_t)element_bytes(type);
     for (int64_t k = 0; k < n_columns; k += GROUP, panel += 2 * parts * TILE_BYTES)
         for (int64_t half = 0; half < 2; half++) {
-            __m512i block[EXACT_PARTS][16];
+            __m512i block[2][16];
             int64_t n = n_columns - k < GROUP ? n_columns - k : GROUP;
             for (int64_t i = 0; i < 16; i++) {
                 const unsigned char *from = rows + (half * 16 + i) * row_bytes + k * bytes;
@@ -143,7 +144,6 @@ static void pack_rounded_inputs(const float *x, int64_t x_stride, int64_t n_rows
         tile(x_parts, w_parts, inputs, weights, n_columns, sums, sums_stride, add);                                    \
     }
 
-KERNELS(exact_f32, ELEMENT_F32, EXACT_PARTS, 3)
 KERNELS(exact_f16, ELEMENT_F16, EXACT_PARTS, 2)
 KERNELS(exact_bf16, ELEMENT_BF16, EXACT_PARTS, 1)
 KERNELS(rounded_f32, ELEMENT_F32, 1, 1)
@@ -158,13 +158,12 @@ KERNELS(rounded_bf16, ELEMENT_BF16, 1, 1)
     }
 
 void linear_fill_amx(linear_kernels *table) {
-    const linear_gemm exact[] = {GEMM(exact_f32, pack_exact_inputs, EXACT_PARTS, 3, 512),
-                                 GEMM(exact_f16, pack_exact_inputs, EXACT_PARTS, 2, 512),
+    const linear_gemm exact[] = {GEMM(exact_f16, pack_exact_inputs, EXACT_PARTS, 2, 512),
                                  GEMM(exact_bf16, pack_exact_inputs, EXACT_PARTS, 1, 512)};
     const linear_gemm bf16[] = {GEMM(rounded_f32, pack_rounded_inputs, 1, 1, 1024),
                                 GEMM(rounded_f16, pack_rounded_inputs, 1, 1, 1024),
                                 GEMM(rounded_bf16, pack_rounded_inputs, 1, 1, 1024)};
-    memcpy(table->exact, exact, sizeof exact);
+    memcpy(&table->exact[ELEMENT_F16], exact, sizeof exact);
     memcpy(table->bf16, bf16, sizeof bf16);
 }
 
