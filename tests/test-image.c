@@ -67,8 +67,7 @@ static void check_cuts(const char *what, const file_bytes *f, size_t spare) {
         check_refused(what, f->bytes, n, TROL_ERROR_FORMAT, "");
 }
 
-/* ---- the files ----------------------------------------------------------------------------------------------------
- */
+/* ---- the files -------------------------------------------------------------------------------------------------- */
 
 static uint32_t crc(const uint8_t *bytes, size_t n) {
     uint32_t sum = 0xffffffffu;
@@ -214,8 +213,7 @@ static file_bytes sample(const uint8_t *bytes, size_t n) {
     return f;
 }
 
-/* ---- tests --------------------------------------------------------------------------------------------------------
- */
+/* ---- tests ------------------------------------------------------------------------------------------------------ */
 
 static void check_one(const char *what, file_bytes f, int x, int y, uint32_t rgb, size_t spare) {
     trol_image *image = load(what, &f);

@@ -71,8 +71,7 @@ static const char usage[] =
     "Exit status: 0; 1 for a failure, told on standard error; 2 for bad usage; 130 after ^C, which ends the\n"
     "answer with what was said so far (143 after a SIGTERM). A second ^C ends the program at once.\n";
 
-/* ---- options -------------------------------------------------------------------------------------------------------
- */
+/* ---- options ---------------------------------------------------------------------------------------------------- */
 
 typedef struct options {
     const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits;
@@ -141,8 +140,7 @@ static const char *contradiction(const options *o) {
     return n_stdin > 1 ? "standard input (-) can be read only once" : NULL;
 }
 
-/* ---- the run and its callbacks -------------------------------------------------------------------------------------
- */
+/* ---- the run and its callbacks ---------------------------------------------------------------------------------- */
 
 typedef struct run {
     const options *chosen;
@@ -252,8 +250,7 @@ static int keep_prefill_logits(void *user, int64_t position, const float *logits
     return npy_append(r->prefill_logits, logits, 1, &r->inner_error) != TROL_OK;
 }
 
-/* ---- input ---------------------------------------------------------------------------------------------------------
- */
+/* ---- input ------------------------------------------------------------------------------------------------------ */
 
 enum { MAX_PROMPT_BYTES = 64 << 20, MAX_IMAGE_BYTES = 1 << 30 };
 
@@ -369,8 +366,7 @@ static trol_status start_session(run *r) {
     return status;
 }
 
-/* ---- prompt --------------------------------------------------------------------------------------------------------
- */
+/* ---- prompt ----------------------------------------------------------------------------------------------------- */
 
 static trol_status add_tokens(run *r, const int32_t *tokens, size_t n) {
     size_t needed = r->n_tokens + n;
@@ -449,8 +445,7 @@ static trol_status prefill(run *r) {
                                    o->images.count, r->error);
 }
 
-/* ---- answer --------------------------------------------------------------------------------------------------------
- */
+/* ---- answer ----------------------------------------------------------------------------------------------------- */
 
 static trol_status generate(run *r) {
     const options *o = r->chosen;

@@ -17,8 +17,7 @@ struct trol_image {
     uint8_t *pixels;     /* [height, width, 3] */
 };
 
-/* Resizes as torch's interpolate(mode='bicubic') does a uint8 tensor; TROL.md section 3. out [out_height, out_width,
- * 3]. */
+/* Resizes as torch's interpolate(mode='bicubic') does a uint8 tensor. out [out_height, out_width, 3]. */
 trol_status image_resize_torch(const trol_image *image, int32_t out_width, int32_t out_height, uint8_t *out,
                                trol_error *error);
 /* Resizes as Pillow 10's BICUBIC does. out [out_height, out_width, 3]. */
