@@ -212,18 +212,18 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
             continue;
         }
         const void *k = keys[i - skipped], *v = values[i - skipped];
+        const float *value = converted;
         if (source->type == ELEMENT_F16) {
             convert(k, key, dims);
             convert(v, converted, dims);
-            store_value(strips, converted, value_dims);
-        } else if (dims == value_dims) {
-            memcpy(key, k, (size_t)dims * sizeof(float));
-            store_value(strips, v, value_dims);
         } else {
             memcpy(key, k, (size_t)dims * sizeof(float));
-            memcpy(converted, v, (size_t)dims * sizeof(float));
-            store_value(strips, converted, value_dims);
+            if (dims == value_dims)
+                value = v;
+            else
+                memcpy(converted, v, (size_t)dims * sizeof(float));
         }
+        store_value(strips, value, value_dims);
     }
 }
 
@@ -235,8 +235,7 @@ static void apply_tile(const tile_chunk *chunk, int64_t panel, int64_t begin, in
     int64_t width = panel_width(chunk, panel);
     int64_t first_row = chunk->row + lane_row(chunk, panel), last_row = chunk->row + lane_row(chunk, panel + width - 1);
     int64_t seen_end = min_of(end, end_key(chunk->job, last_row));
-    if (seen_end <= begin || end_key(chunk->job, last_row) <= begin ||
-        first_key(shape, chunk->job, first_row) >= seen_end)
+    if (seen_end <= begin || first_key(shape, chunk->job, first_row) >= seen_end)
         return;
     bool all = first_key(shape, chunk->job, last_row) <= begin && end_key(chunk->job, first_row) >= seen_end &&
                (seen_end - begin) % ATTENTION_STRIP == 0;
