@@ -40,7 +40,6 @@ INLINE void multiply_tile(bool q4, int n_groups, int n_tokens, const uint8_t *gr
         for (int t = 0; t < n_tokens; t++)
             totals[g][t] = _mm512_setzero_ps();
     for (int64_t p = 0; p < n_pairs; p++, groups += pair_bytes)
-#pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             __m512i sums[MAX_GROUPS][TILE_TOKENS];
 #pragma GCC unroll 6
@@ -56,8 +55,7 @@ INLINE void multiply_tile(bool q4, int n_groups, int n_tokens, const uint8_t *gr
                 for (int g = 0; g < n_groups; g++) {
                     const uint8_t *from =
                         groups + g * group_bytes + QUANTIZED_SCALE_BYTES + 64 * (half * n_lines + line);
-                    if (n_tokens == 1)
-                        _mm_prefetch((const char *)from + PREFETCH_BYTES, _MM_HINT_T0);
+                    _mm_prefetch((const char *)from + PREFETCH_BYTES, _MM_HINT_T0);
                     low[g] = _mm512_loadu_si512(from);
                     if (q4) {
                         high[g] = _mm512_and_si512(low[g], high_nibbles);
