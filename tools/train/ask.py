@@ -5,13 +5,16 @@
 """
 import argparse
 import collections
+import itertools
 import json
 import os
 
 import numpy as np
 import torch
 
+import data
 import model as trol
+import packed
 import pictures
 import questions
 import text
@@ -38,6 +41,15 @@ class Asker:
         ids = self.prompt(path, question)
         return trol.generate(self.model, ids, self.tokenizer.image_id, self.features, mode, limit, self.tokenizer.end_ids)
 
+    @torch.no_grad()
+    def answers(self, path, asked, limit=64):
+        """The answers to several questions about one picture in mode `prompt`, computed together."""
+        self.prompt(path, asked[0])
+        ends, prompt = [self.tokenizer.end_id], data.Prompt(self.tokenizer, self.model.config)
+        group = packed.Group([[prompt.question(q) for q in asked]], [[ends] * len(asked)], 0, len(prompt.system) + len(self.features))
+        run = packed.PackedForward(self.model, torch.tensor(prompt.system), self.features[None], [group], keep_cache=True)
+        return [self.tokenizer.decode(ids) for ids in run.generate(limit, self.tokenizer.end_id)[0]]
+
     def answer(self, path, question, mode="prompt"):
         return self.tokenizer.decode(self.generate(path, question, mode)[0])
 
@@ -50,16 +62,20 @@ def main():
     parser.add_argument("--mode", default="prompt", choices=("prompt", "all", "off"))
     parser.add_argument("--limit", type=int, default=10 ** 9, help="only the first questions")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # rows come one at a time: more threads only wait for each other
     asker = Asker(args.model_dir)
     if args.question:
         print(asker.answer(args.source, args.question, args.mode))
         return
     right, count = collections.Counter(), collections.Counter()
-    for line in list(open(os.path.join(args.source, "questions.jsonl")))[: args.limit]:
-        entry = json.loads(line)
-        answer = asker.answer(os.path.join(args.source, entry["image"]), entry["question"], args.mode)
-        count[entry["kind"]] += 1
-        right[entry["kind"]] += questions.grade(entry, answer)
+    entries = [json.loads(line) for line in list(open(os.path.join(args.source, "questions.jsonl")))[: args.limit]]
+    for image, group in itertools.groupby(entries, key=lambda entry: entry["image"]):
+        group, path = list(group), os.path.join(args.source, image)
+        asked = [entry["question"] for entry in group]
+        answers = asker.answers(path, asked) if args.mode == "prompt" else [asker.answer(path, q, args.mode) for q in asked]
+        for entry, answer in zip(group, answers):
+            count[entry["kind"]] += 1
+            right[entry["kind"]] += questions.grade(entry, answer)
     for kind in questions.KINDS:
         if count[kind]:
             print(f"{kind:9} {right[kind]:4}/{count[kind]:<4} {100 * right[kind] / count[kind]:5.1f}%")

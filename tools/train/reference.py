@@ -24,6 +24,7 @@ def main():
     parser.add_argument("out_dir")
     parser.add_argument("--lines", type=int, default=12)
     args = parser.parse_args()
+    torch.set_num_threads(1)  # rows come one at a time: more threads only wait for each other
     asker = Asker(args.model_dir)
     entries = [json.loads(line) for line in open(os.path.join(args.eval_dir, "questions.jsonl"))]
     step = max(1, len(entries) // args.lines)
@@ -44,8 +45,10 @@ def main():
     with open(os.path.join(args.out_dir, "questions.jsonl"), "w") as file:
         for line in lines:
             file.write(json.dumps(line) + "\n")
+    path = os.path.join(args.out_dir, "questions.safetensors")
     save_file({("" if mode == "prompt" else mode + "_") + "first_logits": torch.stack(rows) for mode, rows in first.items()},
-              os.path.join(args.out_dir, "questions.safetensors"))
+              path)
+    os.chmod(path, 0o644)
 
 
 if __name__ == "__main__":

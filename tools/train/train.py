@@ -1,7 +1,7 @@
 """Trains one of the bundled models: train.py FAMILY RUN_DIR [options], FAMILY internlm2 or phi3.
 
 RUN_DIR (outside the repository) gets the tokenizer, a checkpoint every few minutes, a log, and, while
-training goes on, EXPORT folders in the published layout. Started again with the same RUN_DIR it resumes.
+training goes on, EXPORT folders in the published layout. Started again with the same RUN_DIR it resumes (SIGTERM saves and ends).
 A file named `decay` in RUN_DIR starts the final learning-rate decay, after which it ends; it may hold the number of steps;
 a file named `export` makes it write RUN_DIR/export now, from the averaged weights.
 """
@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import os
+import signal
 import time
 
 import numpy as np
@@ -113,6 +114,27 @@ class Labels(nn.Module):
         on = labels[:, 0] > 0
         right = [(parts[i].argmax(-1) == labels[:, i])[on].float().mean().item() for i in (0, 1)]
         return losses[0] + losses[1] + 2 * losses[2], right
+
+
+def word_embeddings(tokenizer):
+    """Ids of the eight shape words and the eight colour words."""
+    return torch.tensor([tokenizer.pieces.piece_to_id("\u2581" + word) for word in scenes.SHAPES + scenes.COLOURS])
+
+
+def alignment_loss(model, features, labels, word_ids):
+    """1 - cosine between an image row and the sum of the embeddings of the words for what lies on it.
+
+    Features [B, I, H], labels [tiles, patches, 3]. An image row that looks like the words it stands for is found
+    by questions that contain these words, long before the decoder would learn a code of its own.
+    """
+    labels = labels.long()
+    bag = torch.cat([F.one_hot(labels[..., i], 9)[..., 1:] for i in (0, 1)], -1).float()
+    if model.config.phi3:
+        bag = trol.pixel_shuffle(bag).unflatten(-1, (4, 16)).sum(2)
+    bag = bag.flatten(0, 1)
+    on = bag.sum(-1) > 0
+    target = bag[on] @ model.embedding.weight[word_ids].detach()
+    return 1 - F.cosine_similarity(features.flatten(0, 1)[on].float(), target, dim=-1).mean()
 
 
 def make_optimizer(model, labels, args):
@@ -260,12 +282,14 @@ def make_parser():
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.003)
     parser.add_argument("--label-weight", type=float, default=0.5)
+    parser.add_argument("--alignment-weight", type=float, default=1.0)
     parser.add_argument("--short", type=int, default=5, help="short questions a picture, all kinds but descriptions")
     parser.add_argument("--any", type=int, default=2, help="questions of any length a picture, all kinds but descriptions")
     parser.add_argument("--long", type=int, default=1, help="descriptions a picture")
     parser.add_argument("--label-steps", type=int, default=800, help="steps of the encoder alone, before all others")
     parser.add_argument("--ease", type=float, default=1.0, help="how much larger and fewer the objects are at the beginning of those")
     parser.add_argument("--labels-again", action="store_true", help="only these steps, on the encoder of the checkpoint, then end")
+    parser.add_argument("--freeze", action="store_true", help="leave the encoder as it is")
     parser.add_argument("--follow", help="take the encoder from this file, again whenever it changes, and leave it as it is")
     parser.add_argument("--one-tile-steps", type=int, default=1500, help="steps before Phi-3 sees pictures of several tiles")
     parser.add_argument("--decay-steps", type=int, default=1500)
@@ -315,7 +339,10 @@ def main():
     source = data.Source(config, (args.seed, step), 0.34, 12000)
     test = make_test(config, 99, args.test_pictures)
     weights = token_weights(tokenizer, config.vocab)
-    system = torch.tensor(prompt.system)
+    system, word_ids = torch.tensor(prompt.system), word_embeddings(tokenizer)
+    if args.freeze:
+        model.encoder.requires_grad_(False)
+        labels.requires_grad_(False)
     averages, data_seconds, saved_at, last, followed = collections.Counter(), 0.0, time.time(), time.time(), 0.0
     model.train()
     forward_class = fused.FusedForward if fused.available() else packed.PackedForward
@@ -337,7 +364,9 @@ def main():
         save()
         if args.labels_again:
             return
-    while step < args.steps:
+    stopped = []
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+    while step < args.steps and not stopped:
         if decay_from is None and os.path.exists(os.path.join(folder, "decay")):
             decay_from = step
             args.decay_steps = int(open(os.path.join(folder, "decay")).read() or args.decay_steps)
@@ -367,7 +396,8 @@ def main():
             label_loss, label_right = labels.loss(rows, torch.cat([p.labels for p in chosen]))
             forward = forward_class(model, system, features, groups)
             loss = packed.answer_loss(model, forward, weights)
-        (loss + args.label_weight * label_loss).backward()
+        alignment = alignment_loss(model, features, torch.cat([p.labels for p in chosen]), word_ids)
+        (loss + args.label_weight * label_loss + args.alignment_weight * alignment).backward()
         norm = nn.utils.clip_grad_norm_([p for g in optimizer.adam.param_groups for p in g["params"] if p.grad is not None], 1.0)
         optimizer.step(factor)
         optimizer.zero_grad()
@@ -376,10 +406,10 @@ def main():
             keep = min(0.996, 1 - 10 / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
         seconds += time.time() - started
-        averages.update({"loss": loss.item(), "label": label_loss.item(), "shape": label_right[0], "colour": label_right[1], "norm": float(norm), "n": 1})
+        averages.update({"loss": loss.item(), "label": label_loss.item(), "align": alignment.item(), "shape": label_right[0], "colour": label_right[1], "norm": float(norm), "n": 1})
         if step % 50 == 0:
             n = averages["n"]
-            say(f"{step} {seconds:.0f}s loss {averages['loss'] / n:.4f} labels {averages['label'] / n:.3f} shape {averages['shape'] / n:.3f} "
+            say(f"{step} {seconds:.0f}s loss {averages['loss'] / n:.4f} labels {averages['label'] / n:.3f} align {averages['align'] / n:.3f} shape {averages['shape'] / n:.3f} "
                 f"colour {averages['colour'] / n:.3f} norm {averages['norm'] / n:.2f} {(time.time() - last) / n * 1e3:.0f} ms a step, "
                 f"{data_seconds / n * 1e3:.0f} of them for data")
             averages.clear()
@@ -396,9 +426,11 @@ def main():
             os.remove(os.path.join(folder, "export"))
             export(average, folder, os.path.join(folder, f"export-{step}"))
     save()
+    if stopped:
+        return
+    export(average, folder, os.path.join(folder, f"export-{step}"))
     table, _ = evaluate(average, prompt, make_test(config, 4242, 150))
     say(f"end {step} " + " ".join(f"{kind} {share:.3f}" for kind, (share, _) in table.items()))
-    export(average, folder, os.path.join(folder, f"export-{step}"))
 
 
 def export(model, run_dir, target):
