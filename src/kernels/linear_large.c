@@ -262,12 +262,16 @@ static void large_task(void *context, int64_t chunk, int thread) {
 
 enum { ENOUGH_CHUNKS = 16, FEWEST_OUTPUTS = 64, FEWEST_ROWS = 96, WIDEST_TILE = 64 };
 
+/* Multiplications of a chunk at most: about 0.1 s on a slow CPU, for a computation can be cancelled between chunks. */
+static const int64_t MOST_PRODUCTS = (int64_t)1 << 31;
+
 static int64_t greatest_common_divisor(int64_t a, int64_t b) {
     return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 
 /* How a job is cut, by the shape alone: blocks of outputs for all input rows where that gives enough chunks for threads
- * to share, smaller ones otherwise, and of some input rows only where there are few outputs (lora_a). */
+ * to share, smaller ones otherwise, and of some input rows only where there are few outputs (lora_a) or very many
+ * columns. */
 static void cut_job(const large_section *s, large_job *job) {
     enum { QUANTIZED_TILE = 16 };
     int64_t share = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1, all = job->product->linear->n_rows;
@@ -287,7 +291,9 @@ static void cut_job(const large_section *s, large_job *job) {
         int64_t tile = !x->inputs ? 1 : x->gemm ? x->gemm->tile_inputs : QUANTIZED_TILE;
         unit = unit / greatest_common_divisor(unit, tile) * tile;
     }
-    int64_t blocks = divide_up(ENOUGH_CHUNKS, divide_up(all, job->outputs));
+    int64_t products = s->n_rows * job->outputs * share * job->product->linear->weight.columns;
+    int64_t blocks =
+        max_int64(divide_up(ENOUGH_CHUNKS, divide_up(all, job->outputs)), divide_up(products, MOST_PRODUCTS));
     job->block_rows = round_up(max_int64(divide_up(s->n_rows, blocks), FEWEST_ROWS), unit);
     job->row_blocks = divide_up(s->n_rows, job->block_rows);
     int64_t parts = share;
@@ -340,7 +346,6 @@ static trol_status run_section(large_section *s) {
 static trol_status prepare_operand(const large_section *s, const matrix *m, const float *rows, int64_t stride,
                                    packed_inputs *forms, int64_t *n_forms, operand *result) {
     const linear_gemm *gemm = gemm_of(s->run, s->arithmetic, m);
-    int64_t n_panels;
     for (int64_t i = 0; i < *n_forms; i++)
         if (same_form(forms[i].gemm, gemm) && forms[i].rows == rows) {
             *result = (operand){&forms[i], gemm, m->type};
@@ -355,7 +360,7 @@ static trol_status prepare_operand(const large_section *s, const matrix *m, cons
         blas_prepare();
         return TROL_OK;
     }
-    n_panels = divide_up(s->n_rows, gemm->tile_inputs);
+    int64_t n_panels = divide_up(s->n_rows, gemm->tile_inputs);
     TRY(run_alloc(s->run, (size_t)n_panels, (size_t)panel_bytes(gemm, m->columns), (void **)&form->panels));
     return run_chunks(s->run, n_panels, pack_task, form);
 }
