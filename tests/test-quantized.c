@@ -63,16 +63,16 @@ static void *pack(cpu_level level, element_type type, const problem *p, size_t *
 /* out [n_tokens of the range, n_rows], by the functions that linear uses; guards around out are checked. */
 static float *multiply(cpu_level level, element_type type, const void *packed, const problem *p, int64_t n_inputs,
                        int64_t first_row, int64_t n_rows, int64_t first_token, int64_t n_tokens) {
-    const quantized_kernels *kernels = &kernels_at(level)->quantized;
-    void *memory = allocate(quantized_input_bytes(kernels, n_inputs, p->columns));
-    quantized_input input = quantized_input_in(kernels, memory, n_inputs, p->columns);
+    const quantized_kernels *table = &kernels_at(level)->quantized;
+    void *memory = allocate(quantized_input_bytes(table, n_inputs, p->columns));
+    quantized_input input = quantized_input_in(table, memory, n_inputs, p->columns);
     for (int64_t chunk = 0; chunk < quantized_input_chunks(&input); chunk++)
-        quantized_input_fill(kernels, &input, p->inputs, p->columns, chunk);
-    void *scratch = allocate(quantized_scratch_bytes(kernels, type, n_rows, &input));
+        quantized_input_fill(table, &input, p->inputs, p->columns, chunk);
+    void *scratch = allocate(quantized_scratch_bytes(table, type, n_rows, &input));
     int64_t stride = n_rows + 3;
     float *out = allocate((size_t)(n_tokens * stride) * sizeof(float));
     float guard = out[0];
-    quantized_multiply(kernels, type, packed, first_row, n_rows, &input, first_token, n_tokens, out, stride, scratch);
+    quantized_multiply(table, type, packed, first_row, n_rows, &input, first_token, n_tokens, out, stride, scratch);
     for (int64_t t = 0; t < n_tokens; t++) {
         for (int i = 0; i < 3; i++)
             CHECK(memcmp(&out[t * stride + n_rows + i], &guard, 4) == 0, "%s wrote past row %lld",
@@ -163,10 +163,10 @@ static void test_packing(cpu_level level) {
                 size_t group_bytes = quantized_group_bytes(type, p.columns);
                 for (int64_t g = 0; g < quantized_groups(p.rows); g++) {
                     int64_t n_rows = p.rows - 16 * g < 16 ? p.rows - 16 * g : 16;
-                    const quantized_kernels *kernels = &kernels_at(level)->quantized;
-                    quantize_group(kernels, type, source, halves + 1 + 2 * 16 * g * p.columns, p.columns, n_rows,
+                    const quantized_kernels *table = &kernels_at(level)->quantized;
+                    quantize_group(table, type, source, halves + 1 + 2 * 16 * g * p.columns, p.columns, n_rows,
                                    p.columns, from_halves + (size_t)g * group_bytes);
-                    quantize_group(kernels, type, ELEMENT_F32, rounded.weights + 16 * g * p.columns, p.columns, n_rows,
+                    quantize_group(table, type, ELEMENT_F32, rounded.weights + 16 * g * p.columns, p.columns, n_rows,
                                    p.columns, from_floats + (size_t)g * group_bytes);
                 }
                 CHECK(memcmp(from_halves, from_floats, bytes) == 0, "%s from %s", element_name(type),

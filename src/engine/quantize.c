@@ -65,8 +65,7 @@ static trol_status check_params(const trol_quantize_params *p, trol_error *error
     return TROL_OK;
 }
 
-/* ---- what is packed -----------------------------------------------------------------------------------------------
- */
+/* ---- what is packed ---------------------------------------------------------------------------------------------- */
 
 static bool begins_with(const char *text, const char *start) {
     return strncmp(text, start, strlen(start)) == 0;
@@ -117,8 +116,7 @@ static trol_status plan(packer *p) {
     return TROL_OK;
 }
 
-/* ---- the header ---------------------------------------------------------------------------------------------------
- */
+/* ---- the header -------------------------------------------------------------------------------------------------- */
 
 /* FNV-1a over every tensor's name, dtype, shape and first bytes: tells checkpoints apart without reading them whole. */
 static uint64_t fingerprint(const tensor_source *source) {
@@ -219,8 +217,7 @@ static trol_status write_header(packer *p) {
     return status;
 }
 
-/* ---- the data -----------------------------------------------------------------------------------------------------
- */
+/* ---- the data ---------------------------------------------------------------------------------------------------- */
 
 static trol_status progressed(packer *p, size_t n_bytes) {
     p->n_bytes_done += (int64_t)n_bytes;
@@ -283,8 +280,7 @@ static trol_status write_tensors(packer *p, const char *path) {
     return status;
 }
 
-/* ---- the folder ---------------------------------------------------------------------------------------------------
- */
+/* ---- the folder -------------------------------------------------------------------------------------------------- */
 
 static trol_status copy_file(const char *from_folder, const char *to_folder, const char *name, trol_error *error) {
     char *from = NULL, *to = NULL, *bytes = NULL;

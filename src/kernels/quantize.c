@@ -15,8 +15,7 @@ static size_t aligned(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------------
- */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 bool quantized_bytes(element_type type, int64_t rows, int64_t columns, size_t *bytes) {
     *bytes = 0;
@@ -75,8 +74,7 @@ void dequantize_row(element_type type, const void *packed, int64_t columns, int6
     }
 }
 
-/* ---- input rows ---------------------------------------------------------------------------------------------------
- */
+/* ---- input rows -------------------------------------------------------------------------------------------------- */
 
 static bool uses_tiles(const quantized_kernels *kernels, int64_t n_rows) {
     return kernels->multiply_tiles && n_rows > QUANTIZED_SMALL_BATCH;
@@ -134,8 +132,7 @@ void quantized_input_fill(const quantized_kernels *kernels, const quantized_inpu
                               input->offsets + first * input->n_pairs * 2 + i);
 }
 
-/* ---- product ------------------------------------------------------------------------------------------------------
- */
+/* ---- product ----------------------------------------------------------------------------------------------------- */
 
 /* Large batches keep a panel of weights in the second-level cache while all rows of the input pass by: 256 KiB of 8-bit
  * weights, or as much as the tiles' own panel (see quantized_amx.c). Small ones read weights once: chunks small enough

@@ -4,14 +4,17 @@
  *   q8: u = 1 .. 255;                 q4: u = 16 * n, n = 0 .. 15 (the scale is a sixteenth of the step).
  * So both types share one zero point and one inner loop, and bfloat16 takes any weight that float32 does.
  *
- * Packed layout. Rows come in groups of 16, columns in pairs of blocks (2 x 32). The last group and the last pair are
- * filled up with zero weights. A matrix is its groups one after the other, a group is its pairs one after the other, a
- * pair is 64 bytes             scales: 16 little-endian dwords, one a row: low half the first block's bfloat16, high
- * half the second's 1024 (q8) 512 (q4)   weights, in lines of 64 bytes: q8: line l (0 .. 15), byte 4 * r + i: u of row
- * r, column 4 * l + i of the pair q4: line l (0 .. 7), byte 4 * r + i: low half n of row r, column 8 * l + i, high half
- * n of row r, column 8 * l + 4 + i so a line feeds 16 rows with one broadcast of 4 inputs, every stream is sequential,
- * and a group is all that 16 rows need. Group g of a matrix lies at packed + g * quantized_group_bytes(type, columns).
- * Any alignment works; 64 is fastest.
+ * Packed layout. Rows come in groups of 16, columns in pairs of blocks (2 x 32); the last group and the last pair are
+ * filled up with zero weights. A matrix is its groups one after the other, a group its pairs one after the other:
+ *
+ *   64 bytes  scales: 16 little-endian dwords, one a row; low half the first block's bfloat16, high half the second's
+ *   q8: 16 lines of 64 bytes   line l, byte 4 * r + i: u of row r, column 4 * l + i of the pair
+ *   q4: 8 lines of 64 bytes    line l, byte 4 * r + i: low half n of row r, column 8 * l + i of the pair,
+ *                                                      high half n of row r, column 8 * l + 4 + i
+ *
+ * So a line feeds 16 rows with one broadcast of 4 inputs, every stream is sequential, and a group is all that 16 rows
+ * need. Group g of a matrix lies at packed + g * quantized_group_bytes(type, columns). Any alignment works; 64 is
+ * fastest.
  *
  * Packed checkpoints. A folder as published, whose safetensors hold packed matrices as tensors of dtype U8 and shape
  * [quantized_bytes()], named as the original with ".q8" or ".q4" behind ("output.weight.q8"), data aligned to 64 bytes
@@ -34,8 +37,7 @@
 
 #define QUANTIZED_FORMAT_VERSION "1"
 
-/* ---- weights ------------------------------------------------------------------------------------------------------
- */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 /* Whether a matrix of so many columns can be packed: a multiple of 32. Any number of rows can. */
 static inline bool quantized_columns_fit(int64_t columns) {
@@ -74,8 +76,7 @@ trol_status quantize_matrix(const quantized_kernels *kernels, trol_threads *thre
 /* One row back to float32: out [columns]. */
 void dequantize_row(element_type type, const void *packed, int64_t columns, int64_t row, float *out);
 
-/* ---- input rows ---------------------------------------------------------------------------------------------------
- */
+/* ---- input rows -------------------------------------------------------------------------------------------------- */
 
 /* Input rows (tokens) prepared for products with packed matrices of either type, each row once for all of them.
  * Up to QUANTIZED_SMALL_BATCH rows, and on most CPUs for any number: 8 bits, a scale for each 32 columns (amax / 127).
@@ -100,8 +101,7 @@ int64_t quantized_input_chunks(const quantized_input *input);
 void quantized_input_fill(const quantized_kernels *kernels, const quantized_input *input, const float *x,
                           int64_t stride, int64_t chunk);
 
-/* ---- product ------------------------------------------------------------------------------------------------------
- */
+/* ---- product ----------------------------------------------------------------------------------------------------- */
 
 /* How many rows of the matrix a chunk of work should have: a multiple of 16 that depends on the shape and the table,
  * never on the number of threads. The result does not depend on how rows or tokens are cut into calls. */
@@ -116,7 +116,7 @@ size_t quantized_scratch_bytes(const quantized_kernels *kernels, element_type ty
 /* out[t * out_stride + n] = dot(row first_row + n of the matrix, input row first_token + t), for n < n_rows, t <
  * n_tokens. `packed` is the whole matrix of input->n_columns columns. first_row, n_rows, first_token and n_tokens may
  * be anything inside the matrix and the input; whole groups of 16 rows (first_row and n_rows multiples of 16) and whole
- * tiles waste nothing. `out` holds partial sums on the way and must not be shared with another call in progress.
+ * tiles waste nothing.
  *
  * Arithmetic with 8-bit inputs: integer dots of 32 columns, exact; sum = fma((float)dot, weight scale * input scale,
  * sum) over blocks in ascending order. That holds for every level, batch size and cut, so all of them agree to the bit.
