@@ -1,6 +1,7 @@
 #include "base/output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,7 +11,8 @@ static trol_status write_error(const output *out, trol_error *error) {
 }
 
 trol_status output_open(const char *path, output *out, trol_error *error) {
-    static const char suffix[] = ".XXXXXX";
+    enum { MAX_ATTEMPTS = 100 };
+    static const char suffix[] = ".12345.12";
     *out = (output){0};
     const size_t length = strlen(path);
     out->path = malloc(length + 1);
@@ -22,7 +24,13 @@ trol_status output_open(const char *path, output *out, trol_error *error) {
     memcpy(out->path, path, length + 1);
     memcpy(out->temporary, path, length);
     memcpy(out->temporary + length, suffix, sizeof suffix);
-    const int descriptor = mkstemp(out->temporary);
+    int descriptor = -1;
+    for (int attempt = 0; attempt < MAX_ATTEMPTS && descriptor < 0; attempt++) {
+        snprintf(out->temporary + length, sizeof suffix, ".%05u.%02u", (unsigned)getpid() % 100000u, (unsigned)attempt % 100u);
+        descriptor = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666); /* as the umask allows, unlike mkstemp's */
+        if (descriptor < 0 && errno != EEXIST)
+            break;
+    }
     out->file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (!out->file) {
         trol_status status = write_error(out, error);

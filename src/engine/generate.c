@@ -74,6 +74,8 @@ static trol_status show_id(answer_text *text, int32_t token, trol_error *error) 
 static trol_status show_token(answer_text *text, int32_t token, trol_error *error) {
     if (!text->tokenizer)
         return show_id(text, token, error);
+    if (!tokenizer_spelling(text->tokenizer, token)) /* a row of the vocabulary that no token has: it says nothing */
+        return TROL_OK;
     TRY(tokenizer_append_bytes(text->tokenizer, token, !text->any_token, &text->bytes, &text->n_bytes, &text->capacity, error));
     text->any_token = true;
     return show(text, false, error);

@@ -109,7 +109,7 @@ static void describe_blas(const trol_model *model) {
     char text[256];
     bool below = false;
     linear_describe_blas(text, sizeof text, &below);
-    log_message(&model->log, below ? TROL_LOG_WARNING : TROL_LOG_INFO, "%s", text);
+    log_message(&model->log, TROL_LOG_INFO, "%s", text);
 }
 
 trol_status trol_model_load(const char *path, const trol_model_params *params, trol_model **result, trol_error *error) {

@@ -338,6 +338,10 @@ static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_
         if (!t)
             continue;
         *found = true;
+        const char *version = tensor_source_metadata(l->w->source, "trol.quantized.version");
+        if (!version || strcmp(version, QUANTIZED_FORMAT_VERSION) != 0)
+            return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: trol.quantized.version is %s, expected " QUANTIZED_FORMAT_VERSION, t->file,
+                        version ? version : "missing");
         *m = (matrix){.type = kinds[i].type, .data = t->data};
         TRY(take(l, t));
         size_t n_bytes;
