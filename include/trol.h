@@ -196,6 +196,12 @@ TROL_API void trol_image_free(trol_image *image);
 /* Encodes a picture (seconds for a big model). The result may be used in any number of sessions of the same model. */
 TROL_API TROL_NODISCARD trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_features **features,
                                                       trol_error *error);
+/* Several pictures as one batch, which is faster than one after the other. features [n_images] gets a result for each, or
+ * NULL for all on failure. progress (may be NULL) is called with TROL_STAGE_IMAGE, again from 0 for every few pictures that
+ * are encoded together. */
+TROL_API TROL_NODISCARD trol_status trol_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
+                                                       trol_progress_callback progress, void *user,
+                                                       trol_features **features, trol_error *error);
 /* [n_tokens, hidden_size], float32, owned by the features. */
 TROL_API const float *trol_features_data(const trol_features *features);
 TROL_API int32_t trol_features_n_tokens(const trol_features *features);

@@ -475,6 +475,71 @@ static trol_features *other_picture(const session_case *c, const char *path) {
     return features;
 }
 
+static int count_image_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
+    int *calls = user;
+    CHECK(stage == TROL_STAGE_IMAGE && done >= 0 && done <= total, "progress %lld of %lld of stage %d", (long long)done,
+          (long long)total, (int)stage);
+    ++*calls;
+    return 0;
+}
+
+static int stop_at_once(void *user, trol_stage stage, int64_t done, int64_t total) {
+    (void)user;
+    (void)stage;
+    (void)done;
+    (void)total;
+    return 1;
+}
+
+static double largest_difference(const float *a, const float *b, size_t n) {
+    double largest = 0, difference = 0;
+    for (size_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs((double)b[i]));
+        difference = fmax(difference, fabs((double)a[i] - (double)b[i]));
+    }
+    return difference / largest;
+}
+
+/* Pictures encoded as one batch, more than go together at once, are what they are alone. (Not to the bit: few rows are
+ * summed in another order than many.) */
+static void check_batch_of_pictures(const session_case *c, const char *name) {
+    enum { N = 11 };
+    trol_error error = {0};
+    char path[1024];
+    int calls = 0;
+    snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
+    trol_image *image = NULL;
+    CHECK_OK(trol_image_load_file(path, &image, &error), error);
+    trol_image *other = NULL;
+    const uint8_t rgb[12] = {200, 10, 30, 0, 0, 255, 255, 255, 255, 9, 99, 199};
+    CHECK_OK(trol_image_load_rgb(rgb, 2, 2, 6, &other, &error), error);
+    const trol_image *images[N];
+    trol_features *features[N], *alone[2] = {NULL, NULL};
+    for (int i = 0; i < N; i++)
+        images[i] = i % 3 == 1 ? other : image;
+    CHECK_OK(trol_encode_images(c->model, images, N, count_image_progress, &calls, features, &error), error);
+    CHECK(calls >= 2, "%d progress calls", calls);
+    CHECK_OK(trol_encode_image(c->model, image, &alone[0], &error), error);
+    CHECK_OK(trol_encode_image(c->model, other, &alone[1], &error), error);
+    for (int i = 0; i < N; i++) {
+        const trol_features *expected = alone[i % 3 == 1];
+        const size_t n = (size_t)trol_features_n_tokens(expected) * (size_t)c->info.hidden_size;
+        CHECK(trol_features_n_tiles(features[i]) == trol_features_n_tiles(expected) &&
+                  trol_features_n_tokens(features[i]) == trol_features_n_tokens(expected) &&
+                  largest_difference(trol_features_data(features[i]), trol_features_data(expected), n) < 1e-5,
+              "%s: picture %d of a batch differs from the picture alone", name, i + 1);
+        trol_features_free(features[i]);
+    }
+    CHECK_REFUSED(trol_encode_images(c->model, images, N, stop_at_once, NULL, features, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    images[4] = NULL;
+    CHECK_REFUSED(trol_encode_images(c->model, images, N, NULL, NULL, features, &refused), TROL_ERROR_ARGUMENT, "picture 5");
+    CHECK(!features[0] && !features[N - 1], "results after a failure");
+    trol_features_free(alone[0]);
+    trol_features_free(alone[1]);
+    trol_image_free(other);
+    trol_image_free(image);
+}
+
 static void check_reuse_counts(const session_case *c, const char *name) {
     enum { N_ANSWER = 3, N_MORE = 5 };
     const int64_t n = (int64_t)c->n_ids, longer = n + N_ANSWER + N_MORE;
@@ -623,11 +688,13 @@ int main(void) {
     check_cancel_from_outside(&c);
     check_forks(&c);
     check_reuse_counts(&c, "internlm2-clip");
+    check_batch_of_pictures(&c, "internlm2-clip");
     check_one_token(&c);
     check_threads(&c);
     close_case(&c);
     session_case phi3 = open_case("phi3-internvit", 2);
     check_reuse_counts(&phi3, "phi3-internvit");
+    check_batch_of_pictures(&phi3, "phi3-internvit");
     close_case(&phi3);
     check_lifetimes();
     return test_summary("test-session");

@@ -423,11 +423,10 @@ static trol_status make_raw_tokens(run *r) {
 }
 
 static trol_status prefill_tokens(run *r) {
-    trol_status status = TROL_OK;
     double start = now_seconds();
     size_t n_images = r->chosen->images.count;
-    for (size_t i = 0; status == TROL_OK && i < n_images; i++)
-        status = trol_encode_image(r->model, r->images[i], &r->features[i], r->error);
+    trol_status status = trol_encode_images(r->model, (const trol_image *const *)r->images, n_images, show_progress, r,
+                                            r->features, r->error);
     r->image_seconds = now_seconds() - start;
     if (status == TROL_OK && r->chosen->raw)
         status = make_raw_tokens(r);

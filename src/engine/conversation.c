@@ -119,9 +119,8 @@ trol_status trol_session_set_prompt(trol_session *s, const trol_message *message
     if (!features)
         return fail_memory(error, n_images * sizeof *features, "a prompt's pictures");
     const double start = clock_seconds();
-    trol_status status = TROL_OK;
-    for (size_t i = 0; i < n_images && status == TROL_OK; i++)
-        status = model_encode_image(s->model, images[i], s->params.progress, s->params.progress_user, &s->cancel, &features[i], error);
+    trol_status status = model_encode_images(s->model, images, n_images, s->params.progress, s->params.progress_user,
+                                             &s->cancel, features, error);
     s->stats.image_seconds += clock_seconds() - start;
     if (status == TROL_OK)
         status = prefill_messages(s, messages, n_messages, features, n_images, error);

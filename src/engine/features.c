@@ -54,7 +54,7 @@ trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32
 
 /* ---- encoding ----------------------------------------------------------------------------------------------------- */
 
-/* One picture being encoded. */
+/* Pictures being encoded. */
 typedef struct encoding {
     trol_progress_callback callback; /* may be NULL */
     void *user;
@@ -75,12 +75,12 @@ static void poll_encoding(void *user) {
         atomic_store(e->cancel, 1);
 }
 
-/* Buffers of one encoding; what stays NULL is not wanted or not reached. */
+/* Buffers of one encoding of several pictures, one after the other; what stays NULL is not reached. */
 typedef struct encoded {
     float *pixels;     /* [n_tiles, 3, S, S] */
     float *features;   /* [n_rows, feature width] */
     float *embeddings; /* [n_rows, hidden_size] */
-    int32_t n_tiles;
+    int32_t n_tiles;   /* of all pictures */
     int64_t n_rows;
 } encoded;
 
@@ -90,10 +90,40 @@ static void encoded_free(encoded *out) {
     memory_free(out->embeddings);
 }
 
-static trol_status encode(trol_model *model, const trol_image *image, encoding *e, encoded *out, trol_error *error) {
+/* Pictures that are encoded together, as one batch of tiles. Never more than MOST_TILES, but for a picture that has more
+ * of its own: the scratch memory of a prompt with many pictures stays bounded. */
+enum { MOST_TILES = 8 };
+
+/* Takes pictures from the front into `out`, as many as may go together, and their tiles into n_tiles[]. Returns how
+ * many through *taken, at least one. */
+static trol_status take_pictures(const model_config *config, const trol_image *const *images, size_t n_images,
+                                 encoded *out, int32_t *n_tiles, size_t *taken, trol_error *error) {
+    const size_t side = (size_t)config->vision.image_size, tile_bytes = 3 * side * side * sizeof(float);
+    size_t capacity = 0;
+    for (*taken = 0; *taken < n_images; ++*taken) {
+        float *pixels;
+        void *all = out->pixels;
+        TRY(vision_pixels(config, images[*taken], &pixels, &n_tiles[*taken], error));
+        const int32_t total = out->n_tiles + n_tiles[*taken];
+        if (*taken > 0 && total > MOST_TILES) {
+            memory_free(pixels);
+            break;
+        }
+        trol_status status = memory_grow(&all, &capacity, (size_t)total, tile_bytes, "the pixels of pictures", error);
+        if (status == TROL_OK) {
+            out->pixels = all;
+            memcpy((char *)all + (size_t)out->n_tiles * tile_bytes, pixels, (size_t)n_tiles[*taken] * tile_bytes);
+            out->n_tiles = total;
+        }
+        memory_free(pixels);
+        TRY(status);
+    }
+    return TROL_OK;
+}
+
+static trol_status encode(trol_model *model, encoding *e, encoded *out, trol_error *error) {
     const int64_t width = vision_feature_width(&model->config), hidden = model->config.decoder.hidden_size;
     workspace *space;
-    TRY(vision_pixels(&model->config, image, &out->pixels, &out->n_tiles, error));
     out->n_rows = out->n_tiles * config_tokens_per_tile(&model->config);
     e->total = vision_progress_units(&model->config, out->n_tiles);
     TRY(memory_alloc((size_t)(out->n_rows * width), sizeof(float), "vision features", (void **)&out->features, error));
@@ -107,21 +137,70 @@ static trol_status encode(trol_model *model, const trol_image *image, encoding *
     return status;
 }
 
-trol_status model_encode_image(trol_model *model, const trol_image *image, trol_progress_callback progress, void *user,
-                               atomic_int *cancel, trol_features **features, trol_error *error) {
-    atomic_int own_cancel = 0;
-    encoding e = {.callback = progress, .user = user, .cancel = cancel ? cancel : &own_cancel};
+/* One features object a picture, each with a copy of its rows. */
+static trol_status share_out(trol_model *model, const encoded *out, const int32_t *n_tiles, size_t n_images,
+                             trol_features **features, trol_error *error) {
+    const int64_t hidden = model->config.decoder.hidden_size;
+    const float *rows = out->embeddings;
+    for (size_t i = 0; i < n_images; i++) {
+        const int64_t n_rows = n_tiles[i] * config_tokens_per_tile(&model->config);
+        float *own;
+        TRY(memory_alloc((size_t)(n_rows * hidden), sizeof(float), "image embeddings", (void **)&own, error));
+        memcpy(own, rows, (size_t)(n_rows * hidden) * sizeof(float));
+        TRY(features_new(model, own, (int32_t)n_rows, n_tiles[i], &features[i], error));
+        rows += n_rows * hidden;
+    }
+    return TROL_OK;
+}
+
+static trol_status encode_together(trol_model *model, const trol_image *const *images, size_t n_images,
+                                   trol_progress_callback progress, void *user, atomic_int *cancel, size_t *taken,
+                                   trol_features **features, trol_error *error) {
+    encoding e = {.callback = progress, .user = user, .cancel = cancel};
     encoded out = {0};
-    *features = NULL;
-    trol_status status = encode(model, image, &e, &out, error);
+    int32_t n_tiles[MOST_TILES];
+    if (n_images > MOST_TILES)
+        n_images = MOST_TILES;
+    trol_status status = take_pictures(&model->config, images, n_images, &out, n_tiles, taken, error);
+    if (status == TROL_OK)
+        status = encode(model, &e, &out, error);
     if (status == TROL_OK && e.callback && e.callback(e.user, TROL_STAGE_IMAGE, e.total, e.total) != 0)
         status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
-    if (status == TROL_OK) {
-        status = features_new(model, out.embeddings, (int32_t)out.n_rows, out.n_tiles, features, error);
-        out.embeddings = NULL;
-    }
+    if (status == TROL_OK)
+        status = share_out(model, &out, n_tiles, *taken, features, error);
     encoded_free(&out);
     return status;
+}
+
+trol_status model_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
+                                trol_progress_callback progress, void *user, atomic_int *cancel,
+                                trol_features **features, trol_error *error) {
+    atomic_int own_cancel = 0;
+    trol_status status = TROL_OK;
+    for (size_t i = 0; i < n_images; i++)
+        features[i] = NULL;
+    for (size_t done = 0, taken = 0; done < n_images && status == TROL_OK; done += taken)
+        status = encode_together(model, images + done, n_images - done, progress, user, cancel ? cancel : &own_cancel,
+                                 &taken, features + done, error);
+    for (size_t i = 0; i < n_images && status != TROL_OK; i++) {
+        trol_features_free(features[i]);
+        features[i] = NULL;
+    }
+    return status;
+}
+
+trol_status trol_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
+                               trol_progress_callback progress, void *user, trol_features **features, trol_error *error) {
+    if (n_images && !features)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_images: the array of results is NULL");
+    for (size_t i = 0; i < n_images; i++)
+        features[i] = NULL;
+    if (!model)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_images: the model is NULL");
+    for (size_t i = 0; i < n_images; i++)
+        if (!images || !images[i])
+            return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_images: picture %zu is NULL", i + 1);
+    return model_encode_images(model, images, n_images, progress, user, NULL, features, error);
 }
 
 trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_features **features, trol_error *error) {
@@ -130,7 +209,7 @@ trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_f
     *features = NULL;
     if (!model || !image)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_image: the model or the image is NULL");
-    return model_encode_image(model, image, NULL, NULL, NULL, features, error);
+    return model_encode_images(model, &image, 1, NULL, NULL, NULL, features, error);
 }
 
 trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_observer observer, void *user,
@@ -140,7 +219,11 @@ trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_
     atomic_int cancel = 0;
     encoding e = {.cancel = &cancel};
     encoded out = {0};
-    trol_status status = encode(model, image, &e, &out, error);
+    int32_t n_tiles;
+    size_t taken;
+    trol_status status = take_pictures(&model->config, &image, 1, &out, &n_tiles, &taken, error);
+    if (status == TROL_OK)
+        status = encode(model, &e, &out, error);
     const int64_t size = model->config.vision.image_size;
     if (status == TROL_OK &&
         (observer(user, "pixels", -1, 0, out.n_tiles, 3 * size * size, out.pixels) != 0 ||

@@ -58,8 +58,9 @@ void model_return_workspace(trol_model *model, workspace *space);
 /* 0 <= token < n_tokens, or an error that names the token. */
 trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error);
 
-/* trol_encode_image with a progress callback (NULL: none) and a flag that cancels (NULL: none). */
-trol_status model_encode_image(trol_model *model, const trol_image *image, trol_progress_callback progress, void *user,
-                               atomic_int *cancel, trol_features **features, trol_error *error);
+/* trol_encode_images with a progress callback (NULL: none) and a flag that cancels (NULL: none). */
+trol_status model_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
+                                trol_progress_callback progress, void *user, atomic_int *cancel,
+                                trol_features **features, trol_error *error);
 
 #endif
