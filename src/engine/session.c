@@ -143,6 +143,16 @@ static size_t count_equal_rows(const trol_session *s, trol_features *const *feat
     return rows;
 }
 
+/* Tokens held, from the first on, whose pictures stay: up to the first image token that is not among the equal rows, or
+ * that was fed as an answer's token and so stands for no picture. */
+static size_t count_valid(const trol_session *s, size_t equal_rows) {
+    size_t n_image = 0;
+    for (size_t i = 0; i < s->n_tokens; i++)
+        if (s->tokens[i] == s->model->image_token && (i >= s->n_picture_scope || n_image++ >= equal_rows))
+            return i;
+    return s->n_tokens;
+}
+
 static trol_status set_features(trol_session *s, trol_features *const *features, size_t n, trol_error *error) {
     trol_features **list = NULL;
     if (n > 0) {
@@ -180,6 +190,7 @@ trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, tr
                     n_tokens_total, s->params.context_size);
     const size_t equal_rows = count_equal_rows(s, features, n_features);
     TRY(set_features(s, features, n_features, error));
+    session_drop(s, count_valid(s, equal_rows)); /* the rest belongs to pictures that are gone now */
     s->n_reusable = count_reusable(s, n_tokens_total);
     s->n_reusable_image_rows = equal_rows;
     s->n_image_tokens = 0;
@@ -349,6 +360,12 @@ static trol_status recompute(trol_session *s, int32_t token, trol_error *error) 
     return status;
 }
 
+/* What is fed from here on is no picture's row, also where a longer prompt was truncated. */
+static void limit_picture_scope(trol_session *s) {
+    if (s->n_picture_scope > s->n_tokens)
+        s->n_picture_scope = s->n_tokens;
+}
+
 static trol_status decode_batch(trol_session *const *sessions, const int32_t *tokens, size_t n, trol_error *error) {
     session_rows *items = calloc(n, sizeof *items);
     size_t n_items = 0;
@@ -357,6 +374,7 @@ static trol_status decode_batch(trol_session *const *sessions, const int32_t *to
     trol_status status = TROL_OK;
     for (size_t i = 0; i < n && status == TROL_OK; i++) {
         trol_session *s = sessions[i];
+        limit_picture_scope(s);
         status = session_reserve_tokens(s, s->n_tokens + 1, error);
         if (status == TROL_OK && needs_recompute(s)) {
             status = recompute(s, tokens[i], error);
@@ -401,6 +419,7 @@ trol_status session_decode_many(trol_session *s, const int32_t *tokens, size_t n
         TRY(check_decode(s, tokens[i], error));
     TRY(take_cancel(s, error));
     const double start = clock_seconds();
+    limit_picture_scope(s);
     TRY(session_reserve_tokens(s, s->n_tokens + n, error));
     memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
     const session_rows rows = {.session = s, .first = s->n_tokens, .n_rows = n, .last_logits = true, .all_logits = all_logits};
