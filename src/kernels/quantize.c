@@ -146,7 +146,7 @@ int64_t quantized_chunk_rows(const quantized_kernels *kernels, element_type type
     else if (input->n_rows > QUANTIZED_SMALL_BATCH)
         chunk = ((int64_t)256 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK);
     else
-        chunk = ((int64_t)128 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK) * (type == ELEMENT_Q4 ? 2 : 1);
+        chunk = ((int64_t)512 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK) * (type == ELEMENT_Q4 ? 2 : 1);
     chunk = chunk < 32 ? 32 : chunk > 512 ? 512 : chunk / 32 * 32;
     /* at least some 16 chunks, so that uneven cores and larger machines have something to share */
     while (chunk > 32 && rows / chunk < 16)
