@@ -328,6 +328,8 @@ typedef struct trol_session_stats {
 
 /* Fills *stats; stats->size must be set by the caller. */
 TROL_API void trol_session_get_stats(const trol_session *session, trol_session_stats *stats);
+/* The skipped_tokens of one layer, counted from 0; 0 for a layer that there is not. */
+TROL_API int64_t trol_session_skipped_in_layer(const trol_session *session, int32_t layer);
 
 /* ---- sampling and generation -------------------------------------------------------------------------------------- */
 

@@ -581,6 +581,45 @@ static void check_reuse_counts(const session_case *c, const char *name) {
     free(changed);
 }
 
+static trol_session *open_skipping(const session_case *c, float skip) {
+    trol_error error = {0};
+    trol_session *session = NULL;
+    trol_session_params params;
+    trol_session_params_init(&params);
+    params.cache_type = TROL_CACHE_F32;
+    params.traversal_skip = skip;
+    CHECK_OK(trol_session_new(c->model, &params, &session, &error), error);
+    prefill_case(c, session, c->ids, c->n_ids);
+    return session;
+}
+
+/* No gate is 1, so a limit of 1 skips every second pass, which leaves the plain backbone; a limit between the gates skips
+ * some and changes the logits. */
+static void check_skipping(const session_case *c) {
+    trol_session *off = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0), *exact = open_skipping(c, 0);
+    trol_session *some = open_skipping(c, 0.5f), *all = open_skipping(c, 1);
+    const int64_t n = (int64_t)c->n_ids, n_layers = c->info.n_layers;
+    prefill_case(c, off, c->ids, c->n_ids);
+    compare_logits(c, "every second pass skipped", all, off);
+    CHECK(stats_of(exact).skipped_tokens == 0, "%lld skipped", (long long)stats_of(exact).skipped_tokens);
+    CHECK(stats_of(all).skipped_tokens == n * n_layers, "%lld skipped", (long long)stats_of(all).skipped_tokens);
+    int64_t sum = 0;
+    for (int32_t layer = 0; layer < n_layers; layer++) {
+        CHECK(trol_session_skipped_in_layer(all, layer) == n, "%lld skipped in layer %d",
+              (long long)trol_session_skipped_in_layer(all, layer), layer);
+        sum += trol_session_skipped_in_layer(some, layer);
+    }
+    CHECK(sum == stats_of(some).skipped_tokens && sum > 0 && sum < n * n_layers, "%lld skipped", (long long)sum);
+    CHECK(!equal_logits(c, some, exact) && !equal_logits(c, some, off), "half skipped is all or nothing");
+    CHECK(trol_session_skipped_in_layer(all, -1) == 0 && trol_session_skipped_in_layer(all, (int32_t)n_layers) == 0 &&
+              trol_session_skipped_in_layer(NULL, 0) == 0,
+          "skipped in a layer that there is not");
+    trol_session_free(off);
+    trol_session_free(exact);
+    trol_session_free(some);
+    trol_session_free(all);
+}
+
 /* TROL.md, section 2: a prompt of one token in all is not traversed in mode prompt. */
 static void check_one_token(const session_case *c) {
     trol_error error = {0};
@@ -689,6 +728,7 @@ int main(void) {
     check_forks(&c);
     check_reuse_counts(&c, "internlm2-clip");
     check_batch_of_pictures(&c, "internlm2-clip");
+    check_skipping(&c);
     check_one_token(&c);
     check_threads(&c);
     close_case(&c);

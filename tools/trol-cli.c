@@ -538,8 +538,11 @@ static void print_stats(const run *r) {
     fprintf(stderr, "generated %" PRId64 " tokens", r->n_generated);
     if (s.proposed_tokens > 0)
         fprintf(stderr, ", %" PRId64 " of %" PRId64 " looked up ones accepted", s.accepted_tokens, s.proposed_tokens);
-    if (s.skipped_tokens > 0)
-        fprintf(stderr, ", %" PRId64 " second passes skipped", s.skipped_tokens);
+    if (s.skipped_tokens > 0) {
+        fprintf(stderr, "\n%" PRId64 " second passes skipped; by layer:", s.skipped_tokens);
+        for (int32_t layer = 0; layer < r->info.n_layers; layer++)
+            fprintf(stderr, " %" PRId64, trol_session_skipped_in_layer(r->session, layer));
+    }
     fprintf(
         stderr,
         "\nmemory: keys and values %.1f MB, scratch at most %.1f MB, private %.1f MB, peak with mapped files %.1f MB\n",

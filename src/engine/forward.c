@@ -154,7 +154,7 @@ static trol_status build_batch(forward_call *call) {
         segments[i] = (decoder_segment){.first_row = row,
                                         .n_rows = (int64_t)item->n_rows,
                                         .traversal_skip = s->params.traversal_skip,
-                                        .n_skipped = &s->stats.skipped_tokens,
+                                        .n_skipped = s->n_skipped,
                                         .observer = item->prompt ? s->observer : NULL,
                                         .observer_user = s->observer_user};
         TRY(reserve_planes(call, i, &segments[i]));

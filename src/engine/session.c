@@ -55,6 +55,8 @@ trol_status trol_session_new(trol_model *model, const trol_session_params *param
     kv_plane_init(&s->pass1, shape);
     kv_plane_init(&s->pass2, shape);
     trol_status status = memory_alloc((size_t)c->vocab_size, sizeof(float), "a session's logits", (void **)&s->logits, error);
+    if (status == TROL_OK)
+        status = memory_alloc_zero((size_t)c->n_layers, sizeof *s->n_skipped, "a session's counts", (void **)&s->n_skipped, error);
     if (status != TROL_OK) {
         trol_session_free(s);
         return status;
@@ -76,6 +78,7 @@ void trol_session_free(trol_session *s) {
     kv_plane_free(&s->pass2);
     release_features(s->features, s->n_features);
     memory_free(s->logits);
+    memory_free(s->n_skipped);
     free(s->tokens);
     trol_model_free(s->model);
     free(s);
@@ -507,10 +510,16 @@ trol_status trol_session_fork(const trol_session *s, trol_session **fork, trol_e
     return TROL_OK;
 }
 
+int64_t trol_session_skipped_in_layer(const trol_session *s, int32_t layer) {
+    return s && layer >= 0 && layer < s->model->config.decoder.n_layers ? s->n_skipped[layer] : 0;
+}
+
 void trol_session_get_stats(const trol_session *s, trol_session_stats *stats) {
     if (!s || !stats)
         return;
     trol_session_stats full = s->stats;
+    for (int32_t i = 0; i < s->model->config.decoder.n_layers; i++)
+        full.skipped_tokens += s->n_skipped[i];
     full.cache_bytes = kv_plane_bytes(&s->pass1) + kv_plane_bytes(&s->pass2);
     trol_error ignored;
     (void)!params_copy_out(stats, &full, sizeof full, "trol_session_stats", &ignored);

@@ -37,7 +37,8 @@ struct trol_session {
     bool has_logits;
     bool has_pending;      /* the answer was cut: its last token was said but not fed yet */
     int32_t pending_token;
-    trol_session_stats stats;
+    trol_session_stats stats; /* all but what trol_session_get_stats adds up */
+    int64_t *n_skipped;       /* [n_layers]: tokens whose second pass was skipped */
 };
 
 /* Tokens of one session to go through the model together: s->tokens[first .. first + n_rows - 1], already in the list

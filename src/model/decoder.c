@@ -262,14 +262,15 @@ static trol_status observe(const forward *f, const char *stage, int64_t layer, c
 
 /* Which rows go through all of pass 2: those whose gate s is not below their session's traversal_skip and, in the last
  * layer, whose logits are wanted. NULL in *selected: all. */
-static void select_for_pass2(const forward *f, bool last_layer, const float *s, bool *list, const bool **selected) {
+static void select_for_pass2(const forward *f, int64_t layer, const float *s, bool *list, const bool **selected) {
+    const bool last_layer = layer + 1 == f->d->config->n_layers;
     const decoder_batch *batch = f->batch;
     bool all = true;
     for (int64_t i = 0; i < batch->n_segments && batch->segments[i].pass2; i++) {
         const decoder_segment *segment = &batch->segments[i];
         for (int64_t row = segment->first_row; row < segment->first_row + segment->n_rows; row++) {
             bool skipped = s[row] < segment->traversal_skip;
-            *segment->n_skipped += skipped;
+            segment->n_skipped[layer] += skipped;
             list[row] = !skipped && (!last_layer || !f->stop_early || batch->wants_logits[row]);
             all = all && list[row];
         }
@@ -303,7 +304,7 @@ static trol_status traverse_layer(forward *f, int64_t layer, float *x, float *y,
         TRY(ops_gate(f->r, x, n, hidden, w->mixer_weight, w->mixer_bias, s));
         TRY(observe(f, "gate", layer, s, n, 1));
         memcpy(y, x, (size_t)(n * hidden) * sizeof *y);
-        select_for_pass2(f, last_layer, s, list, &selected);
+        select_for_pass2(f, layer, s, list, &selected);
         TRY(layer_pass(f, layer, 2, y, n, selected)); /* y is y2, or y1 where the second pass was skipped */
         TRY(observe(f, "pass2", layer, y, n, hidden));
         TRY(ops_mix(f->r, x, y, s, x, n, hidden));

@@ -17,7 +17,7 @@ typedef struct decoder_segment {
     const kv_plane *pass1; /* reserved for the rows' positions */
     const kv_plane *pass2; /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
     float traversal_skip;  /* rows whose gate is below it skip their second pass */
-    int64_t *n_skipped;    /* += (row, layer) pairs that did */
+    int64_t *n_skipped;    /* [n_layers], += rows that did */
     trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
     void *observer_user;
 } decoder_segment;
