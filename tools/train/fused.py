@@ -213,6 +213,7 @@ class FusedForward:
         x = torch.cat([features.flatten(0, 1).float(), model.embedding(torch.cat(ids))])
         n = sizes[0]
         gate_weight, gate_bias = model.gate.weight[0], model.gate.bias
+        self.taps = []  # for each layer: pass 1's queries, keys and values before rope; what leaves the layer
         for layer in model.layers:
             norm1, _, norm2, _ = layer.parts()
             pairs = matrices(layer, c)
@@ -220,6 +221,8 @@ class FusedForward:
             def one_pass(x, answers):
                 """Up to the last sum: the pass's result is half + added."""
                 qkv = linear(Norm.apply(x, None, norm1.weight, norm1.eps), pairs[0], n)
+                if answers:
+                    self.taps.append([qkv])
                 attended = linear(Attention.apply(qkv, geometry, answers), pairs[1], n)
                 half, y = Norm.apply(x, attended, norm2.weight, norm2.eps)
                 return half, linear(Swiglu.apply(linear(y, pairs[2], n)), pairs[3], n)
@@ -228,7 +231,10 @@ class FusedForward:
             y1 = half + added
             half, added = one_pass(y1[:n_prompt], False)
             x = Mix.apply(y1, half, added, gate_weight, gate_bias)
+            self.taps[-1].append(x)
         parts = x.split(sizes)
+        self.geometry, self.columns, self.starts = geometry, columns(c), [int(start) for start in starts]
+        self.positions, self.rope = positions, (cosines, sines)
         self.hidden = []
         for i, g in enumerate(groups):
             prompts = parts[2 + i].view(g.batch, g.count, g.length, width)

@@ -313,9 +313,10 @@ def clip_mask(mask, left, top, width, height):
 
 def patch_labels(scene, masks, columns, rows):
     """[rows, columns, 3] int64 for a grid laid over the picture: shape + 1, colour + 1 (0: background)
-    of the object that covers a patch most, and 1 where an object's centre lies."""
+    of the object that covers a patch most, and 1 where an object's centre lies. A patch with a centre always has
+    a shape and a colour, so that small thin objects are not lost between patches."""
     width, height = scene["width"], scene["height"]
-    best = np.full((rows, columns), 0.12, np.float32)
+    best = np.full((rows, columns), 0.08, np.float32)
     labels = np.zeros((rows, columns, 3), np.int64)
     # Sums over cells by cumulative sums at (fractional) cell borders, rounded to pixels.
     xs = np.round(np.linspace(0, width, columns + 1)).astype(int)
@@ -334,4 +335,6 @@ def patch_labels(scene, masks, columns, rows):
         cell_x = min(int(o["x"] / width * columns), columns - 1)
         cell_y = min(int(o["y"] / height * rows), rows - 1)
         labels[cell_y, cell_x, 2] = 1
+        if labels[cell_y, cell_x, 0] == 0:
+            labels[cell_y, cell_x, :2] = SHAPES.index(o["shape"]) + 1, COLOURS.index(o["colour"]) + 1
     return labels

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 import data
 import fused
+import grounding
 import model as trol
 import packed
 import pictures
@@ -122,7 +123,7 @@ def word_embeddings(tokenizer):
 
 
 def alignment_loss(model, features, labels, word_ids):
-    """1 - cosine between an image row and the sum of the embeddings of the words for what lies on it.
+    """How far the cosine is below 0.85 between an image row and the sum of the embeddings of the words for what lies on it.
 
     Features [B, I, H], labels [tiles, patches, 3]. An image row that looks like the words it stands for is found
     by questions that contain these words, long before the decoder would learn a code of its own.
@@ -134,11 +135,12 @@ def alignment_loss(model, features, labels, word_ids):
     bag = bag.flatten(0, 1)
     on = bag.sum(-1) > 0
     target = bag[on] @ model.embedding.weight[word_ids].detach()
-    return 1 - F.cosine_similarity(features.flatten(0, 1)[on].float(), target, dim=-1).mean()
+    cosine = F.cosine_similarity(features.flatten(0, 1)[on].float(), target, dim=-1)
+    return (0.85 - cosine).clamp(min=0).mean()  # the rest of a row is free for where the patch lies and what else counts
 
 
-def make_optimizer(model, labels, args):
-    matrices, others = [], list(labels.parameters())
+def make_optimizer(model, labels, probe, args):
+    matrices, others = [], [*labels.parameters(), *probe.parameters()]
     for name, p in model.named_parameters():
         inside = ".layers." in name and "lora" not in name and p.ndim == 2
         if inside or (name.startswith("vision_proj") and p.ndim == 2):
@@ -274,6 +276,16 @@ def check(model, prompt, test):
     print(f"{i} answers of the packed forward equal the plain ones")
 
 
+def start_from(run_dir, model, average, labels, probe):
+    """Another run's averaged weights; of its probe, what still has the same shape."""
+    state = torch.load(os.path.join(run_dir, "checkpoint.pt"), weights_only=True)
+    for m in (model, average):
+        m.load_state_dict(state["average"])
+    labels.load_state_dict(state["labels"])
+    own = probe.state_dict()
+    probe.load_state_dict({k: v for k, v in state.get("probe", {}).items() if k in own and v.shape == own[k].shape}, strict=False)
+
+
 def make_parser():
     parser = argparse.ArgumentParser()
     parser.add_argument("family", choices=("internlm2", "phi3"))
@@ -283,11 +295,13 @@ def make_parser():
     parser.add_argument("--adam-rate", type=float, default=0.003)
     parser.add_argument("--label-weight", type=float, default=0.5)
     parser.add_argument("--alignment-weight", type=float, default=1.0)
+    parser.add_argument("--grounding-weight", type=float, default=0.3)
     parser.add_argument("--short", type=int, default=5, help="short questions a picture, all kinds but descriptions")
     parser.add_argument("--any", type=int, default=2, help="questions of any length a picture, all kinds but descriptions")
     parser.add_argument("--long", type=int, default=1, help="descriptions a picture")
     parser.add_argument("--label-steps", type=int, default=800, help="steps of the encoder alone, before all others")
     parser.add_argument("--ease", type=float, default=1.0, help="how much larger and fewer the objects are at the beginning of those")
+    parser.add_argument("--start", help="a new run begins with the averaged weights of this run, the optimizer fresh")
     parser.add_argument("--labels-again", action="store_true", help="only these steps, on the encoder of the checkpoint, then end")
     parser.add_argument("--freeze", action="store_true", help="leave the encoder as it is")
     parser.add_argument("--follow", help="take the encoder from this file, again whenever it changes, and leave it as it is")
@@ -314,8 +328,9 @@ def main():
     model = trol.Trol(config)
     initialize(model, args.seed)
     labels = Labels(config.vit_hidden)
+    probe = grounding.Probe(config.hidden)
     average = copy.deepcopy(model)
-    optimizer = make_optimizer(model, labels, args)
+    optimizer = make_optimizer(model, labels, probe, args)
     step, decay_from, seconds = 0, None, 0.0
     saved = os.path.join(folder, "checkpoint.pt")
     if os.path.exists(saved):
@@ -323,8 +338,12 @@ def main():
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         labels.load_state_dict(state["labels"])
+        probe.load_state_dict(state["probe"])
         optimizer.load_state_dict(state["optimizer"])
         step, decay_from, seconds = state["step"], state["decay_from"], state["seconds"]
+    elif args.start:
+        start_from(args.start, model, average, labels, probe)
+        step = 1
     log = open(os.path.join(folder, "log.txt"), "a", buffering=1)
 
     def say(line):
@@ -339,6 +358,7 @@ def main():
     source = data.Source(config, (args.seed, step), 0.34, 12000)
     test = make_test(config, 99, args.test_pictures)
     weights = token_weights(tokenizer, config.vocab)
+    words = grounding.Words(tokenizer, config.vocab)
     system, word_ids = torch.tensor(prompt.system), word_embeddings(tokenizer)
     if args.freeze:
         model.encoder.requires_grad_(False)
@@ -350,7 +370,7 @@ def main():
 
     def save():
         state = {"model": model.state_dict(), "average": average.state_dict(), "labels": labels.state_dict(),
-                 "optimizer": optimizer.state_dict(), "step": step, "decay_from": decay_from, "seconds": seconds}
+                 "probe": probe.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "decay_from": decay_from, "seconds": seconds}
         torch.save(state, saved + ".new")
         os.replace(saved + ".new", saved)
 
@@ -396,8 +416,14 @@ def main():
             label_loss, label_right = labels.loss(rows, torch.cat([p.labels for p in chosen]))
             forward = forward_class(model, system, features, groups)
             loss = packed.answer_loss(model, forward, weights)
-        alignment = alignment_loss(model, features, torch.cat([p.labels for p in chosen]), word_ids)
-        (loss + args.label_weight * label_loss + args.alignment_weight * alignment).backward()
+        tile_labels = torch.cat([p.labels for p in chosen])
+        alignment = alignment_loss(model, features, tile_labels, word_ids)
+        whole = loss + args.label_weight * label_loss + args.alignment_weight * alignment
+        if args.grounding_weight and forward_class is fused.FusedForward:
+            looked, probed, parts = grounding.loss(forward, words, probe, chosen, tile_labels, config)
+            whole = whole + args.grounding_weight * (looked + probed)
+            averages.update({"look0": parts[0], "look1": parts[1], "look2": parts[2], "counted": parts[3], "paired": parts[4], "look3": parts[5], "probe": probed.item()})
+        whole.backward()
         norm = nn.utils.clip_grad_norm_([p for g in optimizer.adam.param_groups for p in g["params"] if p.grad is not None], 1.0)
         optimizer.step(factor)
         optimizer.zero_grad()
@@ -409,7 +435,8 @@ def main():
         averages.update({"loss": loss.item(), "label": label_loss.item(), "align": alignment.item(), "shape": label_right[0], "colour": label_right[1], "norm": float(norm), "n": 1})
         if step % 50 == 0:
             n = averages["n"]
-            say(f"{step} {seconds:.0f}s loss {averages['loss'] / n:.4f} labels {averages['label'] / n:.3f} align {averages['align'] / n:.3f} shape {averages['shape'] / n:.3f} "
+            looks = " ".join(f"{averages[k] / n:.3f}" for k in ("look0", "look1", "look2", "probe", "counted", "paired", "look3"))
+            say(f"{step} {seconds:.0f}s looks {looks} loss {averages['loss'] / n:.4f} labels {averages['label'] / n:.3f} align {averages['align'] / n:.3f} shape {averages['shape'] / n:.3f} "
                 f"colour {averages['colour'] / n:.3f} norm {averages['norm'] / n:.2f} {(time.time() - last) / n * 1e3:.0f} ms a step, "
                 f"{data_seconds / n * 1e3:.0f} of them for data")
             averages.clear()

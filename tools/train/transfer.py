@@ -11,6 +11,7 @@ import sys
 import torch
 
 import data
+import grounding
 import model as trol
 import pictures
 import text
@@ -80,8 +81,11 @@ def main():
     args = train.make_parser().parse_args(["phi3", target_dir])
     labels = train.Labels(configs[1].vit_hidden)
     labels.load_state_dict(stored["labels"])
+    probe = grounding.Probe(configs[1].hidden)
+    if "probe" in stored:
+        probe.load_state_dict(stored["probe"], strict=False)
     state = {"model": target.state_dict(), "average": target.state_dict(), "labels": labels.state_dict(),
-             "optimizer": train.make_optimizer(target, labels, args).state_dict(), "step": 1, "decay_from": None, "seconds": stored["seconds"]}
+             "optimizer": train.make_optimizer(target, labels, probe, args).state_dict(), "probe": probe.state_dict(), "step": 1, "decay_from": None, "seconds": stored["seconds"]}
     torch.save(state, os.path.join(target_dir, "checkpoint.pt"))
 
 
