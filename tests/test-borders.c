@@ -148,6 +148,31 @@ static void run(const char *what, const char *name, const char *from, const char
     close_case(&c);
 }
 
+/* Image ids fed as an answer's tokens are no picture's rows: not where the prompt was truncated behind its picture, and
+ * not when mode all computes everything again past a border. */
+static void check_image_ids_as_answer(void) {
+    enum { KEPT = 27, N_ANSWER = 14 };
+    trol_error error = {0};
+    char path[1024];
+    session_case c = open_changed("internlm2-clip", "\"max_position_embeddings\": 2048", "\"max_position_embeddings\": 30");
+    free(c.ids);
+    c.ids = read_prompt("internlm2-clip", &c.n_ids);
+    snprintf(path, sizeof path, "%s/internlm2-clip/image.png", TEST_REFERENCE);
+    c.picture = encode_file(c.model, path);
+    trol_session *s = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0), *never = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0);
+    prefill_case(&c, s, c.ids, c.n_ids);
+    CHECK_OK(trol_session_truncate(s, KEPT, &error), error);
+    prefill_case(&c, never, c.ids, KEPT);
+    for (int i = 0; i < N_ANSWER; i++) {
+        CHECK_OK(trol_session_decode(s, c.info.image_token, &error), error);
+        CHECK_OK(trol_session_decode(never, c.info.image_token, &error), error);
+        compare_logits(&c, "image ids behind a truncated prompt", s, never);
+    }
+    trol_session_free(s);
+    trol_session_free(never);
+    close_case(&c);
+}
+
 int main(void) {
     test_make_folder();
     run("dynamic NTK", "internlm2-clip-text", "\"max_position_embeddings\": 2048", "\"max_position_embeddings\": 24",
@@ -157,6 +182,7 @@ int main(void) {
     run("sliding window", "phi3-internvit-text", "\"sliding_window\": null", "\"sliding_window\": 5", 6);
     run("LongRoPE, su", "phi3-internvit-border", "\"su\"", "\"su\"", 16);
     run("LongRoPE, yarn", "phi3-internvit-border", "\"su\"", "\"yarn\"", 16);
+    check_image_ids_as_answer();
     test_remove_folder();
     return test_summary("test-borders");
 }

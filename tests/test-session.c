@@ -540,6 +540,83 @@ static void check_batch_of_pictures(const session_case *c, const char *name) {
     trol_image_free(image);
 }
 
+/* What a prompt that did not complete leaves behind: nothing of its pictures, and nothing to answer. */
+static void check_failed_prompts(const session_case *c, const char *name) {
+    trol_error error = {0};
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
+    trol_features *other = other_picture(c, path);
+    int32_t *bad = malloc(c->n_ids * sizeof *bad);
+    memcpy(bad, c->ids, c->n_ids * sizeof *bad);
+    bad[c->n_ids - 1] = 99999999;
+    for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++) {
+        trol_session *s = open_session(c->model, mode, 1, 0), *fresh = open_session(c->model, mode, 1, 0);
+        CHECK_OK(trol_session_prefill(fresh, c->ids, c->n_ids, &other, 1, &error), error);
+        prefill_case(c, s, c->ids, c->n_ids);
+        trol_session_cancel(s);
+        CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
+        CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
+        CHECK_OK(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &error), error);
+        compare_logits(c, "cancelled, then with another picture", s, fresh);
+
+        prefill_case(c, s, c->ids, c->n_ids);
+        CHECK_OK(trol_session_prompt_begin(s, c->n_ids, &other, 1, &error), error);
+        CHECK_OK(trol_session_prompt_begin(s, c->n_ids, &other, 1, &error), error);
+        CHECK_OK(trol_session_prompt_append(s, c->ids, c->n_ids, &error), error);
+        CHECK_OK(trol_session_prompt_end(s, &error), error);
+        compare_logits(c, "begun twice with another picture", s, fresh);
+
+        prefill_case(c, s, c->ids, c->n_ids);
+        CHECK_REFUSED(trol_session_prefill(s, bad, c->n_ids, &other, 1, &refused), TROL_ERROR_ARGUMENT, "token id 99999999");
+        CHECK(trol_session_logits(s) == NULL, "a refused prompt has logits");
+        CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
+        CHECK_OK(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &error), error);
+        compare_logits(c, "a bad id, then another picture", s, fresh);
+
+        prefill_case(c, s, c->ids, c->n_ids);
+        CHECK_OK(trol_session_prompt_begin(s, 5, NULL, 0, &error), error);
+        CHECK_OK(trol_session_prompt_append(s, c->ids, 3, &error), error);
+        CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "only 3 came");
+        CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
+
+        prefill_case(c, s, c->ids, c->n_ids); /* truncated within its picture, whose other ids come as an answer */
+        prefill_case(c, fresh, c->ids, c->n_ids);
+        size_t first = 0;
+        while (c->ids[first] != c->info.image_token)
+            first++;
+        CHECK_OK(trol_session_truncate(s, first + 2, &error), error);
+        for (size_t i = first + 2; i < c->n_ids; i++)
+            CHECK_OK(trol_session_decode(s, c->ids[i], &error), error);
+        prefill_case(c, s, c->ids, c->n_ids);
+        compare_logits(c, "image ids as an answer, then as a picture", s, fresh);
+        trol_session_free(s);
+        trol_session_free(fresh);
+    }
+    trol_features_free(other);
+    free(bad);
+}
+
+static int stop_at_the_end(void *user, trol_stage stage, int64_t done, int64_t total) {
+    (void)user;
+    (void)stage;
+    return done == total;
+}
+
+/* The last progress call of a prompt can cancel it, too. */
+static void check_cancel_at_the_end(const session_case *c) {
+    trol_error error = {0};
+    trol_session_params p;
+    trol_session *s = NULL;
+    trol_session_params_init(&p);
+    p.progress = stop_at_the_end;
+    CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED, "asked to stop");
+    CHECK(trol_session_logits(s) == NULL, "a cancelled prompt has logits");
+    CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
+    CHECK_REFUSED(trol_generate(s, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_STATE, "no prompt");
+    trol_session_free(s);
+}
+
 static void check_reuse_counts(const session_case *c, const char *name) {
     enum { N_ANSWER = 3, N_MORE = 5 };
     const int64_t n = (int64_t)c->n_ids, longer = n + N_ANSWER + N_MORE;
@@ -725,6 +802,8 @@ int main(void) {
     check_progress(&c);
     check_callbacks_cancel(&c);
     check_cancel_from_outside(&c);
+    check_cancel_at_the_end(&c);
+    check_failed_prompts(&c, "internlm2-clip");
     check_forks(&c);
     check_reuse_counts(&c, "internlm2-clip");
     check_batch_of_pictures(&c, "internlm2-clip");
@@ -733,6 +812,7 @@ int main(void) {
     check_threads(&c);
     close_case(&c);
     session_case phi3 = open_case("phi3-internvit", 2);
+    check_failed_prompts(&phi3, "phi3-internvit");
     check_reuse_counts(&phi3, "phi3-internvit");
     check_batch_of_pictures(&phi3, "phi3-internvit");
     close_case(&phi3);

@@ -119,6 +119,12 @@ void session_drop(trol_session *s, size_t n_tokens) {
     kv_plane_truncate(&s->pass2, (int64_t)s->n_pass2);
 }
 
+/* What is fed from here on is no picture's row, also where a longer prompt was truncated. */
+static void limit_picture_scope(trol_session *s) {
+    if (s->n_picture_scope > s->n_tokens)
+        s->n_picture_scope = s->n_tokens;
+}
+
 /* ---- prompts ------------------------------------------------------------------------------------------------------ */
 
 /* Tokens held, from the first on, that a prompt of `total` tokens could share if they are equal. */
@@ -263,6 +269,14 @@ static trol_status append_tokens(trol_session *s, const int32_t *tokens, size_t 
     return TROL_OK;
 }
 
+/* What is held stays for a later prompt to share, but it is no text that an answer could follow. */
+static void fail_prompt(trol_session *s) {
+    s->in_prompt = false;
+    s->has_logits = false;
+    s->prompt_total = 0;
+    limit_picture_scope(s);
+}
+
 trol_status trol_session_prompt_append(trol_session *s, const int32_t *tokens, size_t n_tokens, trol_error *error) {
     TRY(session_check(s, "trol_session_prompt_append", error));
     if (!s->in_prompt)
@@ -273,7 +287,7 @@ trol_status trol_session_prompt_append(trol_session *s, const int32_t *tokens, s
     trol_status status = append_tokens(s, tokens, n_tokens, error);
     s->stats.prompt_seconds += clock_seconds() - start;
     if (status != TROL_OK)
-        s->in_prompt = false;
+        fail_prompt(s);
     return status;
 }
 
@@ -289,8 +303,6 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
     else if (s->n_image_tokens != rows)
         status = fail(error, TROL_ERROR_ARGUMENT, "the prompt has %zu image tokens, but its %zu pictures have %zu rows",
                       s->n_image_tokens, s->n_features, rows);
-    if (status != TROL_OK)
-        s->has_logits = false;
     if (s->params.traversal == TROL_TRAVERSAL_PROMPT && !s->params.keep_pass2) {
         kv_plane_truncate(&s->pass2, 0);
         s->n_pass2 = 0;
@@ -298,6 +310,8 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
     if (status == TROL_OK && s->params.progress)
         if (s->params.progress(s->params.progress_user, TROL_STAGE_PREFILL, (int64_t)s->prompt_total, (int64_t)s->prompt_total) != 0)
             status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+    if (status != TROL_OK)
+        fail_prompt(s);
     return status;
 }
 
@@ -327,6 +341,8 @@ static trol_status check_decode(const trol_session *s, int32_t token, trol_error
         return fail(error, TROL_ERROR_STATE, "trol_session_decode: the prompt has not ended");
     if (s->n_tokens == 0)
         return fail(error, TROL_ERROR_STATE, "trol_session_decode: the session holds no prompt");
+    if (s->prompt_total == 0)
+        return fail(error, TROL_ERROR_STATE, "trol_session_decode: the last prompt failed, expected a new one first");
     return model_check_token(s->model, token, error);
 }
 
@@ -361,12 +377,6 @@ static trol_status recompute(trol_session *s, int32_t token, trol_error *error) 
         session_drop(s, 0); /* the keys of two ropes are mixed by now */
     }
     return status;
-}
-
-/* What is fed from here on is no picture's row, also where a longer prompt was truncated. */
-static void limit_picture_scope(trol_session *s) {
-    if (s->n_picture_scope > s->n_tokens)
-        s->n_picture_scope = s->n_tokens;
 }
 
 static trol_status decode_batch(trol_session *const *sessions, const int32_t *tokens, size_t n, trol_error *error) {

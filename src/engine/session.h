@@ -27,7 +27,7 @@ struct trol_session {
     size_t n_picture_scope;   /* image tokens among the first so many tokens are pictures' rows */
 
     bool in_prompt;        /* between begin and end */
-    size_t prompt_total;   /* tokens of the whole prompt, the last one begun */
+    size_t prompt_total;   /* tokens of the whole prompt, the last one begun; 0: there is none, or it failed */
     size_t prompt_cursor;  /* tokens appended so far */
     size_t n_reusable;     /* tokens held that the prompt may share; 0 once one differed */
     size_t n_reusable_image_rows; /* image tokens whose pictures are those of before */

@@ -163,7 +163,7 @@ static trol_status check_header(const reader *r, const trol_model *model, const 
     const uint64_t context = h->context_size > 0 ? (uint64_t)h->context_size : 0;
     if (h->n_tokens > context || h->n_prompt > h->n_tokens || h->n_pass2 > h->n_tokens || h->n_picture_scope > context ||
         h->prompt_total > context || h->rope_mixed > 1 || h->has_logits > 1 || h->has_pending > 1 || h->n_features > context ||
-        !isfinite(h->rope_variant) || (h->has_logits && h->n_tokens == 0) || (h->n_tokens > 0 && h->prompt_total == 0))
+        !isfinite(h->rope_variant) || (h->has_logits && (h->n_tokens == 0 || h->prompt_total == 0)))
         return fail(r->error, TROL_ERROR_FORMAT, "%s: the header's counts contradict each other", r->path);
     return TROL_OK;
 }
