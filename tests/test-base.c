@@ -8,8 +8,10 @@
 #include "base/float16.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/threads.h"
 #include "base/utf8.h"
+#include "files.h"
 #include "test.h"
 
 /* ---- 16-bit floats ----------------------------------------------------------------------------------------------- */
@@ -578,6 +580,65 @@ static void test_threads(void) {
     }
 }
 
+/* ---- output --------------------------------------------------------------------------------------------------------
+ */
+
+static trol_status put_file(const char *path, const char *text, trol_error *error) {
+    output out;
+    TRY(output_open(path, &out, error));
+    trol_status status = output_write(&out, text, strlen(text), error);
+    if (status == TROL_OK)
+        return output_commit(&out, error);
+    output_discard(&out);
+    return status;
+}
+
+static bool holds(const char *path, const char *text) {
+    char found[64] = "";
+    FILE *file = fopen(path, "r");
+    const size_t n = file ? fread(found, 1, sizeof found - 1, file) : 0;
+    if (file)
+        fclose(file);
+    return n == strlen(text) && strcmp(found, text) == 0;
+}
+
+static bool is_link(const char *path) {
+    struct stat info;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+}
+
+/* What stands behind a name is replaced, never the name itself. */
+static void test_output(void) {
+    trol_error error = {0};
+    struct stat info;
+    output out;
+    test_make_folder();
+    CHECK_OK(put_file(test_path("file"), "one", &error), error);
+    CHECK_OK(put_file(test_path("file"), "two", &error), error);
+    CHECK(holds(test_path("file"), "two"), "a file");
+    CHECK(symlink("file", test_path("link")) == 0 && symlink("later", test_path("dangling")) == 0 &&
+              symlink("link", test_path("second")) == 0 && symlink("loop", test_path("loop")) == 0 &&
+              symlink("/dev/null", test_path("null")) == 0,
+          "links");
+    CHECK_OK(put_file(test_path("second"), "three", &error), error);
+    CHECK(is_link(test_path("second")) && is_link(test_path("link")) && holds(test_path("file"), "three"), "behind two links");
+    CHECK_OK(put_file(test_path("dangling"), "four", &error), error);
+    CHECK(is_link(test_path("dangling")) && holds(test_path("later"), "four"), "behind a link that led nowhere");
+    CHECK(put_file(test_path("loop"), "five", &error) == TROL_ERROR_IO && strstr(error.message, "/loop:"), "%s", error.message);
+    CHECK_OK(put_file(test_path("null"), "six", &error), error);
+    CHECK(is_link(test_path("null")) && stat("/dev/null", &info) == 0 && S_ISCHR(info.st_mode), "/dev/null");
+    CHECK(put_file("/dev/full", "seven", &error) == TROL_ERROR_IO && strstr(error.message, "/dev/full: the file cannot be written"), "%s",
+          error.message);
+    CHECK(stat("/dev/full", &info) == 0 && S_ISCHR(info.st_mode), "/dev/full is gone");
+    CHECK(put_file(test_folder, "eight", &error) == TROL_ERROR_IO && strstr(error.message, test_folder), "%s", error.message);
+    CHECK_OK(output_open(test_path("file"), &out, &error), error);
+    CHECK_OK(output_write(&out, "nine", 4, &error), error);
+    output_discard(&out);
+    CHECK(holds(test_path("file"), "three"), "a discarded file replaced the old one");
+    test_remove_folder();
+    CHECK(access(test_folder, F_OK) != 0, "files are left in %s", test_folder);
+}
+
 int main(void) {
     for (int i = 0; i < 2; i++) {
         test_every_half(&float_types[i]);
@@ -592,5 +653,6 @@ int main(void) {
     test_workspace_stack();
     test_workspace_limits();
     test_threads();
+    test_output();
     return test_summary("test-base");
 }

@@ -2,41 +2,88 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#ifndef PATH_MAX
+#define PATH_MAX 4096
+#endif
 
 static trol_status write_error(const output *out, trol_error *error) {
     return fail(error, TROL_ERROR_IO, "%s: the file cannot be written: %s", out->path, strerror(errno));
 }
 
-trol_status output_open(const char *path, output *out, trol_error *error) {
-    enum { MAX_ATTEMPTS = 100 };
-    static const char suffix[] = ".12345.12";
-    *out = (output){0};
-    const size_t length = strlen(path);
-    out->path = malloc(length + 1);
-    out->temporary = malloc(length + sizeof suffix);
-    if (!out->path || !out->temporary) {
-        output_discard(out);
-        return fail_memory(error, length, "a file's name");
+static char *joined(const char *first, size_t n_first, const char *second) {
+    const size_t n_second = strlen(second);
+    char *text = malloc(n_first + n_second + 1);
+    if (text) {
+        memcpy(text, first, n_first);
+        memcpy(text + n_first, second, n_second + 1);
     }
-    memcpy(out->path, path, length + 1);
-    memcpy(out->temporary, path, length);
-    memcpy(out->temporary + length, suffix, sizeof suffix);
+    return text;
+}
+
+/* The file behind a link, also one that is not there yet: that is what is replaced, and the link stays. Allocated; NULL
+ * with errno set. */
+static char *follow_links(const char *path) {
+    enum { MAX_LINKS = 40 };
+    char link[PATH_MAX];
+    char *place = joined(path, strlen(path), "");
+    for (int i = 0; place; i++) {
+        const ssize_t n = readlink(place, link, sizeof link - 1);
+        if (n < 0)
+            return place; /* no link */
+        link[n] = '\0';
+        const char *slash = strrchr(place, '/');
+        const size_t n_folder = link[0] == '/' || !slash ? 0 : (size_t)(slash - place) + 1;
+        char *target = i < MAX_LINKS ? joined(place, n_folder, link) : NULL;
+        if (i == MAX_LINKS)
+            errno = ELOOP;
+        free(place);
+        place = target;
+    }
+    return NULL;
+}
+
+/* A new file beside the place; its name is left in out->temporary. -1 with errno set. */
+static int open_temporary(output *out) {
+    enum { MAX_ATTEMPTS = 100 };
+    const size_t length = strlen(out->place);
+    char suffix[16] = ".12345.12";
     int descriptor = -1;
-    for (int attempt = 0; attempt < MAX_ATTEMPTS && descriptor < 0; attempt++) {
-        snprintf(out->temporary + length, sizeof suffix, ".%05u.%02u", (unsigned)getpid() % 100000u, (unsigned)attempt % 100u);
-        descriptor = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666); /* as the umask allows, unlike mkstemp's */
+    out->temporary = joined(out->place, length, suffix);
+    for (int attempt = 0; out->temporary && attempt < MAX_ATTEMPTS && descriptor < 0; attempt++) {
+        snprintf(suffix, sizeof suffix, ".%05u.%02u", (unsigned)getpid() % 100000u, (unsigned)attempt % 100u);
+        memcpy(out->temporary + length, suffix, strlen(suffix));
+        descriptor = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); /* as the umask allows, unlike mkstemp's */
         if (descriptor < 0 && errno != EEXIST)
             break;
     }
+    return descriptor;
+}
+
+trol_status output_open(const char *path, output *out, trol_error *error) {
+    struct stat info;
+    *out = (output){0};
+    out->path = joined(path, strlen(path), "");
+    if (!out->path)
+        return fail_memory(error, strlen(path), "a file's name");
+    out->place = follow_links(path);
+    int descriptor = -1;
+    if (out->place && stat(out->place, &info) == 0 && !S_ISREG(info.st_mode))
+        descriptor = open(out->place, O_WRONLY | O_CLOEXEC);
+    else if (out->place)
+        descriptor = open_temporary(out);
     out->file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (!out->file) {
         trol_status status = write_error(out, error);
         if (descriptor >= 0) {
             close(descriptor);
-            unlink(out->temporary);
+            if (out->temporary)
+                unlink(out->temporary);
         }
         output_discard(out);
         return status;
@@ -52,14 +99,15 @@ trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_er
 
 trol_status output_commit(output *out, trol_error *error) {
     trol_status status = TROL_OK;
-    if (fflush(out->file) != 0 || fsync(fileno(out->file)) != 0)
+    /* A device or a pipe has nothing to bring to a disk. */
+    if (fflush(out->file) != 0 || (out->temporary && fsync(fileno(out->file)) != 0))
         status = write_error(out, error);
     if (fclose(out->file) != 0 && status == TROL_OK)
         status = write_error(out, error);
     out->file = NULL;
-    if (status == TROL_OK && rename(out->temporary, out->path) != 0)
+    if (status == TROL_OK && out->temporary && rename(out->temporary, out->place) != 0)
         status = write_error(out, error);
-    if (status != TROL_OK)
+    if (status != TROL_OK && out->temporary)
         unlink(out->temporary);
     output_discard(out);
     return status;
@@ -68,9 +116,11 @@ trol_status output_commit(output *out, trol_error *error) {
 void output_discard(output *out) {
     if (out->file) {
         fclose(out->file);
-        unlink(out->temporary);
+        if (out->temporary)
+            unlink(out->temporary);
     }
     free(out->path);
+    free(out->place);
     free(out->temporary);
     *out = (output){0};
 }

@@ -1,4 +1,5 @@
-/* output.h - a file that appears whole or not at all: written beside its place, then renamed. */
+/* output.h - a file that appears whole or not at all: written beside its place, then renamed. A link's file is replaced,
+ * not the link; a device or a pipe is written as it is. */
 #ifndef BASE_OUTPUT_H
 #define BASE_OUTPUT_H
 
@@ -9,7 +10,9 @@
 
 typedef struct output {
     FILE *file;
-    char *path, *temporary; /* where it will be, and where it is until then */
+    char *path;      /* as it was asked for */
+    char *place;     /* where it will be: behind the links */
+    char *temporary; /* where it is until then; NULL: a device or a pipe */
 } output;
 
 trol_status output_open(const char *path, output *out, trol_error *error);
