@@ -154,9 +154,15 @@ static void tensor_name(char name[NAME_BYTES], const char *pattern, int64_t laye
         snprintf(name, NAME_BYTES, "%s%s", pattern, suffix);
 }
 
+static trol_status show_progress(loader *l) {
+    const weights_options *o = l->options;
+    if (o->progress && o->progress(o->progress_user, TROL_STAGE_LOAD, l->n_bytes_taken, l->n_bytes_total) != 0)
+        return fail(l->error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+    return TROL_OK;
+}
+
 /* Marks a tensor as taken, tells the progress. */
 static trol_status take(loader *l, const tensor *t) {
-    const weights_options *o = l->options;
     size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are in order of name */
     while (low + 1 < high) {
         const size_t middle = low + (high - low) / 2;
@@ -167,9 +173,7 @@ static trol_status take(loader *l, const tensor *t) {
     }
     l->used[low] = true;
     l->n_bytes_taken += (int64_t)t->n_bytes;
-    if (o->progress && o->progress(o->progress_user, TROL_STAGE_LOAD, l->n_bytes_taken, l->n_bytes_total) != 0)
-        return fail(l->error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
-    return TROL_OK;
+    return show_progress(l);
 }
 
 /* The tensor of that name, which must be there. */
@@ -269,6 +273,28 @@ static trol_status convert_floats(loader *l, const matrix *from, element_type ty
     return status;
 }
 
+/* Makes `to` hold the matrix as `type`, a few million values at a time, between which the progress callback can stop it: a
+ * large matrix takes longer than a cancel may. */
+static trol_status convert_values(loader *l, const matrix *from, element_type type, void *to) {
+    enum { VALUES_AT_ONCE = 1 << 21 };
+    const weights_options *o = l->options;
+    const bool packed = type == ELEMENT_Q8 || type == ELEMENT_Q4;
+    const int64_t groups = VALUES_AT_ONCE / (QUANTIZED_GROUP * from->columns), step = QUANTIZED_GROUP * (groups > 1 ? groups : 1);
+    for (int64_t first = 0; first < from->rows; first += step) {
+        matrix rows = *from;
+        rows.rows = from->rows - first < step ? from->rows - first : step;
+        rows.data = (const unsigned char *)from->data + (size_t)(first * from->columns) * element_bytes(from->type);
+        if (first > 0)
+            TRY(show_progress(l));
+        if (packed)
+            TRY(quantize_matrix(&o->kernels->quantized, o->threads, NULL, type, rows.type, rows.data, rows.rows, rows.columns,
+                                (unsigned char *)to + (size_t)(first / QUANTIZED_GROUP) * quantized_group_bytes(type, rows.columns)));
+        else
+            TRY(convert_floats(l, &rows, type, (unsigned char *)to + (size_t)(first * from->columns) * element_bytes(type)));
+    }
+    return TROL_OK;
+}
+
 /* What was read of a mapped matrix need not stay in memory. */
 static void forget_pages(const void *data, size_t n_bytes) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -297,10 +323,7 @@ static trol_status convert_matrix(loader *l, const char *name, bool at_least_q8,
     if (packed && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
         return fail(l->error, TROL_ERROR_FORMAT, "tensor %s is too large to be packed", name);
     TRY(own_pages(l->w, n_bytes, name, &memory, l->error));
-    if (packed)
-        TRY(quantize_matrix(&o->kernels->quantized, o->threads, NULL, type, m->type, m->data, m->rows, m->columns, memory));
-    else
-        TRY(convert_floats(l, m, type, memory));
+    TRY(convert_values(l, m, type, memory));
     forget_pages(m->data, stored_bytes);
     m->type = type;
     m->data = memory;
