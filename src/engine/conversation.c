@@ -57,6 +57,25 @@ static trol_status check_messages(const trol_message *messages, size_t n, trol_e
     return TROL_OK;
 }
 
+/* Before a text is tokenized, which nothing can stop: does it have more bytes than so many tokens can stand for? */
+static trol_status check_length(const trol_session *s, const trol_message *messages, size_t n, trol_error *error) {
+    static const char white_space[] = " \t\n\v\f\r"; /* at its ends a token of the template may swallow it */
+    const size_t longest = tokenizer_longest(s->model->tokenizer), room = (size_t)s->params.context_size;
+    size_t n_bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = messages[i].text + strspn(messages[i].text, white_space);
+        size_t length = strlen(text);
+        while (length > 0 && strchr(white_space, text[length - 1]))
+            length--;
+        n_bytes += length;
+    }
+    if (n_bytes / longest > room)
+        return fail(error, TROL_ERROR_CONTEXT,
+                    "the prompt has %zu bytes of text, at least %zu tokens, and does not fit the context, which has room for %zu", n_bytes,
+                    n_bytes / longest, room);
+    return TROL_OK;
+}
+
 static trol_status prefill_messages(trol_session *s, const trol_message *messages, size_t n_messages,
                                     trol_features *const *features, size_t n_features, trol_error *error) {
     int32_t *image_tokens = calloc(n_features + 1, sizeof *image_tokens), *ids = NULL;
@@ -80,6 +99,7 @@ trol_status trol_session_set_prompt_features(trol_session *s, const trol_message
     TRY(session_check(s, "trol_session_set_prompt_features", error));
     TRY(require_tokenizer(s->model, "trol_session_set_prompt_features", error));
     TRY(check_messages(messages, n_messages, error));
+    TRY(check_length(s, messages, n_messages, error));
     for (size_t i = 0; i < n_features; i++)
         if (!features || !features[i])
             return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
@@ -111,6 +131,7 @@ trol_status trol_session_set_prompt(trol_session *s, const trol_message *message
     TRY(session_check(s, "trol_session_set_prompt", error));
     TRY(require_tokenizer(s->model, "trol_session_set_prompt", error));
     TRY(check_messages(messages, n_messages, error));
+    TRY(check_length(s, messages, n_messages, error));
     for (size_t i = 0; i < n_images; i++)
         if (!images || !images[i])
             return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);

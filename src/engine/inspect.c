@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "engine/locate.h"
@@ -144,16 +144,16 @@ static tensor_source *inspect_files(report *r, const char *folder, const logger 
         bad(r, "safetensors files", status, &error);
         return NULL;
     }
-    int64_t n_values = 0;
+    double n_values = 0;
     char number[16];
     for (size_t i = 0; i < tensor_source_count(source); i++) {
-        int64_t values = 1;
+        double values = 1; /* a tensor that the model does not have may have any shape */
         for (int k = 0; k < tensor_source_at(source, i)->n_dims; k++)
-            values *= tensor_source_at(source, i)->shape[k];
+            values *= (double)tensor_source_at(source, i)->shape[k];
         n_values += values;
     }
     good(r, "safetensors files", "%zu tensors, %s values", tensor_source_count(source),
-         short_number((double)n_values, number));
+         short_number(n_values, number));
     describe_dtypes(r, source);
     return source;
 }
@@ -216,9 +216,11 @@ static weights *inspect_weights(report *r, const char *folder, const logger *log
     return w;
 }
 
+/* A link that leads nowhere counts: reading it tells what is wrong. */
 static bool has_file(const char *folder, const char *name) {
     char *path = NULL;
-    bool found = path_join(folder, name, &path, NULL) == TROL_OK && access(path, F_OK) == 0;
+    struct stat info;
+    bool found = path_join(folder, name, &path, NULL) == TROL_OK && lstat(path, &info) == 0;
     memory_free(path);
     return found;
 }
@@ -241,10 +243,9 @@ static void inspect_tokenizer(report *r, const char *folder, const logger *log, 
     }
     int32_t image = tokenizer_id(t, family->image_token), ends[8];
     size_t n_ends = prompt_end_tokens(family, t, ends, sizeof ends / sizeof *ends);
-    if (image < 0)
-        bad(r, "tokenizer",
-            fail(&error, TROL_ERROR_FORMAT, "tokenizer_config.json: the token %s is missing", family->image_token),
-            &error);
+    status = prompt_check(family, t, &error);
+    if (status != TROL_OK)
+        bad(r, "tokenizer", status, &error);
     else
         good(r, "tokenizer", "%d tokens, %s is %d", tokenizer_count(t), family->image_token, image);
     for (size_t i = 0; i < n_ends; i++)

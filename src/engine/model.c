@@ -25,11 +25,12 @@ static trol_status check_params(const trol_model_params *p, trol_error *error) {
     return TROL_OK;
 }
 
+/* A link that leads nowhere is there, too: opening it tells what is wrong. */
 static trol_status file_exists(const char *folder, const char *name, bool *exists, trol_error *error) {
     char *path;
     struct stat info;
     TRY(path_join(folder, name, &path, error));
-    *exists = stat(path, &info) == 0;
+    *exists = lstat(path, &info) == 0;
     memory_free(path);
     return TROL_OK;
 }
@@ -61,10 +62,8 @@ static trol_status load_tokenizer(trol_model *model, const char *folder, trol_er
     }
     const tokenizer_options options = {.dummy_prefix = phi3, .n_tokens = model->weights->decoder.embeddings.rows};
     TRY(tokenizer_load(folder, &options, &model->log, &model->tokenizer, error));
-    const int32_t image_token = tokenizer_id(model->tokenizer, model->prompt_template->image_token);
-    if (image_token < 0)
-        return fail(error, TROL_ERROR_FORMAT, "tokenizer_config.json: the token %s is missing", model->prompt_template->image_token);
-    model->image_token = image_token;
+    TRY(prompt_check(model->prompt_template, model->tokenizer, error));
+    model->image_token = tokenizer_id(model->tokenizer, model->prompt_template->image_token);
     model->n_end_tokens = prompt_end_tokens(model->prompt_template, model->tokenizer, model->end_tokens, MODEL_MAX_END_TOKENS);
     return TROL_OK;
 }

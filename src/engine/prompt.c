@@ -77,7 +77,8 @@ trol_status prompt_check(const prompt_template *family, const tokenizer *t, trol
         TRY(is_recognized(t, *token, &recognized, error));
         if (!recognized)
             return fail(error, TROL_ERROR_FORMAT,
-                        "%s is no special token of the tokenizer's files, but the prompt template needs it", *token);
+                        "tokenizer_config.json: %s is no special token of it, nor of the files beside it, but the prompt template needs it",
+                        *token);
     }
     return TROL_OK;
 }

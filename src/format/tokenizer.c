@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/float16.h"
 #include "base/memory.h"
@@ -121,7 +121,8 @@ static trol_status read_added_tokens(tokenizer_files *files, int64_t n_tokens, t
     TRY(json_read_file(files->config_path, MAX_FILE_BYTES, &files->config, error));
     TRY(json_object_or_null(files->config, files->config_path, "added_tokens_decoder", &decoder, error));
     cJSON_ArrayForEach(entry, decoder) TRY(read_decoder_entry(files, entry, n_tokens, error));
-    if (access(files->added_path, F_OK) == 0 || errno != ENOENT)
+    struct stat info;
+    if (lstat(files->added_path, &info) == 0 || errno != ENOENT) /* a link that leads nowhere is told, not passed over */
         TRY(json_read_file(files->added_path, MAX_FILE_BYTES, &files->added_json, error));
     if (files->added_json && !cJSON_IsObject(files->added_json))
         return fail(error, TROL_ERROR_FORMAT, "%s is no JSON object", files->added_path);
@@ -335,6 +336,10 @@ const char *tokenizer_spelling(const tokenizer *t, int32_t id) {
 
 bool tokenizer_is_special(const tokenizer *t, int32_t id) {
     return id >= 0 && id < t->n_tokens && (t->tokens[id].flags & TOKEN_SPECIAL);
+}
+
+size_t tokenizer_longest(const tokenizer *t) {
+    return t->max_spelling_bytes;
 }
 
 int32_t tokenizer_count(const tokenizer *t) {
