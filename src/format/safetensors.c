@@ -452,18 +452,38 @@ static trol_status add_shards(tensor_source *source, const char *folder, const c
     return TROL_OK;
 }
 
-/* Each tensor is where the index says, and the index says it of each. listed: in order of name, as the source is. */
+static int compare_name(const void *name, const void *member) {
+    return strcmp(name, (*(const cJSON *const *)member)->string);
+}
+
+/* Leaves out what the shards hold beyond what the index lists. listed: in order of name. */
+static void drop_unlisted(tensor_source *source, const char *index, const cJSON *const *listed, size_t n, const logger *log) {
+    enum { MAX_NAMED = 3 };
+    entry **entries = entries_of(source);
+    size_t n_kept = 0, n_dropped = 0;
+    for (size_t i = 0; i < source->n_entries; i++) {
+        const tensor *held = &entries[i]->tensor;
+        if (bsearch(held->name, listed, n, sizeof *listed, compare_name)) {
+            entries[n_kept++] = entries[i];
+            continue;
+        }
+        if (n_dropped++ < MAX_NAMED)
+            log_message(log, TROL_LOG_WARNING, "%s: tensor %.200s is not listed in %s: skipped", held->file, held->name, path_name(index));
+        memory_free(entries[i]);
+    }
+    source->n_entries = n_kept;
+    if (n_dropped > MAX_NAMED)
+        log_message(log, TROL_LOG_WARNING, "%zu tensors in all are not listed in %s: skipped", n_dropped, path_name(index));
+}
+
+/* Each tensor of the index is where it says. listed: in order of name, as the source is; the source holds no others. */
 static trol_status check_index(const tensor_source *source, const char *index, const cJSON *const *listed, size_t n,
                                trol_error *error) {
-    for (size_t i = 0, j = 0; i < n || j < source->n_entries; i++, j++) {
-        const tensor *held = tensor_source_at(source, j);
-        int order = i == n ? 1 : !held ? -1 : strcmp(listed[i]->string, held->name);
-        if (order < 0)
+    for (size_t i = 0; i < n; i++) {
+        const tensor *held = tensor_source_at(source, i);
+        if (!held || strcmp(listed[i]->string, held->name) != 0)
             return fail(error, TROL_ERROR_FORMAT, "%s lists tensor %.200s in %.200s, which does not hold it", index,
                         listed[i]->string, listed[i]->valuestring);
-        if (order > 0)
-            return fail(error, TROL_ERROR_FORMAT, "%s does not list tensor %.200s, which %.200s holds", index,
-                        held->name, held->file);
         if (strcmp(listed[i]->valuestring, held->file) != 0)
             return fail(error, TROL_ERROR_FORMAT, "%s lists tensor %.200s in %.200s, but it is in %.200s", index,
                         held->name, listed[i]->valuestring, held->file);
@@ -507,8 +527,9 @@ static trol_status open_sharded(tensor_source *source, const char *folder, const
     TRY_GOTO(list_members(map, index, &listed, &n, error), done);
     qsort(listed, n, sizeof *listed, compare_values);
     TRY_GOTO(add_shards(source, folder, index, listed, n, log, error), done);
-    TRY_GOTO(sort_entries(source, error), done);
     qsort(listed, n, sizeof *listed, compare_members);
+    drop_unlisted(source, index, listed, n, log);
+    TRY_GOTO(sort_entries(source, error), done);
     TRY_GOTO(check_index(source, index, listed, n, error), done);
 done:
     memory_free(listed);
