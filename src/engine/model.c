@@ -51,8 +51,8 @@ static trol_status load_tokenizer(trol_model *model, const char *folder, trol_er
     const bool phi3 = model->config.family == FAMILY_PHI3_INTERNVIT;
     model->prompt_template = phi3 ? &prompt_template_phi3 : &prompt_template_internlm2;
     model->image_token = default_image_token(&model->config);
-    model->end_tokens[0] = model->config.decoder.eos_token;
-    model->n_end_tokens = 1;
+    model->n_end_tokens = (size_t)model->config.decoder.n_eos_tokens;
+    memcpy(model->end_tokens, model->config.decoder.eos_tokens, model->n_end_tokens * sizeof *model->end_tokens);
     bool exists;
     TRY(file_exists(folder, "tokenizer.model", &exists, error));
     if (!exists) {
@@ -205,7 +205,7 @@ trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, 
                             .max_tiles = config_max_tiles(&model->config),
                             .image_token = model->image_token,
                             .bos_token = d->bos_token,
-                            .eos_token = d->eos_token,
+                            .eos_token = d->eos_tokens[0],
                             .has_tokenizer = model->tokenizer != NULL,
                             .vision_layers = (int32_t)model->config.vision.n_layers,
                             .vision_hidden_size = (int32_t)model->config.vision.hidden_size,

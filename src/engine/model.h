@@ -15,7 +15,7 @@
 #include "model/weights.h"
 #include "trol.h"
 
-enum { MODEL_MAX_END_TOKENS = 8, MODEL_MAX_WORKSPACES = 8 };
+enum { MODEL_MAX_END_TOKENS = CONFIG_MAX_EOS_TOKENS, MODEL_MAX_WORKSPACES = 8 };
 
 struct trol_model {
     atomic_int references;

@@ -409,7 +409,8 @@ static trol_status find_member(const cJSON *object, const char *file, const char
     if (!cJSON_IsObject(object))
         return fail(error, TROL_ERROR_FORMAT, "%s: where \"%s\" is looked for is %s, expected an object", file, key,
                     object ? describe(object, found, sizeof found) : "nothing");
-    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    const char *dot = strrchr(key, '.');
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, dot ? dot + 1 : key);
     if (value && !cJSON_IsNull(value))
         *member = value;
     return TROL_OK;

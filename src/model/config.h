@@ -17,7 +17,7 @@ typedef enum rope_type {
     ROPE_YARN         /* as SU with another scale */
 } rope_type;
 
-enum { CONFIG_MAX_HEAD_DIM = 256 };
+enum { CONFIG_MAX_HEAD_DIM = 256, CONFIG_MAX_EOS_TOKENS = 8 };
 
 typedef struct rope_config {
     rope_type type;
@@ -36,7 +36,9 @@ typedef struct decoder_config {
     int64_t sliding_window;   /* keys before its own that a query sees; INT64_MAX: all */
     int64_t max_positions;
     rope_config rope;
-    int32_t bos_token, eos_token;
+    int32_t bos_token;
+    int32_t eos_tokens[CONFIG_MAX_EOS_TOKENS]; /* [n_eos_tokens], at least one */
+    int32_t n_eos_tokens;
     int64_t image_token; /* as config.json says; -1: it does not */
 } decoder_config;
 
