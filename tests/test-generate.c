@@ -1,6 +1,7 @@
 /* test-generate.c - the answer as it is written: whole characters, why it stops, going on after a cut, callbacks, the
  * sampler, prompt lookup. The models' weights are random, so their answers are full of broken UTF-8. */
 #include "base/utf8.h"
+#include "engine/session.h"
 #include "session_cases.h"
 
 enum { TEXT_BYTES = 1 << 16 };
@@ -384,6 +385,34 @@ static void check_lookup(trol_model *model) {
     CHECK(n_accepted > 0, "no proposal was ever accepted: these answers test nothing");
 }
 
+/* Logits that are no numbers choose nothing. */
+static void check_not_finite(trol_model *model) {
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    trol_error error = {0};
+    trol_sampler_params sampling;
+    trol_sampler *samplers[2] = {NULL, NULL};
+    trol_sampler_params_init(&sampling);
+    sampling.temperature = 1;
+    CHECK_OK(trol_sampler_new(&sampling, &samplers[1], &error), error);
+    for (int i = 0; i < 3; i++)
+        for (int lookup = 0; lookup <= 2; lookup += 2)
+            for (int k = 0; k < 2; k++) {
+                trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
+                trol_generate_params params = up_to(5);
+                said out = {.text = ""};
+                trol_stop stop;
+                params.lookup = lookup;
+                params.sampler = samplers[k];
+                for (int64_t j = 0; j < s->model->config.decoder.vocab_size; j++)
+                    s->logits[j] = bad[i];
+                CHECK(trol_generate(s, &params, take_text, &out, &stop, &error) == TROL_ERROR_FORMAT &&
+                          strstr(error.message, "logits are not finite") && out.n_pieces == 0,
+                      "%g: %s", (double)bad[i], error.message);
+                trol_session_free(s);
+            }
+    trol_sampler_free(samplers[1]);
+}
+
 static void run_model(const char *name) {
     char folder[1024];
     snprintf(folder, sizeof folder, "%s/%s", TEST_REFERENCE, name);
@@ -394,6 +423,7 @@ static void run_model(const char *name) {
     check_end(model);
     check_sampling(model);
     check_lookup(model);
+    check_not_finite(model);
     trol_model_free(model);
 }
 

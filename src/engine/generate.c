@@ -3,6 +3,7 @@
  * Prompt lookup (Saxena 2023) guesses that text repeats: what followed the same last tokens earlier is proposed as what
  * comes next. The proposals go through the layers together with the chosen token as one small batch, whose rows are
  * computed as single ones would be; those that the sampler would have chosen anyway are kept, so the answer is the same. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,6 +122,10 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
 /* Takes a chosen token into the answer: the logits it was chosen from, its text. *stop is set if the answer ends. */
 static trol_status take_token(generation *g, int32_t token, const float *logits, trol_stop *stop, trol_error *error) {
     const trol_model *model = g->session->model;
+    if (!isfinite(logits[token])) /* nothing was chosen: weights that are no numbers must not pass for an empty answer */
+        return fail(error, TROL_ERROR_FORMAT,
+                    "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
+                    (double)logits[token], token);
     if (g->params->logits &&
         g->params->logits(g->params->logits_user, (int64_t)g->session->n_tokens, logits, (int32_t)model->config.decoder.vocab_size) != 0)
         return fail(error, TROL_ERROR_CANCELLED, "the logits callback asked to stop");
