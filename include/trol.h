@@ -404,7 +404,7 @@ typedef struct trol_quantize_params {
     int32_t n_threads;            /* used when threads is NULL; 0: one for each CPU */
     trol_weight_type weight_type; /* TROL_WEIGHTS_Q8 (default) or TROL_WEIGHTS_Q4, of the decoder */
     trol_weight_type vision_type; /* of the encoder and the projector: TROL_WEIGHTS_AS_STORED (default), _Q8 or _Q4 */
-    int32_t overwrite;            /* non-zero: weights that are in the output folder already are replaced */
+    int32_t overwrite;            /* non-zero: files that are in the output folder already are replaced */
     trol_log_callback log;        /* may be NULL */
     void *log_user;
     trol_progress_callback progress; /* may be NULL; stage TROL_STAGE_LOAD, in bytes of the source */
@@ -415,7 +415,8 @@ TROL_API void trol_quantize_params_init(trol_quantize_params *params);
 
 /* Writes the checkpoint `input` (as in trol_model_load) into the folder `output`, which is made if it is not there, with
  * its matrices packed for the kernels. Such a folder is loaded like any other; its weights are mapped and used as they
- * lie. What a load with the same types makes in memory and what this writes are the same bytes. Needs little memory. */
+ * lie. What a load with the same types makes in memory and what this writes are the same bytes. Needs little memory. On
+ * failure nothing is left. */
 TROL_API TROL_NODISCARD trol_status trol_quantize(const char *input, const char *output, const trol_quantize_params *params,
                                                   trol_error *error);
 

@@ -39,6 +39,43 @@ static int cancel_at_once(void *user, trol_stage stage, int64_t done, int64_t to
     return done <= total;
 }
 
+static int count_files(const char *path) {
+    int n = 0;
+    DIR *folder = opendir(path);
+    for (const struct dirent *file; folder && (file = readdir(folder));)
+        n += strcmp(file->d_name, ".") != 0 && strcmp(file->d_name, "..") != 0;
+    if (folder)
+        closedir(folder);
+    return n;
+}
+
+/* Links to the case's files, but for one. */
+static void link_case(const char *source, const char *left_out) {
+    char path[2048];
+    DIR *folder = opendir(source);
+    for (const struct dirent *file; folder && (file = readdir(folder));) {
+        snprintf(path, sizeof path, "%s/%s", source, file->d_name);
+        if (file->d_name[0] != '.' && strcmp(file->d_name, left_out) != 0)
+            CHECK(symlink(path, test_path(file->d_name)) == 0, "%s", path);
+    }
+    if (folder)
+        closedir(folder);
+}
+
+static void check_needed_files(const char *source) {
+    static const char *const needed[] = {"trol_gating.pt", "config.json"};
+    char out[1024];
+    trol_error error = {0};
+    snprintf(out, sizeof out, "%s-out", test_folder);
+    for (int i = 0; i < 2; i++) {
+        test_clear_folder();
+        link_case(source, needed[i]);
+        CHECK(trol_quantize(test_folder, out, NULL, &error) == TROL_ERROR_IO && strstr(error.message, needed[i]), "%s", error.message);
+        CHECK(access(out, F_OK) != 0, "%s was made", out);
+    }
+    test_clear_folder();
+}
+
 static void check_case(const char *source, trol_weight_type type, trol_weight_type vision_type, const char *name) {
     char out[1024];
     trol_error error = {0};
@@ -52,7 +89,12 @@ static void check_case(const char *source, trol_weight_type type, trol_weight_ty
     params.progress = cancel_at_once;
     CHECK(trol_quantize(source, out, &params, &error) == TROL_ERROR_CANCELLED, "%s", error.message);
     params.progress = NULL;
-    CHECK(access(test_path("model.safetensors"), F_OK) != 0, "a cancelled call left weights");
+    CHECK(count_files(test_folder) == 0, "a cancelled call left files");
+    test_write("config.json", "mine", 4);
+    CHECK(trol_quantize(source, out, &params, &error) == TROL_ERROR_IO && strstr(error.message, "config.json: the file exists already"),
+          "%s", error.message);
+    CHECK(count_files(test_folder) == 1, "a refused call left files");
+    unlink(test_path("config.json"));
     CHECK_OK(trol_quantize(source, out, &params, &error), error);
     CHECK(trol_quantize(source, out, &params, &error) == TROL_ERROR_IO && strstr(error.message, "exists already"), "%s",
           error.message);
@@ -83,6 +125,7 @@ int main(void) {
         snprintf(source, sizeof source, "%s/%s", TEST_REFERENCE, cases[i]);
         check_case(source, TROL_WEIGHTS_Q8, TROL_WEIGHTS_AS_STORED, "q8");
         check_case(source, TROL_WEIGHTS_Q4, TROL_WEIGHTS_Q8, "q4");
+        check_needed_files(source);
     }
     trol_quantize_params params;
     trol_quantize_params_init(&params);

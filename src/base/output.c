@@ -62,6 +62,10 @@ static int open_temporary(output *out) {
         if (descriptor < 0 && errno != EEXIST)
             break;
     }
+    if (descriptor < 0) { /* the name is nobody's, or another's */
+        free(out->temporary);
+        out->temporary = NULL;
+    }
     return descriptor;
 }
 
@@ -80,11 +84,8 @@ trol_status output_open(const char *path, output *out, trol_error *error) {
     out->file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (!out->file) {
         trol_status status = write_error(out, error);
-        if (descriptor >= 0) {
+        if (descriptor >= 0)
             close(descriptor);
-            if (out->temporary)
-                unlink(out->temporary);
-        }
         output_discard(out);
         return status;
     }
@@ -97,7 +98,7 @@ trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_er
     return TROL_OK;
 }
 
-trol_status output_commit(output *out, trol_error *error) {
+trol_status output_finish(output *out, trol_error *error) {
     trol_status status = TROL_OK;
     /* A device or a pipe has nothing to bring to a disk. */
     if (fflush(out->file) != 0 || (out->temporary && fsync(fileno(out->file)) != 0))
@@ -105,20 +106,28 @@ trol_status output_commit(output *out, trol_error *error) {
     if (fclose(out->file) != 0 && status == TROL_OK)
         status = write_error(out, error);
     out->file = NULL;
-    if (status == TROL_OK && out->temporary && rename(out->temporary, out->place) != 0)
-        status = write_error(out, error);
-    if (status != TROL_OK && out->temporary)
-        unlink(out->temporary);
+    return status;
+}
+
+trol_status output_commit(output *out, trol_error *error) {
+    trol_status status = out->file ? output_finish(out, error) : TROL_OK;
+    if (status == TROL_OK && out->temporary) {
+        if (rename(out->temporary, out->place) == 0) {
+            free(out->temporary);
+            out->temporary = NULL;
+        } else {
+            status = write_error(out, error);
+        }
+    }
     output_discard(out);
     return status;
 }
 
 void output_discard(output *out) {
-    if (out->file) {
+    if (out->file)
         fclose(out->file);
-        if (out->temporary)
-            unlink(out->temporary);
-    }
+    if (out->temporary)
+        unlink(out->temporary);
     free(out->path);
     free(out->place);
     free(out->temporary);

@@ -17,7 +17,9 @@ typedef struct output {
 
 trol_status output_open(const char *path, output *out, trol_error *error);
 trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_error *error);
-/* Makes the file appear under its name. On failure nothing is left, as after output_discard. */
+/* Brings what was written to the disk and closes the file, which does not appear yet. */
+trol_status output_finish(output *out, trol_error *error);
+/* Makes the file appear under its name, finished before or not. On failure nothing is left, as after output_discard. */
 trol_status output_commit(output *out, trol_error *error);
 /* Removes what was written. Safe after a commit and for an output of zeros. */
 void output_discard(output *out);

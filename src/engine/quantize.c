@@ -30,6 +30,8 @@ enum {
     DATA_ALIGNMENT = 64
 };
 
+static const char weights_name[] = "model.safetensors";
+
 /* A tensor of the new file. */
 typedef struct entry {
     const tensor *source;
@@ -170,14 +172,21 @@ static bool add_metadata(const packer *p, cJSON *root) {
     return good;
 }
 
-static bool add_tensor(cJSON *root, const entry *e, size_t offset) {
-    char name[512];
-    const int64_t bytes = (int64_t)e->n_bytes;
-    const int length = snprintf(name, sizeof name, "%s%s%s", e->source->name, is_packed(e) ? "." : "",
-                                is_packed(e) ? element_name(e->type) : "");
-    if (length < 0 || length >= (int)sizeof name)
-        return false;
+/* The tensor's member of the header, still empty; a packed one is called "name.q8" or "name.q4". */
+static cJSON *add_member(cJSON *root, const entry *e) {
+    const size_t capacity = strlen(e->source->name) + 8;
+    char *name = malloc(capacity);
+    if (!name)
+        return NULL;
+    snprintf(name, capacity, "%s%s%s", e->source->name, is_packed(e) ? "." : "", is_packed(e) ? element_name(e->type) : "");
     cJSON *object = cJSON_AddObjectToObject(root, name);
+    free(name);
+    return object;
+}
+
+static bool add_tensor(cJSON *root, const entry *e, size_t offset) {
+    const int64_t bytes = (int64_t)e->n_bytes;
+    cJSON *object = add_member(root, e);
     if (!object || !add_text(object, "dtype", is_packed(e) ? "U8" : e->source->dtype_name))
         return false;
     cJSON *shape = cJSON_AddArrayToObject(object, "shape"), *offsets = cJSON_AddArrayToObject(object, "data_offsets");
@@ -274,86 +283,160 @@ static trol_status write_tensors(packer *p, const char *path) {
         status = is_packed(e) ? write_packed(p, e) : write_copy(p, e);
         forget_pages(e->source->data, e->source->n_bytes);
     }
-    if (status == TROL_OK)
-        return output_commit(&p->out, p->error);
-    output_discard(&p->out);
-    return status;
+    return status == TROL_OK ? output_finish(&p->out, p->error) : status;
 }
 
 /* ---- the folder -------------------------------------------------------------------------------------------------- */
 
-static trol_status copy_file(const char *from_folder, const char *to_folder, const char *name, trol_error *error) {
+/* The files beside the weights: config, tokenizer, gate, licence. */
+typedef struct side_files {
+    void *names;    /* char *[n_names] */
+    size_t n_names, name_capacity;
+    output *copies; /* [n_names]; of zeros where there is none yet */
+} side_files;
+
+static char **names_of(const side_files *files) {
+    return files->names;
+}
+
+static void side_files_free(side_files *files) {
+    for (size_t i = 0; i < files->n_names; i++) {
+        if (files->copies)
+            output_discard(&files->copies[i]);
+        memory_free(names_of(files)[i]);
+    }
+    memory_free(files->names);
+    memory_free(files->copies);
+}
+
+static bool is_weights(const char *name) {
+    return ends_with(name, ".safetensors") || ends_with(name, ".safetensors.index.json") || ends_with(name, ".bin");
+}
+
+static trol_status add_name(side_files *files, const char *folder, const char *name, trol_error *error) {
+    char *path;
+    struct stat info;
+    TRY(path_join(folder, name, &path, error));
+    const bool is_file = stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    memory_free(path);
+    if (!is_file)
+        return TROL_OK;
+    TRY(memory_grow(&files->names, &files->name_capacity, files->n_names + 1, sizeof(char *), "a list of files", error));
+    TRY(memory_copy_text(name, strlen(name), &names_of(files)[files->n_names], error));
+    files->n_names++;
+    return TROL_OK;
+}
+
+/* Without these the copy would not load, as the source does not. */
+static trol_status check_needed(const side_files *files, const char *folder, trol_error *error) {
+    static const char *const needed[] = {"config.json", "trol_gating.pt"};
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        bool found = false;
+        for (size_t k = 0; k < files->n_names; k++)
+            found |= strcmp(names_of(files)[k], needed[i]) == 0;
+        if (!found)
+            return fail(error, TROL_ERROR_IO, "%s: the file %s is missing, without which no checkpoint loads", folder, needed[i]);
+    }
+    return TROL_OK;
+}
+
+static trol_status list_side_files(side_files *files, const char *from, trol_error *error) {
+    DIR *folder = opendir(from);
+    if (!folder)
+        return fail(error, TROL_ERROR_IO, "%s: the folder cannot be read: %s", from, strerror(errno));
+    trol_status status = TROL_OK;
+    const struct dirent *file;
+    while (status == TROL_OK && (file = readdir(folder)))
+        if (file->d_name[0] != '.' && !is_weights(file->d_name))
+            status = add_name(files, from, file->d_name, error);
+    closedir(folder);
+    TRY(status);
+    TRY(check_needed(files, from, error));
+    void *copies;
+    TRY(memory_alloc_zero(files->n_names, sizeof *files->copies, "a list of files", &copies, error));
+    files->copies = copies;
+    return TROL_OK;
+}
+
+/* A copy that does not appear yet. */
+static trol_status copy_file(const char *from_folder, const char *to_folder, const char *name, output *out, trol_error *error) {
     char *from = NULL, *to = NULL, *bytes = NULL;
     size_t n_bytes;
-    output out = {0};
     trol_status status;
     TRY_GOTO(path_join(from_folder, name, &from, error), done);
     TRY_GOTO(path_join(to_folder, name, &to, error), done);
-    struct stat info;
-    if (stat(from, &info) != 0 || !S_ISREG(info.st_mode))
-        goto done;
     TRY_GOTO(file_read(from, LARGEST_SIDE_FILE, &bytes, &n_bytes, error), done);
-    TRY_GOTO(output_open(to, &out, error), done);
-    TRY_GOTO(output_write(&out, bytes, n_bytes, error), done);
-    status = output_commit(&out, error);
+    TRY_GOTO(output_open(to, out, error), done);
+    TRY_GOTO(output_write(out, bytes, n_bytes, error), done);
+    status = output_finish(out, error);
 done:
-    output_discard(&out);
     memory_free(bytes);
     memory_free(from);
     memory_free(to);
     return status;
 }
 
-/* Everything that is no weights: config, tokenizer, gate, licence. */
-static trol_status copy_side_files(const char *from, const char *to, trol_error *error) {
-    DIR *folder = opendir(from);
-    if (!folder)
-        return fail(error, TROL_ERROR_IO, "%s: the folder cannot be read: %s", from, strerror(errno));
-    trol_status status = TROL_OK;
-    const struct dirent *file;
-    while (status == TROL_OK && (file = readdir(folder))) {
-        const char *name = file->d_name;
-        if (name[0] != '.' && !ends_with(name, ".safetensors") && !ends_with(name, ".safetensors.index.json") &&
-            !ends_with(name, ".bin"))
-            status = copy_file(from, to, name, error);
-    }
-    closedir(folder);
+static trol_status check_absent(const char *folder, const char *name, trol_error *error) {
+    char *path;
+    struct stat info;
+    TRY(path_join(folder, name, &path, error));
+    const trol_status status = lstat(path, &info) == 0 ? fail(error, TROL_ERROR_IO, "%s: the file exists already", path) : TROL_OK;
+    memory_free(path);
     return status;
 }
 
-/* Makes the folder if it is not there; refuses the source itself, and one that holds weights already. */
-static trol_status open_folder(const char *from, const char *to, const char *weights_path, bool overwrite,
-                               trol_error *error) {
+/* Makes the folder if it is not there; refuses the source itself, and one that holds any of the files already. */
+static trol_status open_folder(packer *p, const char *from, const char *to, const side_files *files, bool *made) {
     struct stat source, target;
-    if (mkdir(to, 0777) != 0 && errno != EEXIST)
-        return fail(error, TROL_ERROR_IO, "%s: the folder cannot be made: %s", to, strerror(errno));
+    *made = mkdir(to, 0777) == 0;
+    if (!*made && errno != EEXIST)
+        return fail(p->error, TROL_ERROR_IO, "%s: the folder cannot be made: %s", to, strerror(errno));
     if (stat(from, &source) != 0 || stat(to, &target) != 0 || !S_ISDIR(target.st_mode))
-        return fail(error, TROL_ERROR_IO, "%s: this is not a folder", to);
+        return fail(p->error, TROL_ERROR_IO, "%s: this is not a folder", to);
     if (source.st_dev == target.st_dev && source.st_ino == target.st_ino)
-        return fail(error, TROL_ERROR_ARGUMENT, "%s: the packed checkpoint cannot replace its source", to);
-    if (!overwrite && access(weights_path, F_OK) == 0)
-        return fail(error, TROL_ERROR_IO, "%s: the file exists already", weights_path);
+        return fail(p->error, TROL_ERROR_ARGUMENT, "%s: the packed checkpoint cannot replace its source", to);
+    if (p->params->overwrite)
+        return TROL_OK;
+    TRY(check_absent(to, weights_name, p->error));
+    for (size_t i = 0; i < files->n_names; i++)
+        TRY(check_absent(to, names_of(files)[i], p->error));
     return TROL_OK;
 }
 
+/* All is written before anything appears, the weights last. */
+static trol_status write_folder(packer *p, const char *from, const char *to, const side_files *files) {
+    char *path;
+    TRY(path_join(to, weights_name, &path, p->error));
+    trol_status status = write_tensors(p, path);
+    memory_free(path);
+    for (size_t i = 0; i < files->n_names && status == TROL_OK; i++)
+        status = copy_file(from, to, names_of(files)[i], &files->copies[i], p->error);
+    for (size_t i = 0; i < files->n_names && status == TROL_OK; i++)
+        status = output_commit(&files->copies[i], p->error);
+    return status == TROL_OK ? output_commit(&p->out, p->error) : status;
+}
+
 static trol_status pack_folder(packer *p, const char *from, const char *to) {
-    char *path = NULL;
+    side_files files = {0};
+    bool made = false;
     trol_status status;
-    TRY(path_join(to, "model.safetensors", &path, p->error));
-    TRY_GOTO(tensor_source_open(from, &(logger){p->params->log, p->params->log_user}, &p->source, p->error), done);
+    TRY(tensor_source_open(from, &(logger){p->params->log, p->params->log_user}, &p->source, p->error));
     if (tensor_source_metadata(p->source, "trol.quantized.version")) {
         status =
             fail(p->error, TROL_ERROR_ARGUMENT, "%s: this checkpoint is packed already; pack its source instead", from);
         goto done;
     }
     TRY_GOTO(plan(p), done);
-    TRY_GOTO(open_folder(from, to, path, p->params->overwrite != 0, p->error), done);
-    TRY_GOTO(copy_side_files(from, to, p->error), done);
-    status = write_tensors(p, path);
+    TRY_GOTO(list_side_files(&files, from, p->error), done);
+    TRY_GOTO(open_folder(p, from, to, &files, &made), done);
+    status = write_folder(p, from, to, &files);
 done:
+    output_discard(&p->out);
+    side_files_free(&files);
+    if (status != TROL_OK && made)
+        rmdir(to);
     tensor_source_close(p->source);
     memory_free(p->entries);
-    memory_free(path);
     return status;
 }
 
