@@ -35,6 +35,10 @@ expect 2 "nothing is asked" -m "$case"
 expect 2 "only one of" -m "$case" -p a --tokens b
 expect 2 "--system does not go with it" -m "$case" -p a --raw --system b
 expect 2 "read only once" -m "$case" -p - --image -
+expect 2 "name the same file" -m "$case" -p a --logits "$work/a" --prefill-logits "$work/a"
+expect 2 '--logits is "", expected a name' -m "$case" -p a --logits ''
+expect 2 '--image is ""' -m "$case" -p a --image ''
+expect 2 "unknown option --?[31m" $'--\e[31m'
 
 # ---- failures: status 1 and one sentence
 expect 1 "/nowhere" -m /nowhere -p a
@@ -45,7 +49,11 @@ expect 1 "does not fit the context" -m "$case" -p a -c 8
 expect 1 "number of pictures is 0" -m "$case" -p "a <image>"
 expect 1 "cannot be written" -m "$case" -p a -n 1 --logits "$work/none/a.npy"
 echo "1 2 999999" >"$work/tokens"
-expect 1 "999999" -m "$case" --tokens "$work/tokens"
+expect 1 "$work/tokens: token 3 is 999999, expected 0 to" -m "$case" --tokens "$work/tokens"
+printf 'What \xff' >"$work/prompt"
+expect 1 "$work/prompt: byte 6 is no valid UTF-8" -m "$case" --prompt-file "$work/prompt"
+head -c 3000000 /dev/zero | tr '\0' x >"$work/prompt"
+expect 1 "3000000 bytes of text" -m "$case" --prompt-file "$work/prompt"
 expect 1 "raw prompt has 0 <image>" -m "$case" --raw -p a --image "$picture"
 head -c 3000 "$picture" >"$work/cut.png"
 expect 1 "cut.png: the PNG is cut short" -m "$case" -p a --image "$work/cut.png"
@@ -88,6 +96,11 @@ head -c 192 "$work/p.npy" | grep -aq "'shape': (1[0-9]*, 6[0-9]*,)" || fail "pre
 [ ! -s "$work/out" ] || fail "-n 0 wrote an answer"
 cmp "$work/p.npy" "$work/p0.npy" || fail "-n 0: other prefill logits"
 
+touch "$work/real.npy"
+ln -s real.npy "$work/link.npy"
+"$cli" -m "$case" -p "What is it?" -n 0 -q --prefill-logits "$work/link.npy"
+[ -L "$work/link.npy" ] && cmp "$work/p.npy" "$work/real.npy" || fail "a link was replaced instead of its file"
+
 # ---- the bundled model and $TROL_MODEL
 TROL_MODEL=$case "$cli" --image "$picture" -p "What is it?" -n 8 2>"$work/said" >"$work/again"
 same "TROL_MODEL"
@@ -103,7 +116,38 @@ status=0
 "$cli" -m "$case" -p a -q -n 500 --ignore-eos 2>"$work/said" | head -c 1 >/dev/null || true
 grep -q "cannot be written" "$work/said" || fail "a closed pipe is not told"
 
+status=0
+(ulimit -f 4 && "$cli" -m "$case" -p a -q -n 3 --prefill-logits "$work/f.npy" >/dev/null 2>"$work/said") || status=$?
+[ $status = 1 ] && grep -q "f.npy cannot be written" "$work/said" || fail "a file-size limit: status $status"
+[ -z "$(ls "$work"/f.npy* 2>/dev/null)" ] || fail "a file-size limit left a half-written file"
+
+# ---- ^C before anything is said: at once, nothing half-written
+mkfifo "$work/silent"
+exec 3<>"$work/silent"
+for signal in INT TERM HUP; do
+    "$cli" -m "$case" -p a -q --image "$work/silent" --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
+    process=$!
+    sleep 0.3
+    kill -$signal $process
+    status=0
+    wait $process || status=$?
+    [ $status = $((128 + $(kill -l $signal))) ] || fail "SIG$signal while a picture is read: status $status"
+done
+exec 3>&-
+
 # ---- ^C: what was said so far, status 130, nothing half-written
+"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
+process=$!
+for _ in $(seq 500); do
+    [ -s "$work/out" ] && break
+    sleep 0.02
+done
+kill -HUP $process
+status=0
+wait $process || status=$?
+[ $status = 129 ] || fail "SIGHUP: status $status, $(cat "$work/said")"
+[ ! -e "$work/i.npy" ] && [ ! -e "$work/i.npy.partial" ] || fail "SIGHUP left a half-written file"
+: >"$work/out"
 "$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
 process=$!
 for _ in $(seq 500); do

@@ -20,6 +20,9 @@
 #include "common/memory_usage.h"
 #include "common/npy.h"
 #include "common/progress.h"
+#include "common/signals.h"
+#include "common/standard_output.h"
+#include "common/text.h"
 #include "common/token_file.h"
 #include "trol.h"
 
@@ -69,7 +72,7 @@ static const char usage[] =
     "      --version, -h, --help\n"
     "\n"
     "Exit status: 0; 1 for a failure, told on standard error; 2 for bad usage; 130 after ^C, which ends the\n"
-    "answer with what was said so far (143 after a SIGTERM). A second ^C ends the program at once.\n";
+    "answer with what was said so far (143 after a SIGTERM, 129 after a SIGHUP). A second ^C ends the program at once.\n";
 
 /* ---- options ---------------------------------------------------------------------------------------------------- */
 
@@ -87,14 +90,14 @@ typedef struct options {
     { "as-stored", "f32", "f16", "bf16", "q8", "q4" } /* in the order of trol_weight_type */
 
 static const argument_flag flags[] = {
-    {"--model", "-m", ARGUMENT_TEXT, AT(model), 0, 0, {0}},
+    {"--model", "-m", ARGUMENT_TEXT, AT(model), 1, 0, {0}},
     {"--prompt", "-p", ARGUMENT_TEXT, AT(prompt), 0, 0, {0}},
-    {"--prompt-file", NULL, ARGUMENT_TEXT, AT(prompt_file), 0, 0, {0}},
-    {"--image", NULL, ARGUMENT_TEXTS, AT(images), 0, 0, {0}},
+    {"--prompt-file", NULL, ARGUMENT_TEXT, AT(prompt_file), 1, 0, {0}},
+    {"--image", NULL, ARGUMENT_TEXTS, AT(images), 1, 0, {0}},
     {"--exif-rotate", NULL, ARGUMENT_SWITCH, AT(exif_rotate), 0, 0, {0}},
     {"--system", NULL, ARGUMENT_TEXT, AT(system), 0, 0, {0}},
     {"--raw", NULL, ARGUMENT_SWITCH, AT(raw), 0, 0, {0}},
-    {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 0, 0, {0}},
+    {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 1, 0, {0}},
     {"--n-predict", "-n", ARGUMENT_INTEGER, AT(n_predict), 0, 1000000000, {0}},
     {"--ignore-eos", NULL, ARGUMENT_SWITCH, AT(ignore_eos), 0, 0, {0}},
     {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {"prompt", "all", "off"}},
@@ -110,8 +113,8 @@ static const argument_flag flags[] = {
     {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
     {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
     {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
-    {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 0, 0, {0}},
-    {"--prefill-logits", NULL, ARGUMENT_TEXT, AT(prefill_logits), 0, 0, {0}},
+    {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 1, 0, {0}},
+    {"--prefill-logits", NULL, ARGUMENT_TEXT, AT(prefill_logits), 1, 0, {0}},
     {"--stats", NULL, ARGUMENT_SWITCH, AT(stats), 0, 0, {0}},
     {"--quiet", "-q", ARGUMENT_SWITCH, AT(quiet), 0, 0, {0}},
     {"--verbose", "-v", ARGUMENT_SWITCH, AT(verbose), 0, 0, {0}},
@@ -134,6 +137,8 @@ static const char *contradiction(const options *o) {
         return "--tokens is the whole prompt: --system and --raw do not go with it";
     if (o->raw && o->system)
         return "--raw has no template: --system does not go with it";
+    if (o->logits && o->prefill_logits && strcmp(o->logits, o->prefill_logits) == 0)
+        return "--logits and --prefill-logits name the same file";
     int n_stdin = is_stdin(o->prompt) + is_stdin(o->prompt_file) + is_stdin(o->tokens);
     for (size_t i = 0; i < o->images.count; i++)
         n_stdin += is_stdin(o->images.items[i]);
@@ -163,22 +168,17 @@ typedef struct run {
     trol_error *error;
 } run;
 
-/* For the signal handler, which can be given nothing. */
+/* For the signal handler, which can be given nothing. The session is that of an answer being written. */
 static volatile sig_atomic_t caught_signal;
 static trol_session *volatile session_to_cancel;
 
+/* Until something is said there is nothing to end well: reading, decoding and encoding a picture, and the prompt just stop,
+ * however long they would take. */
 static void stop_session(int number) {
+    if (!session_to_cancel || caught_signal)
+        signals_end_at_once(number);
     caught_signal = number;
-    if (session_to_cancel)
-        trol_session_cancel(session_to_cancel);
-}
-
-static void catch_signals(void) {
-    struct sigaction action = {.sa_handler = stop_session, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN); /* writing to a closed pipe then fails, which is told */
+    trol_session_cancel(session_to_cancel);
 }
 
 /* A program that is started without one of the standard streams must not have a file of its own there. Opened only for
@@ -201,7 +201,7 @@ static double now_seconds(void) {
 static int show_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
     run *r = user;
     progress_show(&r->progress, stage, done, total);
-    return caught_signal != 0;
+    return 0;
 }
 
 static void notice(run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -215,7 +215,7 @@ static void notice(run *r, const char *format, ...) {
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     progress_clear(&r->progress);
-    fprintf(stderr, "trol-cli: %s\n", text);
+    tool_say("trol-cli", "%s", text);
 }
 
 static void show_log(void *user, trol_log_level level, const char *message) {
@@ -254,13 +254,21 @@ static int keep_prefill_logits(void *user, int64_t position, const float *logits
 
 enum { MAX_PROMPT_BYTES = 64 << 20, MAX_IMAGE_BYTES = 1 << 30 };
 
+static trol_status check_text(run *r, const char *name, const char *text, size_t n_bytes) {
+    const size_t valid = text_valid_prefix(text, n_bytes);
+    return valid == n_bytes ? TROL_OK : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is no valid UTF-8", name, valid + 1);
+}
+
 static trol_status read_prompt(run *r) {
     const options *o = r->chosen;
+    if (o->system && check_text(r, "--system", o->system, strlen(o->system)) != TROL_OK)
+        return r->error->status;
     if (o->tokens)
         return token_file_read(o->tokens, &r->tokens, &r->n_tokens, r->error);
     if (o->prompt && !is_stdin(o->prompt)) {
         r->prompt = strdup(o->prompt);
-        return r->prompt ? TROL_OK : tool_fail(r->error, TROL_ERROR_MEMORY, "out of memory");
+        return r->prompt ? check_text(r, "--prompt", r->prompt, strlen(r->prompt))
+                         : tool_fail(r->error, TROL_ERROR_MEMORY, "out of memory");
     }
     const char *path = o->prompt_file ? o->prompt_file : "-";
     size_t n;
@@ -274,7 +282,7 @@ static trol_status read_prompt(run *r) {
         r->prompt[--n] = '\0';
     if (n > 0 && r->prompt[n - 1] == '\r')
         r->prompt[--n] = '\0';
-    return TROL_OK;
+    return check_text(r, is_stdin(path) ? "standard input" : path, r->prompt, n);
 }
 
 static trol_status read_image(run *r, const char *path, trol_image **image) {
@@ -353,9 +361,6 @@ static trol_status start_session(run *r) {
     trol_status status = trol_session_new(r->model, &params, &r->session, r->error);
     if (status != TROL_OK)
         return status;
-    session_to_cancel = r->session;
-    if (caught_signal) /* it came before there was a session to cancel */
-        trol_session_cancel(r->session);
     const int64_t columns = r->info.vocab_size;
     if (o->logits)
         status = npy_open(o->logits, &columns, 1, &r->logits, r->error);
@@ -466,6 +471,7 @@ static trol_status generate(run *r) {
     params.logits = keep_logits;
     params.logits_user = r;
     trol_stop stop;
+    session_to_cancel = r->session;
     status = trol_generate(r->session, &params, write_answer, r, &stop, r->error);
     if (status == TROL_OK)
         status = write_answer(r, "\n") ? TROL_ERROR_IO : TROL_OK;
@@ -496,11 +502,14 @@ static trol_status close_outputs(run *r, bool keep) {
 
 static trol_status answer(run *r) {
     r->progress = progress_start(r->chosen->quiet);
+    signals_progress_line(&r->progress.shown);
     trol_status status = read_prompt(r);
     if (status == TROL_OK)
         status = read_images(r);
     if (status == TROL_OK)
         status = load_model(r);
+    if (status == TROL_OK && r->chosen->tokens)
+        status = token_file_check(r->chosen->tokens, r->tokens, r->n_tokens, r->info.n_tokens, r->error);
     if (status == TROL_OK)
         status = start_session(r);
     if (status == TROL_OK)
@@ -551,7 +560,7 @@ static void print_stats(const run *r) {
 }
 
 static void release(run *r) {
-    session_to_cancel = NULL;
+    signals_progress_line(NULL);
     trol_session_free(r->session);
     trol_sampler_free(r->sampler);
     for (size_t i = 0; i < r->chosen->images.count; i++)
@@ -563,16 +572,8 @@ static void release(run *r) {
 }
 
 static int bad_usage(const char *what) {
-    fprintf(stderr, "trol-cli: %s (trol-cli --help lists the options)\n", what);
+    tool_say("trol-cli", "%s (trol-cli --help lists the options)", what);
     return 2;
-}
-
-/* Text that was asked for: usage or version. */
-static int print_text(const char *text) {
-    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)
-        return 0;
-    fprintf(stderr, "trol-cli: standard output cannot be written: %s\n", strerror(errno));
-    return 1;
 }
 
 int main(int argc, char **argv) {
@@ -582,18 +583,16 @@ int main(int argc, char **argv) {
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
         return bad_usage(error.message);
     if (chosen.help)
-        return print_text(usage);
-    if (chosen.version) {
-        char text[64];
-        snprintf(text, sizeof text, "trol-cli %s\n", trol_version());
-        return print_text(text);
-    }
+        return standard_output_text("trol-cli", usage);
+    if (chosen.version)
+        return standard_output_version("trol-cli");
     const char *wrong = contradiction(&chosen);
     if (wrong)
         return bad_usage(wrong);
     run r = {.chosen = &chosen, .error = &error};
-    catch_signals();
+    signals_catch(stop_session);
     trol_status status = answer(&r);
+    session_to_cancel = NULL;
     if (status == TROL_OK && chosen.stats)
         print_stats(&r);
     release(&r);
@@ -601,6 +600,6 @@ int main(int argc, char **argv) {
         return 0;
     if (caught_signal)
         return 128 + (int)caught_signal;
-    fprintf(stderr, "trol-cli: %s\n", error.message);
+    tool_say("trol-cli", "%s", error.message);
     return 1;
 }

@@ -50,11 +50,12 @@ static bool store(const argument_flag *flag, const char *text, void *place) {
         *(bool *)place = true;
         return true;
     case ARGUMENT_TEXT:
+    case ARGUMENT_PLACE:
         *(const char **)place = text;
-        return true;
+        return (double)strlen(text) >= flag->smallest;
     case ARGUMENT_TEXTS: {
         argument_texts *texts = place;
-        if (texts->count == ARGUMENT_MAX_TEXTS)
+        if (texts->count == ARGUMENT_MAX_TEXTS || (double)strlen(text) < flag->smallest)
             return false;
         texts->items[texts->count++] = text;
         return true;
@@ -89,8 +90,11 @@ static const char *expectation(const argument_flag *flag, char *text, size_t byt
             used += (size_t)snprintf(text + used, bytes - used, "%s%s", i ? flag->choices[i + 1] ? ", " : " or " : "",
                                      flag->choices[i]);
         break;
+    case ARGUMENT_TEXTS:
+        snprintf(text, bytes, "a name, and at most %d of them", ARGUMENT_MAX_TEXTS);
+        break;
     default:
-        snprintf(text, bytes, "at most %d of them", ARGUMENT_MAX_TEXTS);
+        snprintf(text, bytes, "a name");
     }
     return text;
 }
@@ -100,6 +104,8 @@ static const argument_flag *find_flag(const char *argument, const argument_flag 
     size_t length = strcspn(argument, "=");
     for (size_t i = 0; i < n_flags; i++) {
         const argument_flag *flag = &flags[i];
+        if (flag->kind == ARGUMENT_PLACE)
+            continue;
         if ((strncmp(flag->name, argument, length) == 0 && !flag->name[length]) ||
             (flag->short_name && strcmp(flag->short_name, argument) == 0))
             return flag;
@@ -107,18 +113,33 @@ static const argument_flag *find_flag(const char *argument, const argument_flag 
     return NULL;
 }
 
+/* The first place that is still empty. */
+static const argument_flag *find_place(const argument_flag *flags, size_t n_flags, void *options) {
+    for (size_t i = 0; i < n_flags; i++)
+        if (flags[i].kind == ARGUMENT_PLACE && !*(const char **)(void *)((char *)options + flags[i].offset))
+            return &flags[i];
+    return NULL;
+}
+
 bool arguments_parse(int argc, char **argv, const argument_flag *flags, size_t n_flags, void *options,
                      trol_error *error) {
+    bool only_places = false;
     for (int i = 1; i < argc; i++) {
-        const argument_flag *flag = argv[i][0] == '-' ? find_flag(argv[i], flags, n_flags) : NULL;
+        const bool is_flag = argv[i][0] == '-' && !only_places;
+        if (is_flag && strcmp(argv[i], "--") == 0) {
+            only_places = true;
+            continue;
+        }
+        const argument_flag *flag = is_flag ? find_flag(argv[i], flags, n_flags) : find_place(flags, n_flags, options);
         const char *equals = strchr(argv[i], '='), *value = NULL;
         char expected[160];
         if (!flag)
-            return !tool_fail(error, TROL_ERROR_ARGUMENT,
-                              argv[i][0] == '-' ? "unknown option %s" : "unexpected argument %s", argv[i]);
+            return !tool_fail(error, TROL_ERROR_ARGUMENT, is_flag ? "unknown option %s" : "unexpected argument %s", argv[i]);
         if (flag->kind == ARGUMENT_SWITCH && equals)
             return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s takes no value", flag->name);
-        if (flag->kind != ARGUMENT_SWITCH) {
+        if (flag->kind == ARGUMENT_PLACE) {
+            value = argv[i];
+        } else if (flag->kind != ARGUMENT_SWITCH) {
             value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
             if (!value)
                 return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s needs a value", argv[i]);

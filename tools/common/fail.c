@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "common/text.h"
+
 trol_status tool_fail(trol_error *error, trol_status status, const char *format, ...) {
     if (error) {
         va_list arguments;
@@ -10,6 +12,17 @@ trol_status tool_fail(trol_error *error, trol_status status, const char *format,
         error->status = status;
         vsnprintf(error->message, sizeof error->message, format, arguments);
         va_end(arguments);
+        text_make_printable(error->message, sizeof error->message); /* names in it come from files and arguments */
     }
     return status;
+}
+
+void tool_say(const char *tool, const char *format, ...) {
+    char text[4096];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    text_make_printable(text, sizeof text);
+    fprintf(stderr, "%s: %s\n", tool, text);
 }

@@ -1,11 +1,14 @@
-/* fail.h - one sentence into a trol_error, as the library does it. */
+/* fail.h - one sentence into a trol_error, as the library does it, or to standard error. */
 #ifndef TOOLS_FAIL_H
 #define TOOLS_FAIL_H
 
 #include "trol.h"
 
-/* Writes the sentence into *error, which may be NULL. Returns status. */
+/* Writes the sentence into *error, which may be NULL; control characters and what is no UTF-8 become '?'. Returns status. */
 trol_status tool_fail(trol_error *error, trol_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* "TOOL: sentence" on a line of standard error, made printable in the same way. */
+void tool_say(const char *tool, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

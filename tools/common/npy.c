@@ -1,29 +1,22 @@
 #include "common/npy.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/fail.h"
+#include "common/output_file.h"
 
 /* The whole header takes this many bytes, whatever the shape, so that the number of rows can be filled in at the end.
  */
 enum { HEADER_BYTES = 192, PREFIX_BYTES = 10 };
 
 struct npy_file {
-    FILE *stream;
-    char *path, *partial; /* the final name, and the one until then */
-    bool in_place;        /* path is a device or a pipe: written as it is */
+    output_file out;
     int64_t row_shape[NPY_MAX_DIMS], row_values, n_rows;
     int n_row_dims;
 };
-
-static trol_status write_failed(const npy_file *file, trol_error *error) {
-    return tool_fail(error, TROL_ERROR_IO, "%s cannot be written: %s", file->path, strerror(errno));
-}
 
 /* Magic, version 1.0, header length, then a Python dict padded with spaces to a line of its own.
  * Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
@@ -41,13 +34,7 @@ static bool write_header(const npy_file *file) {
                     "{'descr': '%cf4', 'fortran_order': False, 'shape': (%s), }", order, shape);
     memset(text + PREFIX_BYTES + used, ' ', (size_t)(HEADER_BYTES - PREFIX_BYTES - used));
     text[HEADER_BYTES - 1] = '\n';
-    return fwrite(text, 1, HEADER_BYTES, file->stream) == HEADER_BYTES;
-}
-
-static void free_file(npy_file *file) {
-    free(file->path);
-    free(file->partial);
-    free(file);
+    return fwrite(text, 1, HEADER_BYTES, file->out.stream) == HEADER_BYTES;
 }
 
 trol_status npy_open(const char *path, const int64_t *row_shape, int n_row_dims, npy_file **result, trol_error *error) {
@@ -56,34 +43,21 @@ trol_status npy_open(const char *path, const int64_t *row_shape, int n_row_dims,
         return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: an array of %d dimensions, expected at most %d", path,
                          n_row_dims + 1, NPY_MAX_DIMS + 1);
     npy_file *file = calloc(1, sizeof *file);
-    size_t bytes = strlen(path) + sizeof ".partial";
-    if (file) {
-        file->path = malloc(bytes);
-        file->partial = malloc(bytes);
-    }
-    if (!file || !file->path || !file->partial) {
-        if (file)
-            free_file(file);
+    if (!file)
         return tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
-    }
-    snprintf(file->path, bytes, "%s", path);
-    struct stat info;
-    file->in_place = stat(path, &info) == 0 && !S_ISREG(info.st_mode);
-    snprintf(file->partial, bytes, file->in_place ? "%s" : "%s.partial", path);
     file->n_row_dims = n_row_dims;
     file->row_values = 1;
     for (int i = 0; i < n_row_dims; i++) {
         file->row_shape[i] = row_shape[i];
         file->row_values *= row_shape[i];
     }
-    file->stream = fopen(file->partial, "wb");
-    if (!file->stream) {
-        trol_status status = write_failed(file, error);
-        free_file(file);
+    trol_status status = output_file_open(path, &file->out, error);
+    if (status != TROL_OK) {
+        free(file);
         return status;
     }
     if (!write_header(file)) {
-        trol_status status = write_failed(file, error);
+        status = output_file_failed(&file->out, error);
         (void)npy_close(file, false, NULL);
         return status;
     }
@@ -93,8 +67,8 @@ trol_status npy_open(const char *path, const int64_t *row_shape, int n_row_dims,
 
 trol_status npy_append(npy_file *file, const float *values, int64_t n_rows, trol_error *error) {
     size_t n_values = (size_t)(n_rows * file->row_values);
-    if (fwrite(values, sizeof *values, n_values, file->stream) != n_values)
-        return write_failed(file, error);
+    if (fwrite(values, sizeof *values, n_values, file->out.stream) != n_values)
+        return output_file_failed(&file->out, error);
     file->n_rows += n_rows;
     return TROL_OK;
 }
@@ -103,16 +77,11 @@ trol_status npy_close(npy_file *file, bool keep, trol_error *error) {
     trol_status status = TROL_OK;
     if (!file)
         return TROL_OK;
-    if (keep && (fseek(file->stream, 0, SEEK_SET) != 0 || !write_header(file) || fflush(file->stream) != 0))
-        status = write_failed(file, error);
-    if (fclose(file->stream) != 0 && keep && status == TROL_OK)
-        status = write_failed(file, error);
-    if (keep && status == TROL_OK && !file->in_place && rename(file->partial, file->path) != 0)
-        status = write_failed(file, error);
-    if ((!keep || status != TROL_OK) && !file->in_place)
-        remove(file->partial);
-    free_file(file);
-    return status;
+    if (keep && (fseek(file->out.stream, 0, SEEK_SET) != 0 || !write_header(file)))
+        status = output_file_failed(&file->out, error);
+    trol_status closed = output_file_close(&file->out, keep && status == TROL_OK, error);
+    free(file);
+    return status == TROL_OK ? closed : status;
 }
 
 trol_status npy_write(const char *path, const float *values, const int64_t *shape, int n_dims, trol_error *error) {
