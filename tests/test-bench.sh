@@ -25,4 +25,23 @@ for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--
     said=$("$bench" $arguments 2>&1) || status=$?
     [ $status != 0 ] && [ -n "$said" ] || fail "trol-bench $arguments ended with $status and said '$said'"
 done
+status=0
+said=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 2>&1 >/dev/full) || status=$?
+[ $status = 1 ] && [[ $said == *"standard output cannot be written: No space left on device" ]] || fail "a full disk: status $status, $said"
+status=0
+said=$("$bench" --help 2>&1 >/dev/full) || status=$?
+[ $status = 1 ] && [[ $said == *"standard output cannot be written"* ]] || fail "--help to a full disk: status $status, $said"
+
+# A signal leaves no random weights behind.
+work=$(mktemp -d -p "$TROL_BUILD")
+trap 'rm -rf "$work"' EXIT
+TMPDIR=$work "$bench" --synth TroL-1.8B --layers 1 --vision-layers 1 --prompt 9 >/dev/null 2>&1 &
+process=$!
+for _ in $(seq 500); do
+    [ -n "$(ls "$work")" ] && break
+    sleep 0.02
+done
+kill -HUP $process
+wait $process && fail "SIGHUP: status 0"
+[ -z "$(ls "$work")" ] || fail "SIGHUP left $(ls "$work")"
 echo "test-bench: all well"

@@ -21,7 +21,10 @@ expect 0 "the model +loads" "$case"
 expect 0 "F16 .*\[128, 64\] .* model.layers.2.attention.wqkv.ffn.weight" "$case"
 expect 0 "<image> is 640" "$case" --no-tensors
 expect 1 "nowhere" "$work/nowhere"
-expect 2 "understand" "$case" --dump nonsense
+expect 2 '--dump is "nonsense", expected pixels, .* or logits' "$case" --dump nonsense
+expect 2 '--layer is "-1", expected a whole number from 0' "$case" --dump gate --layer -1
+expect 2 'unexpected argument more' "$case" more
+expect 2 'needed for the stage gate' --dump gate "$case"
 
 # One file at a time is taken away; everything else is still reported as it is.
 for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
@@ -39,6 +42,30 @@ for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
     if [ $file != trol_gating.pt ]; then
         grep -q "trol_gating.pt *ok" "$work/said" || fail "trol_gating.pt is not reported without $file"
     fi
+done
+
+# Links that lead nowhere, and a tokenizer without the template's tokens, are told.
+for file in tokenizer.model added_tokens.json; do
+    rm -f "$work/broken"/*
+    cp "$case"/*.json "$case/model.safetensors" "$case/trol_gating.pt" "$case/tokenizer.model" "$work/broken"
+    ln -sf nowhere "$work/broken/$file"
+    expect 1 "NOT OK: .*/$file cannot be opened" "$work/broken"
+done
+rm "$work/broken/added_tokens.json" "$work/broken/tokenizer_config.json"
+echo '{}' >"$work/broken/tokenizer_config.json"
+cp --remove-destination "$case/tokenizer.model" "$work/broken"
+expect 1 "NOT OK: tokenizer_config.json: <s> is no special token" "$work/broken"
+status=0
+"$TROL_BUILD/trol-cli" -m "$work/broken" -p a >"$work/said" 2>&1 || status=$?
+[ $status = 1 ] && grep -q "tokenizer_config.json: <s> is no special token" "$work/said" || fail "without added tokens: $(cat "$work/said")"
+
+# Standard output that cannot be written.
+for arguments in "$case" "--help" "$case --dump pixels -o $work/full.npy --image $case/pictures/photo.png"; do
+    status=0
+    # shellcheck disable=SC2086
+    "$inspect" $arguments >/dev/full 2>"$work/said" || status=$?
+    [ $status = 1 ] && [ "$(cat "$work/said")" = "trol-inspect: standard output cannot be written: No space left on device" ] ||
+        fail "trol-inspect $arguments, full: status $status, $(cat "$work/said")"
 done
 
 # dump STAGE SHAPE ARGUMENT ...: the header says SHAPE, and the file is as long as that takes.
@@ -64,6 +91,6 @@ dump layer "3, 5, 64" --tokens "$work/tokens"
 dump logits "5, 640" --tokens "$work/tokens"
 
 echo "1 5 99999" >"$work/tokens"
-expect 1 "99999" "$case" --dump gate --tokens "$work/tokens" -o "$work/none.npy"
+expect 1 "$work/tokens: token 3 is 99999" "$case" --dump gate --tokens "$work/tokens" -o "$work/none.npy"
 [ ! -e "$work/none.npy" ] && [ ! -e "$work/none.npy.partial" ] || fail "a failed run left a file"
 echo "test-inspect: all well"

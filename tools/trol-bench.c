@@ -17,6 +17,8 @@
 #include "common/arguments.h"
 #include "common/bench_report.h"
 #include "common/fail.h"
+#include "common/signals.h"
+#include "common/standard_output.h"
 #include "common/synthetic.h"
 #include "trol.h"
 
@@ -346,6 +348,12 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     return TROL_OK;
 }
 
+/* A pipe that was closed, or a full disk, ends the measuring. */
+static trol_status check_output(bench *b) {
+    const int reason = b->report.write_error;
+    return reason ? tool_fail(b->error, TROL_ERROR_IO, "standard output cannot be written: %s", strerror(reason)) : TROL_OK;
+}
+
 static trol_status bench_model(bench *b) {
     trol_status status = b->chosen->picture ? bench_picture(b) : TROL_OK;
     bool all = false;
@@ -353,13 +361,16 @@ static trol_status bench_model(bench *b) {
         all |= b->traversals.items[i] == TROL_TRAVERSAL_ALL;
     for (size_t i = 0; i < b->prompts.count; i++)
         for (size_t k = 0; status == TROL_OK && b->prompts.items[i] && k < b->traversals.count; k++)
-            status = bench_prefill(b, b->prompts.items[i], (trol_traversal)b->traversals.items[k]);
+            if ((status = check_output(b)) == TROL_OK)
+                status = bench_prefill(b, b->prompts.items[i], (trol_traversal)b->traversals.items[k]);
     /* An answer costs the same in the modes prompt and off. */
     for (size_t i = 0; i < b->contexts.count; i++) {
         if (status == TROL_OK && b->contexts.items[i])
             status = bench_decode(b, b->contexts.items[i], TROL_TRAVERSAL_OFF);
         if (status == TROL_OK && b->contexts.items[i] && all)
             status = bench_decode(b, b->contexts.items[i], TROL_TRAVERSAL_ALL);
+        if (status == TROL_OK)
+            status = check_output(b);
     }
     return status;
 }
@@ -412,9 +423,7 @@ static trol_status make_weights(const options *chosen, trol_error *error) {
     snprintf(temporary, sizeof temporary, "%s/trol-bench-%ld", parent, (long)getpid());
     for (int i = 0; i < 3; i++)
         snprintf(temporary_files[i], sizeof temporary_files[i], "%s/%s", temporary, names[i]);
-    const struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    signals_catch(on_interrupt);
     const synthetic_options synthetic = {.model = chosen->synth,
                                          .folder = temporary,
                                          .n_layers = chosen->layers,
@@ -482,18 +491,19 @@ int main(int argc, char **argv) {
     bench b = {.chosen = &chosen, .error = &error};
     bool understood = arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error);
     if (understood && chosen.help)
-        return fputs(usage, stdout), 0;
+        return standard_output_text("trol-bench", usage);
     if (understood && chosen.version)
-        return printf("trol-bench %s\n", trol_version()), 0;
+        return standard_output_version("trol-bench");
     if (understood && chosen.model && chosen.synth)
         understood = !tool_fail(&error, TROL_ERROR_ARGUMENT, "both --model and --synth are given");
     if (!understood || parse_lists(&chosen, &b) != TROL_OK)
-        return fprintf(stderr, "trol-bench: %s (trol-bench --help tells the options)\n", error.message), 2;
+        return tool_say("trol-bench", "%s (trol-bench --help tells the options)", error.message), 2;
     if (!chosen.model && !chosen.synth && !chosen.peaks)
         return fputs(usage, stderr), 2;
     b.report = (bench_report){
         .format = (bench_format)chosen.format, .model = chosen.synth ? chosen.synth : chosen.model, .stream = stdout};
+    signal(SIGPIPE, SIG_IGN); /* writing to a closed pipe then fails, which is told, and the random weights are removed */
     if (run(&chosen, &b) != TROL_OK)
-        return fprintf(stderr, "trol-bench: %s\n", error.message), 1;
-    return 0;
+        return tool_say("trol-bench", "%s", error.message), 1;
+    return standard_output_end("trol-bench", 0);
 }

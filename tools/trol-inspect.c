@@ -1,6 +1,5 @@
 /* trol-inspect - says what a checkpoint folder holds and whether all that is needed is there, and writes any
  * intermediate value of a run as a NumPy file. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -8,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/arguments.h"
 #include "common/fail.h"
 #include "common/npy.h"
+#include "common/signals.h"
+#include "common/standard_output.h"
 #include "common/token_file.h"
 #include "trol.h"
 
@@ -43,17 +45,44 @@ static const char usage[] =
     "  -t, --threads N     (default: one for each CPU)\n"
     "  --help, --version\n";
 
-enum { MAX_IMAGES = 64 };
-
 typedef struct options {
-    const char *model, *stage, *output, *prompt, *tokens;
-    const char *image_paths[MAX_IMAGES];
-    size_t n_images;
+    const char *model, *output, *prompt, *tokens;
+    int32_t stage_index; /* -1: none */
+    const char *stage;   /* its name; NULL: none */
+    argument_texts images;
     int32_t layer; /* -1: all */
-    int32_t n_threads;
-    bool no_tensors;
-    trol_session_params session;
+    int32_t n_threads, traversal, cache_type;
+    bool no_tensors, help, version;
 } options;
+
+#define AT(member) offsetof(options, member)
+
+static const argument_flag flags[] = {
+    {.name = "MODEL", .kind = ARGUMENT_PLACE, .offset = AT(model), .smallest = 1},
+    {.name = "--model", .short_name = "-m", .kind = ARGUMENT_TEXT, .offset = AT(model), .smallest = 1},
+    {.name = "--no-tensors", .kind = ARGUMENT_SWITCH, .offset = AT(no_tensors)},
+    {.name = "--dump",
+     .kind = ARGUMENT_CHOICE,
+     .offset = AT(stage_index),
+     .choices = {"pixels", "vision_features", "image_embeds", "embeddings", "pass1", "pass2", "gate", "layer", "logits"}},
+    {.name = "--image", .kind = ARGUMENT_TEXTS, .offset = AT(images), .smallest = 1},
+    {.name = "--prompt", .short_name = "-p", .kind = ARGUMENT_TEXT, .offset = AT(prompt)},
+    {.name = "--tokens", .kind = ARGUMENT_TEXT, .offset = AT(tokens), .smallest = 1},
+    {.name = "--layer", .kind = ARGUMENT_INTEGER, .offset = AT(layer), .smallest = 0, .largest = 1000000},
+    {.name = "--output", .short_name = "-o", .kind = ARGUMENT_TEXT, .offset = AT(output), .smallest = 1},
+    {.name = "--traversal", .kind = ARGUMENT_CHOICE, .offset = AT(traversal), .choices = {"prompt", "all", "off"}},
+    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = AT(cache_type), .choices = {"f16", "f32"}},
+    {.name = "--threads", .short_name = "-t", .kind = ARGUMENT_INTEGER, .offset = AT(n_threads), .smallest = 1, .largest = 256},
+    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
+    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+};
+
+static const char *stage_name(int32_t index) {
+    for (size_t i = 0; index >= 0 && i < sizeof flags / sizeof *flags; i++)
+        if (flags[i].offset == AT(stage_index))
+            return flags[i].choices[index];
+    return NULL;
+}
 
 /* ---- collecting a stage --------------------------------------------------------------------------------------------
  */
@@ -159,8 +188,8 @@ typedef struct runner {
     const options *chosen;
     trol_model *model;
     trol_session *session;
-    trol_image *images[MAX_IMAGES];
-    trol_features *features[MAX_IMAGES];
+    trol_image *images[ARGUMENT_MAX_TEXTS];
+    trol_features *features[ARGUMENT_MAX_TEXTS];
     int32_t *tokens;
     size_t n_tokens;
     trol_error *error;
@@ -173,12 +202,17 @@ static bool is_picture_stage(const char *stage) {
 static trol_status run_prompt(runner *r) {
     const options *o = r->chosen;
     if (!o->tokens)
-        return trol_session_ask(r->session, o->prompt, (const trol_image *const *)r->images, o->n_images, r->error);
+        return trol_session_ask(r->session, o->prompt, (const trol_image *const *)r->images, o->images.count, r->error);
+    trol_model_info info = {.size = sizeof info};
     trol_status status = token_file_read(o->tokens, &r->tokens, &r->n_tokens, r->error);
-    for (size_t i = 0; status == TROL_OK && i < o->n_images; i++)
+    if (status == TROL_OK)
+        status = trol_model_get_info(r->model, &info, r->error);
+    if (status == TROL_OK)
+        status = token_file_check(o->tokens, r->tokens, r->n_tokens, info.n_tokens, r->error);
+    for (size_t i = 0; status == TROL_OK && i < o->images.count; i++)
         status = trol_encode_image(r->model, r->images[i], &r->features[i], r->error);
     return status == TROL_OK
-               ? trol_session_prefill(r->session, r->tokens, r->n_tokens, r->features, o->n_images, r->error)
+               ? trol_session_prefill(r->session, r->tokens, r->n_tokens, r->features, o->images.count, r->error)
                : status;
 }
 
@@ -199,7 +233,7 @@ static trol_status dump_collected(runner *r, const char *path) {
     trol_status status = TROL_OK;
     trol_model_info info = {.size = sizeof info};
     if (is_picture_stage(r->chosen->stage)) {
-        for (size_t i = 0; status == TROL_OK && i < r->chosen->n_images; i++)
+        for (size_t i = 0; status == TROL_OK && i < r->chosen->images.count; i++)
             status = trol_observe_image(r->model, r->images[i], collect, &c, r->error);
     } else {
         trol_session_set_observer(r->session, collect, &c);
@@ -222,11 +256,15 @@ static trol_status dump(runner *r) {
     trol_model_params params;
     trol_model_params_init(&params);
     params.n_threads = o->n_threads;
+    trol_session_params session;
+    trol_session_params_init(&session);
+    session.traversal = (trol_traversal)o->traversal;
+    session.cache_type = (trol_cache_type)o->cache_type;
     trol_status status = trol_model_load(o->model, &params, &r->model, r->error);
-    for (size_t i = 0; status == TROL_OK && i < o->n_images; i++)
-        status = trol_image_load_file(o->image_paths[i], &r->images[i], r->error);
+    for (size_t i = 0; status == TROL_OK && i < o->images.count; i++)
+        status = trol_image_load_file(o->images.items[i], &r->images[i], r->error);
     if (status == TROL_OK)
-        status = trol_session_new(r->model, &o->session, &r->session, r->error);
+        status = trol_session_new(r->model, &session, &r->session, r->error);
     if (status != TROL_OK)
         return status;
     const char *output = o->output ? o->output : path;
@@ -238,103 +276,36 @@ static int run_dump(const options *chosen) {
     runner r = {.chosen = chosen, .error = &error};
     trol_status status = dump(&r);
     if (status != TROL_OK)
-        fprintf(stderr, "trol-inspect: %s\n", error.message);
+        tool_say("trol-inspect", "%s", error.message);
     trol_session_free(r.session);
-    for (size_t i = 0; i < chosen->n_images; i++) {
+    for (size_t i = 0; i < chosen->images.count; i++) {
         trol_features_free(r.features[i]);
         trol_image_free(r.images[i]);
     }
     trol_model_free(r.model);
     free(r.tokens);
-    return status == TROL_OK ? 0 : 1;
+    return standard_output_end("trol-inspect", status == TROL_OK ? 0 : 1);
 }
 
 static int print_line(void *user, const char *text) {
     (void)user;
-    return puts(text) < 0;
+    return !standard_output_line(text);
 }
 
 static int run_inspect(const options *chosen) {
     trol_error error;
-    if (trol_inspect(chosen->model, !chosen->no_tensors, print_line, NULL, &error) == TROL_OK)
-        return 0;
-    fflush(stdout);
-    fprintf(stderr, "trol-inspect: %s\n", error.message);
-    return 1;
+    const trol_status status = trol_inspect(chosen->model, !chosen->no_tensors, print_line, NULL, &error);
+    const int exit_status = standard_output_end("trol-inspect", status == TROL_OK ? 0 : 1);
+    if (status != TROL_OK && status != TROL_ERROR_CANCELLED) /* cancelled where printing failed, which was told */
+        tool_say("trol-inspect", "%s", error.message);
+    return exit_status;
 }
 
 /* ---- the command line ----------------------------------------------------------------------------------------------
  */
 
-static bool parse_number(const char *text, long smallest, long largest, int32_t *value) {
-    char *end;
-    errno = 0;
-    long number = strtol(text, &end, 10);
-    *value = (int32_t)number;
-    return end != text && !*end && !errno && number >= smallest && number <= largest;
-}
-
-/* The index of text among the names; -1 if it is none of them. */
-static int index_of(const char *text, const char *const *names, int n) {
-    for (int i = 0; i < n; i++)
-        if (strcmp(text, names[i]) == 0)
-            return i;
-    return -1;
-}
-
-static bool parse_stage(const char *value, options *chosen) {
-    static const char *const stages[] = {"pixels", "vision_features", "image_embeds", "embeddings", "pass1", "pass2",
-                                         "gate",   "layer",           "logits"};
-    chosen->stage = value;
-    return index_of(value, stages, sizeof stages / sizeof *stages) >= 0;
-}
-
-static bool parse_traversal(const char *value, options *chosen) {
-    static const char *const modes[] = {"prompt", "all", "off"};
-    int index = index_of(value, modes, 3);
-    chosen->session.traversal = (trol_traversal)index;
-    return index >= 0;
-}
-
-static bool parse_cache_type(const char *value, options *chosen) {
-    static const char *const types[] = {"f16", "f32"};
-    int index = index_of(value, types, 2);
-    chosen->session.cache_type = (trol_cache_type)index;
-    return index >= 0;
-}
-
-static bool is_either(const char *text, const char *a, const char *b) {
-    return strcmp(text, a) == 0 || strcmp(text, b) == 0;
-}
-
-static bool parse_option(const char *option, const char *value, options *chosen) {
-    if (strcmp(option, "--dump") == 0)
-        return parse_stage(value, chosen);
-    if (strcmp(option, "--traversal") == 0)
-        return parse_traversal(value, chosen);
-    if (strcmp(option, "--cache-type") == 0)
-        return parse_cache_type(value, chosen);
-    if (strcmp(option, "--layer") == 0)
-        return parse_number(value, 0, 1000000, &chosen->layer);
-    if (is_either(option, "-t", "--threads"))
-        return parse_number(value, 1, 256, &chosen->n_threads);
-    if (strcmp(option, "--image") == 0 && chosen->n_images < MAX_IMAGES)
-        chosen->image_paths[chosen->n_images++] = value;
-    else if (is_either(option, "-p", "--prompt"))
-        chosen->prompt = value;
-    else if (strcmp(option, "--tokens") == 0)
-        chosen->tokens = value;
-    else if (is_either(option, "-o", "--output"))
-        chosen->output = value;
-    else if (is_either(option, "-m", "--model"))
-        chosen->model = value;
-    else
-        return false;
-    return true;
-}
-
 static int bad_usage(const char *what, const char *more) {
-    fprintf(stderr, "trol-inspect: %s%s (trol-inspect --help tells the options)\n", what, more);
+    tool_say("trol-inspect", "%s%s (trol-inspect --help tells the options)", what, more);
     return 2;
 }
 
@@ -343,41 +314,31 @@ static int check_options(const options *chosen) {
     if (!chosen->model)
         return fputs(usage, stderr), 2;
     if (!chosen->stage)
-        return chosen->prompt || chosen->tokens || chosen->n_images
+        return chosen->prompt || chosen->tokens || chosen->images.count
                    ? bad_usage("pictures and prompts go with --dump STAGE", "")
                    : -1;
     if (is_picture_stage(chosen->stage))
-        return chosen->n_images ? -1 : bad_usage("--image FILE is missing for the stage ", chosen->stage);
+        return chosen->images.count ? -1 : bad_usage("--image FILE is missing for the stage ", chosen->stage);
     if (!chosen->prompt == !chosen->tokens)
         return bad_usage("either -p TEXT or --tokens FILE is needed for the stage ", chosen->stage);
     return -1;
 }
 
-static int parse_arguments(int argc, char **argv, options *chosen) {
-    for (int i = 1; i < argc; i++) {
-        const char *argument = argv[i];
-        if (is_either(argument, "--help", "-h"))
-            return fputs(usage, stdout), 0;
-        if (strcmp(argument, "--version") == 0)
-            return printf("trol-inspect %s\n", trol_version()), 0;
-        if (strcmp(argument, "--no-tensors") == 0)
-            chosen->no_tensors = true;
-        else if (argument[0] != '-' && !chosen->model)
-            chosen->model = argument;
-        else if (argument[0] != '-' || i + 1 == argc || !parse_option(argument, argv[i + 1], chosen))
-            return bad_usage("does not understand ", argument);
-        else
-            i++;
-    }
-    return check_options(chosen);
-}
-
 int main(int argc, char **argv) {
-    options chosen = {.layer = -1};
-    trol_session_params_init(&chosen.session);
-    chosen.session.cache_type = TROL_CACHE_F32;
-    int exit_status = parse_arguments(argc, argv, &chosen);
+    options chosen = {.layer = -1, .stage_index = -1, .cache_type = TROL_CACHE_F32};
+    trol_error error;
+    if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
+        return bad_usage(error.message, "");
+    if (chosen.help)
+        return standard_output_text("trol-inspect", usage);
+    if (chosen.version)
+        return standard_output_version("trol-inspect");
+    chosen.stage = stage_name(chosen.stage_index);
+    const int exit_status = check_options(&chosen);
     if (exit_status >= 0)
         return exit_status;
-    return chosen.stage ? run_dump(&chosen) : run_inspect(&chosen);
+    if (!chosen.stage)
+        return run_inspect(&chosen);
+    signals_catch(signals_end_at_once);
+    return run_dump(&chosen);
 }

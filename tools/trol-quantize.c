@@ -5,11 +5,14 @@
 #include <string.h>
 
 #include "common/arguments.h"
+#include "common/fail.h"
 #include "common/progress.h"
+#include "common/signals.h"
+#include "common/standard_output.h"
 #include "trol.h"
 
 static const char usage[] =
-    "usage: trol-quantize IN OUT [OPTIONS]\n"
+    "usage: trol-quantize [OPTIONS] IN OUT\n"
     "\n"
     "Writes the checkpoint IN (a folder or a hub name) into the folder OUT with its matrices packed. OUT is used like "
     "IN, opens\n"
@@ -20,11 +23,12 @@ static const char usage[] =
     "  --type TYPE         q8 (default) or q4\n"
     "  --vision-type TYPE  stored (default), q8 or q4, of the vision encoder and the projector\n"
     "  -t, --threads N     default: one for each CPU\n"
-    "  --force             overwrites weights that are in OUT already\n"
+    "  --force             overwrites files that are in OUT already\n"
     "  --quiet             no progress line\n"
     "  --help, --version\n";
 
 typedef struct options {
+    const char *input, *output;
     int32_t type, vision_type, n_threads;
     bool force, quiet, help, version;
 } options;
@@ -32,6 +36,8 @@ typedef struct options {
 #define AT(member) offsetof(options, member)
 
 static const argument_flag flags[] = {
+    {.name = "IN", .kind = ARGUMENT_PLACE, .offset = AT(input), .smallest = 1},
+    {.name = "OUT", .kind = ARGUMENT_PLACE, .offset = AT(output), .smallest = 1},
     {.name = "--type", .kind = ARGUMENT_CHOICE, .offset = AT(type), .choices = {"q8", "q4"}},
     {.name = "--vision-type", .kind = ARGUMENT_CHOICE, .offset = AT(vision_type), .choices = {"stored", "q8", "q4"}},
     {.name = "--threads",
@@ -62,7 +68,7 @@ static void show_warning(void *user, trol_log_level level, const char *message) 
     if (level < TROL_LOG_WARNING)
         return;
     progress_clear(user);
-    fprintf(stderr, "trol-quantize: %s\n", message);
+    tool_say("trol-quantize", "%s", message);
 }
 
 int main(int argc, char **argv) {
@@ -70,22 +76,17 @@ int main(int argc, char **argv) {
     static const trol_weight_type vision_types[] = {TROL_WEIGHTS_AS_STORED, TROL_WEIGHTS_Q8, TROL_WEIGHTS_Q4};
     options o = {0};
     trol_error error;
-    const bool folders = argc >= 3 && argv[1][0] != '-' && argv[2][0] != '-';
-    if (!arguments_parse(folders ? argc - 2 : argc, folders ? argv + 2 : argv, flags, sizeof flags / sizeof flags[0],
-                         &o, &error)) {
-        fprintf(stderr, "trol-quantize: %s (trol-quantize --help tells the options)\n", error.message);
+    if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof flags[0], &o, &error)) {
+        tool_say("trol-quantize", "%s (trol-quantize --help tells the options)", error.message);
         return 2;
     }
     if (o.help)
-        return fputs(usage, stdout), 0;
+        return standard_output_text("trol-quantize", usage);
     if (o.version)
-        return printf("trol-quantize %s\n", trol_version()), 0;
-    if (!folders)
+        return standard_output_version("trol-quantize");
+    if (!o.output)
         return fputs(usage, stderr), 2;
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write, not a death */
+    signals_catch(on_interrupt);
     progress_line line = progress_start(o.quiet);
     trol_quantize_params params;
     trol_quantize_params_init(&params);
@@ -96,11 +97,10 @@ int main(int argc, char **argv) {
     params.log = show_warning;
     params.log_user = params.progress_user = &line;
     params.progress = show;
-    const trol_status status = trol_quantize(argv[1], argv[2], &params, &error);
+    const trol_status status = trol_quantize(o.input, o.output, &params, &error);
     progress_clear(&line);
     if (status == TROL_OK)
         return 0;
-    fprintf(stderr, "trol-quantize: %s%s\n", error.message,
-            strstr(error.message, "exists already") ? " (--force overwrites it)" : "");
+    tool_say("trol-quantize", "%s%s", error.message, strstr(error.message, "exists already") ? " (--force overwrites it)" : "");
     return 1;
 }

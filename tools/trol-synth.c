@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/fail.h"
+#include "common/signals.h"
+#include "common/standard_output.h"
 #include "common/synthetic.h"
 #include "trol.h"
 
@@ -40,7 +43,7 @@ static void show_progress(int64_t done, int64_t total) {
 }
 
 static int bad_usage(const char *what, const char *value) {
-    fprintf(stderr, "trol-synth: %s %s (trol-synth --help tells the options)\n", what, value);
+    tool_say("trol-synth", "%s %s (trol-synth --help tells the options)", what, value);
     return 2;
 }
 
@@ -82,9 +85,9 @@ static int parse_arguments(int argc, char **argv, synthetic_options *options) {
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i];
         if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0)
-            return fputs(usage, stdout), 0;
+            return standard_output_text("trol-synth", usage);
         if (strcmp(argument, "--version") == 0)
-            return printf("trol-synth %s\n", trol_version()), 0;
+            return standard_output_version("trol-synth");
         if (strcmp(argument, "--force") == 0)
             options->force = true;
         else if (argument[0] != '-' && !options->model)
@@ -96,9 +99,7 @@ static int parse_arguments(int argc, char **argv, synthetic_options *options) {
         else if (i + 1 == argc)
             return bad_usage("does not know, or misses the value of,", argument);
         else if (!parse_option(argument, argv[i + 1], options))
-            return fprintf(stderr, "trol-synth: does not understand %s %s (trol-synth --help tells the options)\n",
-                           argument, argv[i + 1]),
-                   2;
+            return tool_say("trol-synth", "does not understand %s %s (trol-synth --help tells the options)", argument, argv[i + 1]), 2;
         else
             i++;
     }
@@ -113,19 +114,15 @@ int main(int argc, char **argv) {
     int exit_status = parse_arguments(argc, argv, &options);
     if (exit_status >= 0)
         return exit_status;
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write, not a death */
+    signals_catch(on_interrupt);
     synthetic_result result;
     trol_error error;
     if (!synthetic_write(&options, &result, &error)) {
-        fprintf(stderr, "trol-synth: %s%s\n", error.message,
-                strstr(error.message, "exists already") ? " (--force overwrites)" : "");
+        tool_say("trol-synth", "%s%s", error.message, strstr(error.message, "exists already") ? " (--force overwrites)" : "");
         return 1;
     }
     printf("%s: random weights of %s, %d layers, %zu tensors, %.2f GB%s\n", options.folder, options.model,
            result.n_layers, result.n_tensors, (double)result.weight_bytes / 1e9,
            options.tokenizer ? "" : ", no tokenizer");
-    return 0;
+    return standard_output_end("trol-synth", 0);
 }

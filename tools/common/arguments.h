@@ -32,7 +32,7 @@ typedef struct argument_flag {
     argument_kind kind;
     size_t offset; /* of the member that takes the value, in the options */
     double smallest, largest; /* of texts: 1 for a name, which is not empty */
-    const char *choices[8]; /* NULL-terminated */
+    const char *choices[12]; /* NULL-terminated */
 } argument_flag;
 
 /* Reads argv[1 ..] into the struct at options: "--flag value", "--flag=value" or "-f value", and at their places, before,

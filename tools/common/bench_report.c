@@ -1,5 +1,6 @@
 #include "common/bench_report.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +97,8 @@ static void csv_row(bench_report *report, const bench_row *row) {
 void bench_report_row(bench_report *report, const bench_row *row) {
     static void (*const writers[])(bench_report *, const bench_row *) = {table_row, json_row, csv_row};
     writers[report->format](report, row);
-    fflush(report->stream);
+    if (fflush(report->stream) != 0 && report->write_error == 0)
+        report->write_error = errno;
     report->n_rows++;
 }
 

@@ -32,6 +32,7 @@ typedef struct bench_report {
     const char *model, *cpu_level, *compute;
     FILE *stream;
     size_t n_rows;
+    int write_error; /* errno of the first row that could not be written; 0: none */
 } bench_report;
 
 /* Each row is written when it is measured. */

@@ -6,12 +6,22 @@
 
 #include "common/fail.h"
 
+/* Why standard output could not be written first; 0: that is not known. */
+static int reason;
+
+bool standard_output_line(const char *text) {
+    if (puts(text) >= 0 && fflush(stdout) == 0)
+        return true;
+    reason = reason ? reason : errno;
+    return false;
+}
+
 int standard_output_end(const char *tool, int exit_status) {
     errno = 0;
-    const int flushed = fflush(stdout);
-    if (flushed == 0 && !ferror(stdout))
+    if (fflush(stdout) == 0 && !ferror(stdout))
         return exit_status;
-    tool_say(tool, "standard output cannot be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+    reason = reason ? reason : errno;
+    tool_say(tool, "standard output cannot be written%s%s", reason ? ": " : "", reason ? strerror(reason) : "");
     return 1;
 }
 

@@ -2,6 +2,11 @@
 #ifndef TOOLS_STANDARD_OUTPUT_H
 #define TOOLS_STANDARD_OUTPUT_H
 
+#include <stdbool.h>
+
+/* Prints a line, at once; false if that failed, whose reason standard_output_end then tells. */
+bool standard_output_line(const char *text);
+
 /* The last thing before the end of a program: its exit status, or where standard output could not be written 1, which is
  * told on standard error. */
 int standard_output_end(const char *tool, int exit_status);
