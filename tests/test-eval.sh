@@ -40,6 +40,25 @@ else
     grep -q '25.0% of total are right, expected at least 26%' "$folder/out" || fail "a floor that is missed: $(cat "$folder/out")"
 fi
 
+# ---- output that cannot be written, and ^C ----
+
+"$eval_tool" -m "$case" --eval "$folder" -n 2 >/dev/full 2>"$folder/out"
+[ $? = 1 ] && grep -q 'standard output cannot be written: No space left on device' "$folder/out" || fail "a full disk: $(cat "$folder/out")"
+"$eval_tool" -m "$case" --eval "$folder" -n 2 --errors /dev/full >"$folder/out" 2>&1
+[ $? = 1 ] && grep -q '/dev/full cannot be written' "$folder/out" || fail "--errors /dev/full: $(cat "$folder/out")"
+for _ in $(seq 2000); do cat "$folder/questions.jsonl"; done >"$folder/many"
+mkdir "$folder/long"
+cp "$folder/photo.png" "$folder/long"
+mv "$folder/many" "$folder/long/questions.jsonl"
+echo old >"$folder/errors"
+"$eval_tool" -m "$case" --eval "$folder/long" --errors "$folder/errors" >/dev/null 2>&1 &
+process=$!
+sleep 0.5
+kill -INT $process
+wait $process
+[ $? = 130 ] || fail "^C: status $?"
+[ "$(cat "$folder/errors")" = old ] && [ ! -e "$folder/errors.partial" ] || fail "^C: the old errors are gone, or new ones half-written"
+
 # ---- broken sets ----
 
 expect_error() {

@@ -2,7 +2,6 @@
  * question, weight type and traversal mode. */
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,9 @@
 
 #include "common/eval_set.h"
 #include "common/fail.h"
+#include "common/output_file.h"
+#include "common/signals.h"
+#include "common/standard_output.h"
 #include "trol.h"
 
 static const char usage[] =
@@ -74,16 +76,10 @@ typedef struct evaluation {
     size_t *asked; /* [n_kinds] */
     column columns[MAX_TYPES * MAX_MODES];
     int n_columns;
-    FILE *errors; /* may be NULL */
+    output_file errors; /* not open: none is asked for */
+    bool line_shown;    /* progress, on a terminal */
     trol_error *error;
 } evaluation;
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number) {
-    (void)number;
-    interrupted = 1;
-}
 
 static double now(void) {
     struct timespec t;
@@ -102,7 +98,7 @@ typedef struct answer {
 static int take_text(void *user, const char *piece) {
     answer *a = user;
     const size_t n = strlen(piece);
-    char *longer = interrupted ? NULL : realloc(a->text, a->n_bytes + n + 1);
+    char *longer = realloc(a->text, a->n_bytes + n + 1);
     if (!longer)
         return 1;
     memcpy(longer + a->n_bytes, piece, n + 1);
@@ -113,7 +109,7 @@ static int take_text(void *user, const char *piece) {
 
 static trol_status write_error(evaluation *e, const column *c, const eval_question *q, const char *said) {
     static const char *const copied[] = {"image", "kind", "question", "answer"};
-    if (!e->errors)
+    if (!e->errors.stream)
         return TROL_OK;
     cJSON *json = cJSON_CreateObject();
     for (int i = 0; i < 4; i++) {
@@ -126,9 +122,11 @@ static trol_status write_error(evaluation *e, const column *c, const eval_questi
     cJSON_AddStringToObject(json, "traversal", mode_names[c->mode]);
     char *line = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
-    const bool written = line && fprintf(e->errors, "%s\n", line) > 0;
+    if (!line)
+        return tool_fail(e->error, TROL_ERROR_MEMORY, "out of memory");
+    const bool written = fprintf(e->errors.stream, "%s\n", line) > 0;
     cJSON_free(line);
-    return written ? TROL_OK : tool_fail(e->error, TROL_ERROR_IO, "%s cannot be written", e->chosen->errors);
+    return written ? TROL_OK : output_file_failed(&e->errors, e->error);
 }
 
 static trol_status ask(evaluation *e, column *c, const eval_question *q, trol_features *features) {
@@ -172,10 +170,11 @@ static size_t count_right(const column *c, int n_kinds) {
 }
 
 /* A line that is written over again, or with `last` wiped. */
-static void show_progress(const evaluation *e, const column *first, int n, size_t done, bool last) {
+static void show_progress(evaluation *e, const column *first, int n, size_t done, bool last) {
     if (!isatty(STDERR_FILENO))
         return;
     fputs("\r\033[K", stderr);
+    e->line_shown = !last;
     if (last)
         return;
     fprintf(stderr, "%s: %zu of %zu questions", first->type_name, done, e->set.n_questions);
@@ -202,8 +201,6 @@ static trol_status ask_all(evaluation *e, trol_model *model, column *first, int 
         }
         for (int k = 0; k < n && status == TROL_OK; k++)
             status = ask(e, &first[k], q, features);
-        if (status == TROL_OK && interrupted)
-            status = tool_fail(e->error, TROL_ERROR_CANCELLED, "interrupted");
         if (status == TROL_OK)
             show_progress(e, first, n, i + 1, i + 1 == e->set.n_questions);
     }
@@ -306,7 +303,7 @@ static int check_floors(const evaluation *e) {
         while (k < e->set.n_kinds && strcmp(e->set.kinds[k], kind) != 0)
             k++;
         if (k == e->set.n_kinds && strcmp(kind, "total") != 0) {
-            fprintf(stderr, "trol-eval: there is a floor for %s, but no such question\n", kind);
+            tool_say("trol-eval", "there is a floor for %s, but no such question", kind);
             exit_status = 1;
             continue;
         }
@@ -316,8 +313,8 @@ static int check_floors(const evaluation *e) {
                                                        : percent(c->right[k], e->asked[k]);
             if (reached >= e->chosen->floors[f].percent)
                 continue;
-            fprintf(stderr, "trol-eval: %s, traversal %s: %.1f%% of %s are right, expected at least %g%%\n",
-                    c->type_name, mode_names[c->mode], reached, kind, e->chosen->floors[f].percent);
+            tool_say("trol-eval", "%s, traversal %s: %.1f%% of %s are right, expected at least %g%%", c->type_name,
+                     mode_names[c->mode], reached, kind, e->chosen->floors[f].percent);
             exit_status = 1;
         }
     }
@@ -438,7 +435,7 @@ static bool parse_option(const char *option, const char *value, options *chosen)
         chosen->model = value;
     else if (strcmp(option, "--eval") == 0)
         chosen->eval = value;
-    else if (strcmp(option, "--errors") == 0)
+    else if (strcmp(option, "--errors") == 0 && *value)
         chosen->errors = value;
     else
         return false;
@@ -450,14 +447,14 @@ static int parse_arguments(int argc, char **argv, options *chosen) {
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i];
         if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0)
-            return fputs(usage, stdout), 0;
+            return standard_output_text("trol-eval", usage);
         if (strcmp(argument, "--version") == 0)
-            return printf("trol-eval %s\n", trol_version()), 0;
+            return standard_output_version("trol-eval");
         if (strcmp(argument, "--csv") == 0) {
             chosen->csv = true;
         } else if (i + 1 == argc || !parse_option(argument, argv[i + 1], chosen)) {
-            fprintf(stderr, "trol-eval: does not understand %s%s%s (trol-eval --help tells the options)\n", argument,
-                    i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
+            tool_say("trol-eval", "does not understand %s%s%s (trol-eval --help tells the options)", argument, i + 1 < argc ? " " : "",
+                     i + 1 < argc ? argv[i + 1] : "");
             return 2;
         } else {
             i++;
@@ -484,9 +481,7 @@ static trol_status prepare(evaluation *e) {
     }
     if (!enough)
         return tool_fail(e->error, TROL_ERROR_MEMORY, "out of memory");
-    if (o->errors && !(e->errors = fopen(o->errors, "w")))
-        return tool_fail(e->error, TROL_ERROR_IO, "%s cannot be written: %s", o->errors, strerror(errno));
-    return TROL_OK;
+    return o->errors ? output_file_open(o->errors, &e->errors, e->error) : TROL_OK;
 }
 
 int main(int argc, char **argv) {
@@ -494,23 +489,24 @@ int main(int argc, char **argv) {
     int exit_status = parse_arguments(argc, argv, &chosen);
     if (exit_status >= 0)
         return exit_status;
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
+    signals_catch(signals_end_at_once); /* nothing is printed before the end, and the old --errors file stays */
     trol_error error = {TROL_OK, ""};
     evaluation e = {.chosen = &chosen, .error = &error};
+    signals_progress_line(&e.line_shown);
     trol_status status = prepare(&e);
     if (status == TROL_OK)
         status = evaluate(&e);
-    if (e.errors && fclose(e.errors) != 0 && status == TROL_OK)
-        status = tool_fail(&error, TROL_ERROR_IO, "%s cannot be written: %s", chosen.errors, strerror(errno));
+    trol_status closed = output_file_close(&e.errors, status == TROL_OK, status == TROL_OK ? &error : NULL);
+    if (status == TROL_OK)
+        status = closed;
     if (status == TROL_OK) {
         if (chosen.csv)
             print_csv(&e);
         else
             print_table(&e);
-        exit_status = check_floors(&e);
+        exit_status = standard_output_end("trol-eval", check_floors(&e));
     } else {
-        fprintf(stderr, "trol-eval: %s\n", error.message);
+        tool_say("trol-eval", "%s", error.message);
         exit_status = 1;
     }
     for (int i = 0; i < e.n_columns; i++)
