@@ -315,6 +315,18 @@ static void test_jpeg(void) {
     trol_image_free(load("with something behind the end", &baseline));
 }
 
+/* Chroma of half the columns is interpolated as libjpeg does it, up to the right edge. */
+static void test_jpeg_422(void) {
+    file_bytes file = sample(sample_jpeg_422, sizeof sample_jpeg_422);
+    trol_image *image = load("4:2:2", &file);
+    for (int i = 0; image && i < 6 * 3; i++) {
+        const int found = trol_image_pixels(image)[3 * (3 * 12 + 6) + i];
+        CHECK(abs(found - sample_jpeg_422_end[i]) <= 1, "4:2:2, column %d, channel %d: %d, not %d", 6 + i / 3, i % 3, found,
+              sample_jpeg_422_end[i]);
+    }
+    trol_image_free(image);
+}
+
 /* A JPEG whose header says more rows or columns than its data have. */
 static void test_lying_jpeg(const uint8_t *bytes, size_t n) {
     file_bytes f = sample(bytes, n);
@@ -469,6 +481,7 @@ int main(void) {
     test_simple_formats();
     test_hdr();
     test_jpeg();
+    test_jpeg_422();
     test_lying_jpeg(sample_jpeg_baseline, sizeof sample_jpeg_baseline);
     test_lying_jpeg(sample_jpeg_progressive, sizeof sample_jpeg_progressive);
     test_upright();

@@ -31,6 +31,22 @@ static void *reallocate(void *memory, size_t n_bytes) {
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 
+/* Chroma of twice the columns for JPEGs of 4:2:2, as libjpeg interpolates it. stb_image's own function, which this replaces,
+ * weighs the last but one column wrongly: as if its nearer neighbour were the farther one. */
+static unsigned char *stbi__resample_row_h_2(unsigned char *out, unsigned char *row, unsigned char *other_row, int n_columns, int factor) {
+    (void)other_row;
+    (void)factor;
+    for (int i = 0; i < n_columns; i++) {
+        out[2 * i] = i > 0 ? (unsigned char)((3 * row[i] + row[i - 1] + 1) >> 2) : row[i];
+        out[2 * i + 1] = i + 1 < n_columns ? (unsigned char)((3 * row[i] + row[i + 1] + 2) >> 2) : row[i];
+    }
+    return out;
+}
+
+/* Where the name is followed by its parameters, stb_image defines its function, under another name now; where it is used
+ * there are none, and the function above is meant. */
+#define stbi__resample_row_h_2(out, row, other_row, n_columns, factor) resample_unused(out, row, other_row, n_columns, factor)
+
 /* Not popped: functions without use are reported at the end of this file. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic push
@@ -39,6 +55,7 @@ static void *reallocate(void *memory, size_t n_bytes) {
 #pragma GCC diagnostic ignored "-Wshadow"
 #include <stb/stb_image.h>
 #pragma GCC diagnostic pop
+#undef stbi__resample_row_h_2
 
 trol_status stb_decode(const char *format, const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height,
                        uint8_t **pixels, trol_error *error) {
