@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
@@ -22,6 +23,9 @@ struct trol_threads {
     int n_threads;
     int n_workers; /* started; n_threads - 1 once all are */
     atomic_int references;
+    bool pinned;            /* the workers, to all CPUs but the first */
+    int first_cpu;
+    double last_return;     /* of a caller to the first CPU, on the monotonic clock */
 
     /* one parallel section at a time, in the order of arrival: a mutex alone lets a busy caller overtake the others */
     pthread_mutex_t callers;
@@ -146,6 +150,22 @@ static void end_turn(trol_threads *threads) {
     pthread_mutex_unlock(&threads->callers);
 }
 
+/* A caller that finds itself on a worker's CPU goes to the first one, which is free: schedulers were seen to leave both on one
+ * CPU for a third of a second, at half the speed. Its own mask is put back at once, so it may be moved again; not too often,
+ * for the first CPU may be another program's by now. */
+static void leave_worker_alone(trol_threads *threads) {
+    const double seldom = 0.02;
+    cpu_set_t own, first;
+    if (!threads->pinned || sched_getcpu() == threads->first_cpu || clock_seconds() - threads->last_return < seldom)
+        return;
+    threads->last_return = clock_seconds();
+    CPU_ZERO(&first);
+    CPU_SET(threads->first_cpu, &first);
+    if (sched_getaffinity(0, sizeof own, &own) == 0 && CPU_ISSET(threads->first_cpu, &own) &&
+        sched_setaffinity(0, sizeof first, &first) == 0)
+        (void)sched_setaffinity(0, sizeof own, &own);
+}
+
 trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
                         const atomic_int *cancel) {
     if (n_chunks <= 0)
@@ -157,6 +177,7 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     threads->n_chunks = n_chunks;
     atomic_store(&threads->next_chunk, 0);
     if (n_chunks > 1 && threads->n_workers > 0) {
+        leave_worker_alone(threads);
         start_section(threads);
         take_chunks(threads, 0);
         end_section(threads);
@@ -178,8 +199,8 @@ trol_threads *threads_retain(trol_threads *threads) {
 }
 
 /* With one thread for each CPU, unpinned workers at times share a CPU while another idles. So the workers are kept on
- * all CPUs but the first, one each; the calling thread, which is the program's own, is left alone and finds the first
- * free. */
+ * all CPUs but the first, one each; the calling thread, which is the program's own, keeps its mask and finds the first
+ * free (leave_worker_alone). */
 static void pin_workers(trol_threads *threads, const cpu_set_t *allowed) {
     if (threads->n_threads != CPU_COUNT(allowed))
         return;
@@ -188,13 +209,16 @@ static void pin_workers(trol_threads *threads, const cpu_set_t *allowed) {
         do
             cpu++;
         while (!CPU_ISSET(cpu, allowed));
-        if (i == 0)
+        if (i == 0) {
+            threads->first_cpu = cpu;
             continue;
+        }
         cpu_set_t one;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
         pthread_setaffinity_np(threads->workers[i - 1].thread, sizeof one, &one);
     }
+    threads->pinned = threads->n_workers > 0;
 }
 
 trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_error *error) {
