@@ -1,6 +1,7 @@
 /* Packed checkpoints: what trol_quantize writes gives the logits of a load with the same types, to the bit, from mapped
  * memory; and what it refuses. */
 #include "files.h"
+#include "format/json.h"
 #include "test.h"
 #include "trol.h"
 
@@ -49,14 +50,15 @@ static int count_files(const char *path) {
     return n;
 }
 
-/* Links to the case's files, but for one. */
-static void link_case(const char *source, const char *left_out) {
-    char path[2048];
+/* Links to the case's files in a folder, but for one. */
+static void link_case(const char *source, const char *to, const char *left_out) {
+    char path[2048], place[2048];
     DIR *folder = opendir(source);
     for (const struct dirent *file; folder && (file = readdir(folder));) {
         snprintf(path, sizeof path, "%s/%s", source, file->d_name);
+        snprintf(place, sizeof place, "%s/%s", to, file->d_name);
         if (file->d_name[0] != '.' && strcmp(file->d_name, left_out) != 0)
-            CHECK(symlink(path, test_path(file->d_name)) == 0, "%s", path);
+            CHECK(symlink(path, place) == 0, "%s", path);
     }
     if (folder)
         closedir(folder);
@@ -69,7 +71,7 @@ static void check_needed_files(const char *source) {
     snprintf(out, sizeof out, "%s-out", test_folder);
     for (int i = 0; i < 2; i++) {
         test_clear_folder();
-        link_case(source, needed[i]);
+        link_case(source, test_folder, needed[i]);
         CHECK(trol_quantize(test_folder, out, NULL, &error) == TROL_ERROR_IO && strstr(error.message, needed[i]), "%s", error.message);
         CHECK(access(out, F_OK) != 0, "%s was made", out);
     }
@@ -116,6 +118,37 @@ static void check_case(const char *source, trol_weight_type type, trol_weight_ty
     free(packed);
 }
 
+static void remove_folder(const char *path) {
+    DIR *folder = opendir(path);
+    for (const struct dirent *file; folder && (file = readdir(folder));)
+        if (strcmp(file->d_name, ".") != 0 && strcmp(file->d_name, "..") != 0)
+            unlinkat(dirfd(folder), file->d_name, 0);
+    if (folder)
+        closedir(folder);
+    rmdir(path);
+}
+
+/* A config.json as published, which leaves the encoder's sizes to the tensors: packed ones tell them, too. */
+static void check_without_vision_config(const char *source) {
+    char published[600], path[2048];
+    trol_error error = {0};
+    cJSON *json = NULL;
+    snprintf(path, sizeof path, "%s/config.json", source);
+    CHECK_OK(json_read_file(path, 1 << 20, &json, &error), error);
+    cJSON_DeleteItemFromObject(json, "vision_config");
+    char *text = cJSON_Print(json);
+    snprintf(published, sizeof published, "%s-published", test_folder);
+    CHECK(mkdir(published, 0700) == 0, "%s", published);
+    link_case(source, published, "config.json");
+    test_write("config.json", text, strlen(text));
+    snprintf(path, sizeof path, "%s/config.json", published);
+    CHECK(rename(test_path("config.json"), path) == 0, "%s", path);
+    check_case(published, TROL_WEIGHTS_Q8, TROL_WEIGHTS_Q8, "q8, published config");
+    remove_folder(published);
+    cJSON_free(text);
+    cJSON_Delete(json);
+}
+
 int main(void) {
     static const char *const cases[] = {"e2e-internlm2", "e2e-phi3"};
     trol_error error = {0};
@@ -127,6 +160,9 @@ int main(void) {
         check_case(source, TROL_WEIGHTS_Q4, TROL_WEIGHTS_Q8, "q4");
         check_needed_files(source);
     }
+    char internlm2[1024];
+    snprintf(internlm2, sizeof internlm2, "%s/%s", TEST_REFERENCE, cases[0]);
+    check_without_vision_config(internlm2);
     trol_quantize_params params;
     trol_quantize_params_init(&params);
     params.weight_type = TROL_WEIGHTS_F16;

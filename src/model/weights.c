@@ -640,10 +640,12 @@ static trol_status complete_vision_config(loader *l) {
     const tensor *t = tensor_source_find(l->w->source, l->names->class_embedding);
     if (c->hidden_size == 0 && t && t->n_dims == 1)
         c->hidden_size = t->shape[0];
-    tensor_name(name, l->names->vision_fc1, 0, "weight");
+    tensor_name(name, l->names->vision_fc1, 0, "bias"); /* the weight may be packed */
     t = tensor_source_find(l->w->source, name);
-    if (c->intermediate_size == 0 && t && t->n_dims == 2)
+    if (c->intermediate_size == 0 && t && t->n_dims == 1)
         c->intermediate_size = t->shape[0];
+    if (c->intermediate_size == 0)
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector", name);
     if (c->n_layers == 0) {
         do
             tensor_name(name, l->names->vision_norm1, c->n_layers++, "weight");
@@ -652,7 +654,7 @@ static trol_status complete_vision_config(loader *l) {
     }
     if (c->hidden_size == 0)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector", l->names->class_embedding);
-    if (c->intermediate_size == 0 || c->n_layers == 0)
+    if (c->n_layers == 0)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: the vision encoder's layer 0 is missing (no tensor %s)", name);
     if (c->hidden_size % c->n_heads != 0 || c->hidden_size / c->n_heads > CONFIG_MAX_HEAD_DIM)
         return fail(l->error, TROL_ERROR_UNSUPPORTED,
