@@ -260,7 +260,9 @@ TROL_API TROL_NODISCARD trol_status trol_session_set_prompt_features(trol_sessio
 TROL_API TROL_NODISCARD trol_status trol_session_ask(trol_session *session, const char *question,
                                                      const trol_image *const *images, size_t n_images, trol_error *error);
 
-/* Raw token ids, image tokens included: a whole prompt in one call. Replaces what the session held, reusing what is equal. */
+/* Raw token ids, image tokens included: a whole prompt in one call. Replaces what the session held, reusing what is equal.
+ * After a prompt that failed or was cancelled, in this way or another, the session has none to answer: TROL_ERROR_STATE until
+ * a later one completes. What was computed stays to be reused. */
 TROL_API TROL_NODISCARD trol_status trol_session_prefill(trol_session *session, const int32_t *tokens, size_t n_tokens,
                                                          trol_features *const *features, size_t n_features,
                                                          trol_error *error);
@@ -308,7 +310,8 @@ TROL_API TROL_NODISCARD trol_status trol_session_fork(const trol_session *sessio
 /* Stops the call in progress in this session, or the next one, from any thread or a signal handler. */
 TROL_API void trol_session_cancel(trol_session *session);
 
-/* Writes the session's tokens, keys, values and logits to a file (beside it first, then renamed), to continue later with the same model. */
+/* Writes the session's tokens, keys, values and logits to a file, to continue later with the same model. A file appears whole
+ * or not at all (written beside its place, then renamed; behind a link, where that leads); a device is written as it is. */
 TROL_API TROL_NODISCARD trol_status trol_session_save(const trol_session *session, const char *path, trol_error *error);
 TROL_API TROL_NODISCARD trol_status trol_session_load(trol_model *model, const char *path, trol_session **session,
                                                       trol_error *error);

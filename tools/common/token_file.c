@@ -75,7 +75,7 @@ trol_status token_file_read(const char *path, int32_t **tokens, size_t *n_tokens
 trol_status token_file_check(const char *path, const int32_t *tokens, size_t n_tokens, int32_t n_ids, trol_error *error) {
     for (size_t i = 0; i < n_tokens; i++)
         if (tokens[i] < 0 || tokens[i] >= n_ids)
-            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: token %zu is %d, expected 0 to %d", strcmp(path, "-") == 0 ? "standard input" : path,
-                             i + 1, tokens[i], n_ids - 1);
+            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: token %zu is %d, expected 0 to %d",
+                             strcmp(path, "-") == 0 ? "standard input" : path, i + 1, tokens[i], n_ids - 1);
     return TROL_OK;
 }
