@@ -13,18 +13,17 @@
 #include "base/clock.h"
 #include "base/float16.h"
 #include "kernels/attention.h"
+#include "kernels/linear.h"
 #include "kernels/ops.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "kernels/peaks.h"
+#include "kernels/quantize.h"
 
 typedef struct bench {
     run run;
     bool processor_time; /* instead of the clock on the wall: for one thread on a machine that others use as well */
     const char *only;    /* in the names of what is measured; NULL: everything */
     double seconds;      /* of each measurement */
-    double gflops, gbs;  /* this machine's: multiply-add in registers, reading memory */
+    peaks peaks;         /* this machine's, whatever the level */
 } bench;
 
 static trol_error error;
@@ -86,117 +85,15 @@ static double median_seconds(const bench *b, measured call, void *context) {
     return rounds[n / 2];
 }
 
-static void print_rate(const char *what, double seconds, double flops, double bytes, const bench *b) {
+/* peak: of the units that the work runs on, in 1e9 operations a second. */
+static void print_rate(const char *what, double seconds, double operations, double peak, double bytes, const bench *b) {
     printf("%-58s %9.3f ms", what, seconds * 1e3);
-    if (flops > 0)
-        printf("  %7.1f GFLOP/s (%2.0f%%)", flops / seconds * 1e-9, 100 * flops / seconds * 1e-9 / b->gflops);
+    if (operations > 0)
+        printf("  %7.1f GOP/s (%2.0f%%)", operations / seconds * 1e-9, 100 * operations / seconds * 1e-9 / peak);
     if (bytes > 0)
-        printf("  %6.1f GB/s (%2.0f%%)", bytes / seconds * 1e-9, 100 * bytes / seconds * 1e-9 / b->gbs);
+        printf("  %6.1f GB/s (%2.0f%%)", bytes / seconds * 1e-9, 100 * bytes / seconds * 1e-9 / b->peaks.read_gbytes);
     printf("\n");
     fflush(stdout);
-}
-
-/* ---- The machine's limits ---- */
-
-enum { PEAK_CHUNKS = 64, PEAK_ROUNDS = 100000 };
-
-typedef struct peak_work {
-    const bench *bench;
-    const unsigned char *memory;
-    int64_t bytes;
-    float result[PEAK_CHUNKS];
-} peak_work;
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static float multiply_add_512(int64_t rounds) {
-    __m512 sums[12], factor = _mm512_set1_ps(0.999f);
-    for (int i = 0; i < 12; i++)
-        sums[i] = _mm512_set1_ps((float)i);
-    for (int64_t round = 0; round < rounds; round++)
-        for (int i = 0; i < 12; i++)
-            sums[i] = _mm512_fmadd_ps(sums[i], factor, factor);
-    for (int i = 1; i < 12; i++)
-        sums[0] = _mm512_add_ps(sums[0], sums[i]);
-    return _mm512_reduce_add_ps(sums[0]);
-}
-
-__attribute__((target("avx2,fma"))) static float multiply_add_256(int64_t rounds) {
-    __m256 sums[12], factor = _mm256_set1_ps(0.999f);
-    for (int i = 0; i < 12; i++)
-        sums[i] = _mm256_set1_ps((float)i);
-    for (int64_t round = 0; round < rounds; round++)
-        for (int i = 0; i < 12; i++)
-            sums[i] = _mm256_fmadd_ps(sums[i], factor, factor);
-    for (int i = 1; i < 12; i++)
-        sums[0] = _mm256_add_ps(sums[0], sums[i]);
-    return _mm256_cvtss_f32(sums[0]);
-}
-#endif
-
-static int64_t peak_lanes(cpu_level level) {
-    return level >= CPU_AVX512 ? 16 : level >= CPU_AVX2 ? 8 : 1;
-}
-
-static void multiply_add_task(void *context, int64_t chunk, int thread) {
-    peak_work *work = context;
-    (void)thread;
-#if defined(__x86_64__)
-    if (peak_lanes(work->bench->run.kernels->level) == 16)
-        work->result[chunk] = multiply_add_512(PEAK_ROUNDS);
-    else if (peak_lanes(work->bench->run.kernels->level) == 8)
-        work->result[chunk] = multiply_add_256(PEAK_ROUNDS);
-    else
-#endif
-    {
-        volatile float factor = 0.999f;
-        float sums[12] = {0}, by = factor;
-        for (int round = 0; round < PEAK_ROUNDS; round++)
-            for (int i = 0; i < 12; i++)
-                sums[i] = sums[i] * by + by;
-        for (int i = 0; i < 12; i++)
-            work->result[chunk] += sums[i];
-    }
-}
-
-static void multiply_add_all(void *context) {
-    peak_work *work = context;
-    stop_on(run_chunks(&work->bench->run, PEAK_CHUNKS, multiply_add_task, work));
-}
-
-/* Reads with 8 streams, whose sum is kept so that nothing is skipped. */
-static void read_task(void *context, int64_t chunk, int thread) {
-    peak_work *work = context;
-    int64_t n = work->bytes / PEAK_CHUNKS / 8 / (int64_t)sizeof(uint64_t);
-    const uint64_t *words = (const uint64_t *)(const void *)(work->memory + chunk * (work->bytes / PEAK_CHUNKS));
-    uint64_t sums[8] = {0};
-    (void)thread;
-    for (int64_t i = 0; i + 8 <= n; i += 8)
-        for (int stream = 0; stream < 8; stream++)
-            for (int64_t k = 0; k < 8; k++)
-                sums[stream] += words[stream * n + i + k];
-    for (int stream = 1; stream < 8; stream++)
-        sums[0] += sums[stream];
-    work->result[chunk] = (float)sums[0];
-}
-
-static void read_all(void *context) {
-    peak_work *work = context;
-    stop_on(run_chunks(&work->bench->run, PEAK_CHUNKS, read_task, work));
-}
-
-static void measure_peaks(bench *b) {
-    peak_work *work = allocate(sizeof *work);
-    *work = (peak_work){.bench = b, .bytes = (int64_t)1 << 29};
-    double seconds = median_seconds(b, multiply_add_all, work);
-    b->gflops = 2.0 * 12 * (double)peak_lanes(b->run.kernels->level) * PEAK_ROUNDS * PEAK_CHUNKS / seconds * 1e-9;
-    void *memory = allocate((size_t)work->bytes);
-    memset(memory, 1, (size_t)work->bytes);
-    work->memory = memory;
-    b->gbs = (double)work->bytes / median_seconds(b, read_all, work) * 1e-9;
-    printf("%s, %d threads: float32 multiply-add %.1f GFLOP/s, reading memory %.1f GB/s\n",
-           cpu_level_name(b->run.kernels->level), threads_count(b->run.threads), b->gflops, b->gbs);
-    memory_free(memory);
-    memory_free(work);
 }
 
 /* ---- Attention ---- */
@@ -272,7 +169,7 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
     c.job.source.head_stride = picture ? head_dim : block_tokens * head_dim;
     double seconds = median_seconds(b, call_attention, &c);
     double bytes = rows <= 16 ? 4.0 * (double)n_keys * n_kv_heads * head_dim : 0;
-    print_rate(name, seconds, 4.0 * pairs * n_heads * head_dim, bytes, b);
+    print_rate(name, seconds, 4.0 * pairs * n_heads * head_dim, b->peaks.float32_gflops, bytes, b);
     memory_free(positions), memory_free(q), memory_free(out), memory_free(c.blocks);
     memory_free(memory), memory_free(offsets);
 }
@@ -349,16 +246,98 @@ static void bench_ops(const bench *b) {
             if (skipped(b, name))
                 continue;
             double seconds = median_seconds(b, calls[i].call, &c);
-            print_rate(name, seconds, 0, calls[i].bytes_per_row * (double)c.n_rows, b);
+            print_rate(name, seconds, 0, 0, calls[i].bytes_per_row * (double)c.n_rows, b);
         }
     memory_free(c.x), memory_free(c.y), memory_free(c.out), memory_free(c.weight), memory_free(c.scale);
     memory_free(c.cos), memory_free(c.sin);
 }
 
+/* ---- Products with weights ---- */
+
+enum { LINEAR_OUTPUTS = 8192, LINEAR_COLUMNS = 2048, LINEAR_ROWS = 512 };
+
+typedef struct linear_case {
+    const bench *bench;
+    linear_arithmetic arithmetic;
+    linear *linears; /* [n_linears]: few input rows go through all of them, so that weights come from memory */
+    int n_linears, next;
+    const float *x;
+    float *out;
+    int64_t n_rows;
+} linear_case;
+
+static void call_linear(void *context) {
+    linear_case *c = context;
+    activations x = activations_of(c->x, c->n_rows, LINEAR_COLUMNS, LINEAR_COLUMNS);
+    const product p = {.linear = &c->linears[c->next], .epilogue = EPILOGUE_STORE, .out = c->out, .out_stride = LINEAR_OUTPUTS};
+    c->next = (c->next + 1) % c->n_linears;
+    stop_on(linear_apply(&c->bench->run, c->arithmetic, &x, &p, 1));
+}
+
+/* Random weights of a type: [LINEAR_OUTPUTS, LINEAR_COLUMNS], allocated; *bytes how much they take. */
+static void *make_weights(const bench *b, element_type type, const float *values, size_t *bytes) {
+    const size_t n = (size_t)LINEAR_OUTPUTS * LINEAR_COLUMNS;
+    if (type == ELEMENT_Q8 || type == ELEMENT_Q4) {
+        if (!quantized_bytes(type, LINEAR_OUTPUTS, LINEAR_COLUMNS, bytes))
+            exit(1);
+        void *packed = allocate(*bytes);
+        stop_on(quantize_matrix(&b->run.kernels->quantized, b->run.threads, NULL, type, ELEMENT_F32, values, LINEAR_OUTPUTS,
+                                LINEAR_COLUMNS, packed));
+        return packed;
+    }
+    *bytes = n * element_bytes(type);
+    void *weights = allocate(*bytes);
+    for (size_t i = 0; i < n; i++)
+        if (type == ELEMENT_F32)
+            ((float *)weights)[i] = values[i];
+        else
+            ((uint16_t *)weights)[i] = type == ELEMENT_F16 ? f16_from_float(values[i]) : bf16_from_float(values[i]);
+    return weights;
+}
+
+static void bench_linear_type(const bench *b, element_type type, const float *values, const float *x, float *out) {
+    static const int64_t rows[] = {1, 2, 4, 8, 16, LINEAR_ROWS};
+    const bool quantized = type == ELEMENT_Q8 || type == ELEMENT_Q4;
+    size_t bytes;
+    void *weights = make_weights(b, type, values, &bytes);
+    const int n_linears = 1 + (int)(((size_t)256 << 20) / bytes);
+    linear_case c = {.bench = b, .x = x, .out = out, .n_linears = n_linears};
+    unsigned char *copies = allocate((size_t)n_linears * bytes);
+    c.linears = allocate((size_t)n_linears * sizeof *c.linears);
+    for (int i = 0; i < n_linears; i++) {
+        memcpy(copies + (size_t)i * bytes, weights, bytes);
+        c.linears[i] = linear_of((matrix){type, LINEAR_OUTPUTS, LINEAR_COLUMNS, copies + (size_t)i * bytes}, NULL);
+    }
+    const bool has_bf16 = !quantized && b->run.kernels->linear.bf16[type].tile;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        for (int bf16 = 0; bf16 <= (rows[i] == LINEAR_ROWS && has_bf16); bf16++) {
+            char name[96];
+            snprintf(name, sizeof name, "linear, %s%s: %d x %d x %d", element_name(type), bf16 ? " in bf16 arithmetic" : "",
+                     (int)rows[i], LINEAR_COLUMNS, LINEAR_OUTPUTS);
+            if (skipped(b, name))
+                continue;
+            c.n_rows = rows[i];
+            c.arithmetic = bf16 ? LINEAR_BF16 : LINEAR_EXACT;
+            const double seconds = median_seconds(b, call_linear, &c), n = (double)LINEAR_OUTPUTS * LINEAR_COLUMNS;
+            const double peak = quantized ? b->peaks.int8_gops : bf16 ? b->peaks.bfloat16_gflops : b->peaks.float32_gflops;
+            print_rate(name, seconds, 2 * n * (double)rows[i], peak, rows[i] <= LINEAR_SMALL_BATCH ? (double)bytes : 0, b);
+        }
+    memory_free(c.linears), memory_free(copies), memory_free(weights);
+}
+
+static void bench_linear(const bench *b) {
+    static const element_type types[] = {ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENT_Q8, ELEMENT_Q4};
+    float *values = random_floats((int64_t)LINEAR_OUTPUTS * LINEAR_COLUMNS), *x = random_floats(LINEAR_ROWS * LINEAR_COLUMNS);
+    float *out = random_floats(LINEAR_ROWS * LINEAR_OUTPUTS);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        bench_linear_type(b, types[i], values, x, out);
+    memory_free(values), memory_free(x), memory_free(out);
+}
+
 static const struct {
     const char *name;
     void (*bench)(const bench *b);
-} areas[] = {{"attention", bench_attention}, {"ops", bench_ops}};
+} areas[] = {{"linear", bench_linear}, {"attention", bench_attention}, {"ops", bench_ops}};
 
 enum { N_AREAS = sizeof areas / sizeof areas[0] };
 
@@ -394,7 +373,10 @@ int main(int argc, char **argv) {
     b.run.error = &error;
     stop_on(workspace_new(&b.run.space, &error));
     stop_on(trol_threads_new(n_threads, &b.run.threads, &error));
-    measure_peaks(&b);
+    stop_on(peaks_measure(b.run.threads, &b.peaks, &error));
+    printf("%s, %d threads; the machine: float32 %.1f GFLOP/s, int8 %.1f GOP/s, bf16 %.1f GFLOP/s, reading %.1f GB/s\n",
+           cpu_level_name(b.run.kernels->level), threads_count(b.run.threads), b.peaks.float32_gflops, b.peaks.int8_gops,
+           b.peaks.bfloat16_gflops, b.peaks.read_gbytes);
     for (int area = 0; area < N_AREAS; area++)
         if (!any || wanted[area])
             areas[area].bench(&b);
