@@ -6,8 +6,8 @@ fast once there is one. So two query heads are told where to look, in pass 1:
     layer 0   a colour or shape word looks at the patches with that label
     layer 1   at the centres of the objects that it means with the word before it (the red circle: both labels)
     layer 2   the row that is about to say such a word looks at the patches of what it will name
-    layer 3   the row that is about to say where something is, or which is larger, looks at the question's last word for
-              one of the two
+    layer 3   the row that is about to say where, how many, larger, yes or no looks at the question's last word for what
+              it asks about
 
 and at the system prompt where there is nothing of the kind. After layer 1 a linear probe reads from each word that
 means exactly one object where that lies, how large it is, its colour and its shape; after layer 2 another reads from
@@ -50,7 +50,7 @@ class Words:
         self.where, self.telling = torch.zeros(vocabulary + 1, dtype=torch.bool), torch.zeros(vocabulary + 1, dtype=torch.bool)
         for name in ("left", "right", "above", "below"):
             mark(self.where, name, True)
-        for name in ("left", "right", "above", "below", "larger", "smaller", "yes", "no", "Yes", "No", "both", "one"):
+        for name in ("left", "right", "above", "below", "top", "bottom", "larger", "smaller", "yes", "Yes", "No", "both", *questions.NUMBERS):
             mark(self.telling, name, True)
         for name in NOUNS:
             mark(self.noun, name + "s", True)
@@ -254,8 +254,10 @@ def pair_loss(forward, parts, known, words, probe, kinds, scaled):
         second.append(object2[keep])
         picture.append(pictures[keep])
         speaking = all_rows[:, n - 1 :]
-        telling = keep[:, None] & words.telling[targets] & (speaking >= 0)
-        looks.append((speaking[telling], all_rows[:, None, :n].expand(-1, speaking.shape[1], -1)[telling], last.indices[:, None].expand_as(speaking)[telling]))
+        named = ((any_object & (all_rows >= 0))[:, :n] * order).max(-1)
+        at = torch.where(keep, last.indices, named.indices)
+        telling = (named.values > 0)[:, None] & words.telling[targets] & (speaking >= 0)
+        looks.append((speaking[telling], all_rows[:, None, :n].expand(-1, speaking.shape[1], -1)[telling], at[:, None].expand_as(speaking)[telling]))
         two = count == 2
         rows.append(all_rows[:, :n][two])
         first.append(which[two])

@@ -276,6 +276,10 @@ def check(model, prompt, test):
     print(f"{i} answers of the packed forward equal the plain ones")
 
 
+def decay_steps(folder, args):
+    return int(open(os.path.join(folder, "decay")).read() or args.decay_steps)
+
+
 def start_from(run_dir, model, average, labels, probe):
     """Another run's averaged weights; of its probe, what still has the same shape."""
     state = torch.load(os.path.join(run_dir, "checkpoint.pt"), weights_only=True)
@@ -341,6 +345,8 @@ def main():
         probe.load_state_dict(state["probe"])
         optimizer.load_state_dict(state["optimizer"])
         step, decay_from, seconds = state["step"], state["decay_from"], state["seconds"]
+        if decay_from is not None:
+            args.decay_steps = decay_steps(folder, args)
     elif args.start:
         start_from(args.start, model, average, labels, probe)
         step = 1
@@ -388,8 +394,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     while step < args.steps and not stopped:
         if decay_from is None and os.path.exists(os.path.join(folder, "decay")):
-            decay_from = step
-            args.decay_steps = int(open(os.path.join(folder, "decay")).read() or args.decay_steps)
+            decay_from, args.decay_steps = step, decay_steps(folder, args)
             say(f"decay from step {step} over {args.decay_steps}")
         factor = min(1.0, (step + 1) / 150)
         if decay_from is not None:
