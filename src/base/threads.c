@@ -150,8 +150,8 @@ static void end_turn(trol_threads *threads) {
     pthread_mutex_unlock(&threads->callers);
 }
 
-/* A caller that finds itself on a worker's CPU goes to the first one, which is free: schedulers were seen to leave both on one
- * CPU for a third of a second, at half the speed. Its own mask is put back at once, so it may be moved again; not too often,
+/* A caller that finds itself on a worker's CPU goes to the first one, which is free: a scheduler may leave both on one
+ * CPU for many sections, at half the speed. Its own mask is put back at once, so it may be moved again; not too often,
  * for the first CPU may be another program's by now. */
 static void leave_worker_alone(trol_threads *threads) {
     const double seldom = 0.02;
