@@ -10,6 +10,7 @@
 
 typedef struct output {
     FILE *file;
+    char *buffer;    /* the file's */
     char *path;      /* as it was asked for */
     char *place;     /* where it will be: behind the links */
     char *temporary; /* where it is until then; NULL: a device or a pipe */
