@@ -60,9 +60,15 @@ bool cpu_has_level(cpu_level level) {
     return false;
 }
 
+bool cpu_follows_streams(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+}
+
 #else
 
 bool cpu_has_level(cpu_level level) { return level == CPU_SCALAR; }
+bool cpu_follows_streams(void) { return false; }
 
 #endif
 

@@ -41,6 +41,9 @@ typedef struct kernels {
 const char *cpu_level_name(cpu_level level);
 /* Whether this CPU (and the operating system) can run a level. */
 bool cpu_has_level(cpu_level level);
+/* Whether this CPU's own prefetchers follow several streams from page to page and are only disturbed by prefetch
+ * instructions: AMD's (measured on Zen 4). */
+bool cpu_follows_streams(void);
 /* The best level of this CPU. */
 cpu_level cpu_best_level(void);
 

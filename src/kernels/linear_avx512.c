@@ -14,25 +14,26 @@ static inline void widen(element_type type, const unsigned char *from, float *to
         _mm512_mask_storeu_ps(to + k, first_lanes(n - k), load(type, from + k * bytes, first_lanes(n - k)));
 }
 
-/* R weight rows by T input rows; column k goes to lane k % LANES of a sum whatever R and T are. */
+/* R weight rows, `apart` rows from each other, by T input rows; y[i * y_stride + r * apart]. Column k goes to lane
+ * k % LANES of a sum whatever R and T are. */
 static inline __attribute__((always_inline)) void dot_tile(element_type type, const int R, const int T,
-                                                           const unsigned char *rows, int64_t row_bytes, const float *x,
-                                                           int64_t x_stride, int64_t n_columns, float *y,
-                                                           int64_t y_stride) {
-    int64_t bytes = (int64_t)element_bytes(type), k = 0;
+                                                           const unsigned char *rows, int64_t row_bytes, int64_t apart,
+                                                           const float *x, int64_t x_stride, int64_t n_columns,
+                                                           float *y, int64_t y_stride) {
+    int64_t bytes = (int64_t)element_bytes(type), stream_bytes = apart * row_bytes, k = 0;
     __m512 sums[16];
     for (int i = 0; i < R * T; i++)
         sums[i] = _mm512_setzero_ps();
     for (; k + LANES <= n_columns; k += LANES)
         for (int j = 0; j < R; j++) {
-            __m512 w = load(type, rows + j * row_bytes + k * bytes, ALL);
+            __m512 w = load(type, rows + j * stream_bytes + k * bytes, ALL);
             for (int i = 0; i < T; i++)
                 sums[j * T + i] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + i * x_stride + k), sums[j * T + i]);
         }
     if (k < n_columns) {
         __mmask16 mask = first_lanes(n_columns - k);
         for (int j = 0; j < R; j++) {
-            __m512 w = load(type, rows + j * row_bytes + k * bytes, mask);
+            __m512 w = load(type, rows + j * stream_bytes + k * bytes, mask);
             for (int i = 0; i < T; i++)
                 sums[j * T + i] =
                     _mm512_fmadd_ps(w, _mm512_maskz_loadu_ps(mask, x + i * x_stride + k), sums[j * T + i]);
@@ -40,30 +41,50 @@ static inline __attribute__((always_inline)) void dot_tile(element_type type, co
     }
     for (int j = 0; j < R; j++)
         for (int i = 0; i < T; i++)
-            y[i * y_stride + j] = _mm512_reduce_add_ps(sums[j * T + i]);
+            y[i * y_stride + j * apart] = _mm512_reduce_add_ps(sums[j * T + i]);
 }
 
+/* R weight rows by all input rows, up to four at a time, as evenly as they divide. Rows a power of two apart fall on the
+ * same eight places of the first-level cache, so four of each are as many as go together. */
+static inline __attribute__((always_inline)) void dot_rows(element_type type, const int R, const unsigned char *rows,
+                                                           int64_t row_bytes, int64_t apart, const float *x,
+                                                           int64_t x_stride, int64_t n_inputs, int64_t n_columns,
+                                                           float *y, int64_t y_stride) {
+    int64_t n_blocks = (n_inputs + 3) / 4;
+    for (int64_t block = 0; block < n_blocks; block++) {
+        int64_t n = n_inputs / (n_blocks - block);
+        switch (n) {
+        case 1:
+            dot_tile(type, R, 1, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            break;
+        case 2:
+            dot_tile(type, R, 2, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            break;
+        case 3:
+            dot_tile(type, R, 3, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            break;
+        default:
+            dot_tile(type, R, 4, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+        }
+        n_inputs -= n;
+        x += n * x_stride;
+        y += n * y_stride;
+    }
+}
+
+/* The weights are read as eight streams (four for more than one input row), each of which goes on from row to row. */
 static inline __attribute__((always_inline)) void dot(element_type type, const unsigned char *rows, int64_t row_bytes,
                                                       int64_t n_rows, const float *x, int64_t x_stride,
                                                       int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {
-    int64_t j = 0;
-    if (n_inputs == 1)
-        for (; j + 8 <= n_rows; j += 8)
-            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, x, x_stride, n_columns, y + j, y_stride);
-    for (; j + 4 <= n_rows; j += 4) {
-        const unsigned char *four = rows + j * row_bytes;
-        int64_t i = 0;
-        for (; i + 4 <= n_inputs; i += 4)
-            dot_tile(type, 4, 4, four, row_bytes, x + i * x_stride, x_stride, n_columns, y + i * y_stride + j,
+    int64_t n_streams = n_inputs == 1 ? 8 : 4, apart = n_rows / n_streams;
+    for (int64_t j = 0; j < apart; j++)
+        if (n_inputs == 1)
+            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, apart, x, x_stride, n_columns, y + j, y_stride);
+        else
+            dot_rows(type, 4, rows + j * row_bytes, row_bytes, apart, x, x_stride, n_inputs, n_columns, y + j,
                      y_stride);
-        for (; i < n_inputs; i++)
-            dot_tile(type, 4, 1, four, row_bytes, x + i * x_stride, x_stride, n_columns, y + i * y_stride + j,
-                     y_stride);
-    }
-    for (; j < n_rows; j++)
-        for (int64_t i = 0; i < n_inputs; i++)
-            dot_tile(type, 1, 1, rows + j * row_bytes, row_bytes, x + i * x_stride, x_stride, n_columns,
-                     y + i * y_stride + j, y_stride);
+    for (int64_t j = n_streams * apart; j < n_rows; j++)
+        dot_rows(type, 1, rows + j * row_bytes, row_bytes, 1, x, x_stride, n_inputs, n_columns, y + j, y_stride);
 }
 
 /* ---- large batches: tiles of 14 inputs by 32 weight rows, float32 -------------------------------------------------

@@ -282,7 +282,7 @@ static void cut_job(const large_section *s, large_job *job) {
             job->outputs /= 2;
         job->outputs /= share;
     } else {
-        int64_t rows = quantized_chunk_rows(&s->run->kernels->quantized, x->type, all, &x->inputs->quantized);
+        int64_t rows = quantized_chunk_rows(all, &x->inputs->quantized);
         job->outputs = max_int64(rows / share / QUANTIZED_GROUP * QUANTIZED_GROUP, QUANTIZED_GROUP);
     }
     int64_t unit = 1; /* whole tiles of every operand */

@@ -7,9 +7,11 @@
 #include "kernels/linear_parts.h"
 
 enum {
-    CHUNK_BYTES = 256 * 1024, /* of weights: large against the cost of taking a chunk, small against a matrix */
-    CHUNK_ROWS = 512,         /* at most */
-    ROW_GROUP = 8,            /* the kernels take this many weight rows at a time */
+    CHUNK_BYTES = 1 << 20,        /* of weights, at most: streams of them take a while to come up to speed */
+    SHARED_CHUNK_BYTES = 1 << 18, /* the same for several input rows, which find them in the second-level cache */
+    CHUNK_ROWS = 512,             /* at most */
+    CHUNKS_A_THREAD = 4,          /* at least, so that uneven threads have something to share */
+    ROW_GROUP = 64,               /* rows that fill the streams of every kernel */
     SUMS = LINEAR_SMALL_BATCH * CHUNK_ROWS
 };
 
@@ -82,16 +84,17 @@ static void small_task(void *context, int64_t chunk, int thread) {
             p->scale ? p->scale + first : NULL, p->out + i * p->out_stride + first, n);
 }
 
-/* Weight rows a chunk: by the shape alone. */
-static int64_t rows_per_chunk(const run *r, const product *p, const small_input *x) {
+/* Weight rows a chunk. Every row is summed up by itself, so this may well depend on the number of threads. */
+static int64_t rows_per_chunk(const run *r, const product *p, int64_t n_inputs) {
     const matrix *m = &p->linear->weight;
-    int64_t share = p->epilogue == EPILOGUE_SILU_MUL ? 2 : 1, group = ROW_GROUP, rows;
-    if (matrix_quantized(m)) {
-        group = QUANTIZED_GROUP;
-        rows = quantized_chunk_rows(&r->kernels->quantized, m->type, p->linear->n_rows, &x->quantized) / share;
-    } else {
-        rows = CHUNK_BYTES / max_int64(m->columns * (int64_t)element_bytes(m->type) * share, 1);
-    }
+    int64_t row_bytes = matrix_quantized(m)
+                            ? (int64_t)quantized_group_bytes(m->type, m->columns) / QUANTIZED_GROUP
+                            : m->columns * (int64_t)element_bytes(m->type);
+    if (p->epilogue == EPILOGUE_SILU_MUL)
+        row_bytes *= 2;
+    int64_t rows = min_int64((n_inputs == 1 ? CHUNK_BYTES : SHARED_CHUNK_BYTES) / max_int64(row_bytes, 1),
+                             p->linear->n_rows / (CHUNKS_A_THREAD * threads_count(r->threads)));
+    int64_t group = rows < ROW_GROUP ? QUANTIZED_GROUP : ROW_GROUP;
     return min_int64(max_int64(rows / group * group, group), CHUNK_ROWS);
 }
 
@@ -110,7 +113,7 @@ static trol_status run_small(const run *r, const activations *input, const produ
     TRY(run_alloc(r, 3 * (size_t)SUMS * (size_t)threads_count(r->threads), sizeof *job.sums, (void **)&job.sums));
     job.first_chunk[0] = 0;
     for (int64_t p = 0; p < n_products; p++) {
-        job.chunk_rows[p] = rows_per_chunk(r, &products[p], &job.x);
+        job.chunk_rows[p] = rows_per_chunk(r, &products[p], input->n_rows);
         job.first_chunk[p + 1] = job.first_chunk[p] + divide_up(products[p].linear->n_rows, job.chunk_rows[p]);
     }
     return run_chunks(r, job.first_chunk[n_products], small_task, &job);

@@ -134,19 +134,10 @@ void quantized_input_fill(const quantized_kernels *kernels, const quantized_inpu
 
 /* ---- product ----------------------------------------------------------------------------------------------------- */
 
-/* Large batches keep a panel of weights in the second-level cache while all rows of the input pass by: 256 KiB of 8-bit
- * weights, or as much as the tiles' own panel (see quantized_amx.c). Small ones read weights once: chunks small enough
- * to share out evenly, large enough to make the counter's cost vanish. */
-int64_t quantized_chunk_rows(const quantized_kernels *kernels, element_type type, int64_t rows,
-                             const quantized_input *input) {
-    int64_t chunk;
-    (void)kernels;
-    if (input->tiles)
-        chunk = 256;
-    else if (input->n_rows > QUANTIZED_SMALL_BATCH)
-        chunk = ((int64_t)256 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK);
-    else
-        chunk = ((int64_t)512 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK) * (type == ELEMENT_Q4 ? 2 : 1);
+/* A panel of weights stays in the second-level cache while all rows of the input pass by: 256 KiB of 8-bit weights, or
+ * as much as the tiles' own panel (see quantized_amx.c). */
+int64_t quantized_chunk_rows(int64_t rows, const quantized_input *input) {
+    int64_t chunk = input->tiles ? 256 : ((int64_t)256 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK);
     chunk = chunk < 32 ? 32 : chunk > 512 ? 512 : chunk / 32 * 32;
     /* at least some 16 chunks, so that uneven cores and larger machines have something to share */
     while (chunk > 32 && rows / chunk < 16)

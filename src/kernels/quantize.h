@@ -103,10 +103,9 @@ void quantized_input_fill(const quantized_kernels *kernels, const quantized_inpu
 
 /* ---- product ----------------------------------------------------------------------------------------------------- */
 
-/* How many rows of the matrix a chunk of work should have: a multiple of 16 that depends on the shape and the table,
- * never on the number of threads. The result does not depend on how rows or tokens are cut into calls. */
-int64_t quantized_chunk_rows(const quantized_kernels *kernels, element_type type, int64_t rows,
-                             const quantized_input *input);
+/* How many rows of the matrix a chunk of work should have in a large batch: a multiple of 16. The result does not depend
+ * on how rows or tokens are cut into calls. */
+int64_t quantized_chunk_rows(int64_t rows, const quantized_input *input);
 
 /* Bytes of scratch memory that a call of quantized_multiply with up to n_rows rows needs (aligned to 64, one for each
  * thread; may be 0). */
