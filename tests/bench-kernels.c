@@ -136,7 +136,7 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
     int32_t *offsets = allocate((size_t)n_heads * sizeof *offsets);
     for (int32_t i = 0; i < n_heads; i++)
         offsets[i] = i * head_dim;
-    c.shape = (attention_shape){n_heads, n_kv_heads, head_dim, offsets, 1 / sqrtf((float)head_dim), INT64_MAX};
+    c.shape = (attention_shape){n_heads, n_kv_heads, head_dim, offsets, 1 / sqrtf((float)head_dim), INT64_MAX, false};
     rows = picture ? n_keys : rows;
     int64_t block_tokens = picture ? n_keys : 64, plane = block_tokens * n_kv_heads * head_dim;
     c.blocks_per_layer = (n_keys + block_tokens - 1) / block_tokens;
@@ -167,9 +167,15 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
     c.job.source = (attention_source){.type = picture ? ELEMENT_F32 : ELEMENT_F16, .block_tokens = block_tokens};
     c.job.source.token_stride = picture ? n_kv_heads * head_dim : head_dim;
     c.job.source.head_stride = picture ? head_dim : block_tokens * head_dim;
-    double seconds = median_seconds(b, call_attention, &c);
     double bytes = rows <= 16 ? 4.0 * (double)n_keys * n_kv_heads * head_dim : 0;
-    print_rate(name, seconds, 4.0 * pairs * n_heads * head_dim, b->peaks.float32_gflops, bytes, b);
+    double operations = 4.0 * pairs * n_heads * head_dim;
+    print_rate(name, median_seconds(b, call_attention, &c), operations, b->peaks.float32_gflops, bytes, b);
+    if (rows > 16 && b->run.kernels->attention.tile_bf16) {
+        char title[128];
+        snprintf(title, sizeof title, "%s, in bf16", name);
+        c.shape.bf16 = true;
+        print_rate(title, median_seconds(b, call_attention, &c), operations, b->peaks.bfloat16_gflops, 0, b);
+    }
     memory_free(positions), memory_free(q), memory_free(out), memory_free(c.blocks);
     memory_free(memory), memory_free(offsets);
 }

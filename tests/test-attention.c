@@ -33,6 +33,7 @@ typedef struct problem_recipe {
     element_type type;
     bool causal, holes, token_major;
     float q_size, k_size; /* magnitudes */
+    bool bf16;
 } problem_recipe;
 
 static void fill_values(const problem_recipe *recipe, void *to, int64_t n, float size) {
@@ -105,7 +106,8 @@ static problem *make_problem(const problem_recipe *recipe) {
                                  .head_dim = recipe->head_dim,
                                  .q_offsets = p->q_offsets,
                                  .scale = 1.0f / sqrtf((float)recipe->head_dim),
-                                 .window = recipe->window};
+                                 .window = recipe->window,
+                                 .bf16 = recipe->bf16};
     for (int32_t head = 0; head < recipe->n_heads; head++) /* in reverse: offsets are free */
         p->q_offsets[head] = (recipe->n_heads - 1 - head) * recipe->head_dim;
     p->n_jobs = recipe->n_jobs;
@@ -203,7 +205,10 @@ static void check_recipe(cpu_level level, trol_threads *const threads[3], worksp
     free_problem(p);
 }
 
-static void check_random_shapes(cpu_level level, trol_threads *const threads[3], workspace *space) {
+/* What bfloat16 may be off by: q and k are rounded to 8 bits and scores are some units large. */
+static const double bf16_tolerance = 1e-2;
+
+static void check_random_shapes(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space) {
     static const int32_t dims[] = {1, 7, 16, 20, 32, 33, 48, 64, 80, 96, 100, 128, 256};
     static const int64_t rows[] = {1, 2, 5, 16, 17, 40, 131};
     for (int i = 0; i < 60; i++) {
@@ -222,13 +227,14 @@ static void check_random_shapes(cpu_level level, trol_threads *const threads[3],
                                  .holes = i % 8 > 4,
                                  .token_major = random_below(2),
                                  .q_size = 2,
-                                 .k_size = 2};
-        check_recipe(level, threads, space, &recipe, 3e-6, "random shape");
+                                 .k_size = 2,
+                                 .bf16 = bf16};
+        check_recipe(level, threads, space, &recipe, bf16 ? bf16_tolerance : 3e-6, "random shape");
     }
 }
 
-/* Scores of some 10^4, all keys alike, keys at the end of what F16 holds. */
-static void check_extremes(cpu_level level, trol_threads *const threads[3], workspace *space) {
+/* Scores of some 10^4 (too large for bfloat16), all keys alike, keys at the end of what F16 holds. */
+static void check_extremes(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space) {
     for (int64_t rows = 3; rows <= 60; rows += 57) {
         problem_recipe recipe = {.n_heads = 4,
                                  .n_kv_heads = 2,
@@ -239,18 +245,21 @@ static void check_extremes(cpu_level level, trol_threads *const threads[3], work
                                  .window = INT64_MAX,
                                  .block_tokens = 64,
                                  .type = ELEMENT_F16,
-                                 .causal = true};
+                                 .causal = true,
+                                 .bf16 = bf16};
         recipe.q_size = 100, recipe.k_size = 100; /* one key decides; its score is rounded by up to 1e-3 */
-        check_recipe(level, threads, space, &recipe, 5e-3, "scores of 1e4");
+        if (!bf16)
+            check_recipe(level, threads, space, &recipe, 5e-3, "scores of 1e4");
         recipe.q_size = 3e-5f, recipe.k_size = 65504;
-        check_recipe(level, threads, space, &recipe, 1e-5, "largest keys");
+        check_recipe(level, threads, space, &recipe, bf16 ? bf16_tolerance : 1e-5, "largest keys");
         recipe.q_size = 0, recipe.k_size = 1;
-        check_recipe(level, threads, space, &recipe, 1e-6, "all scores zero");
+        check_recipe(level, threads, space, &recipe, bf16 ? bf16_tolerance : 1e-6, "all scores zero");
     }
 }
 
-/* A row alone gives the bits that it gives among others; a prompt in two calls gives what one call gives. */
-static void check_independence(cpu_level level, trol_threads *threads, workspace *space) {
+/* A row alone gives the bits that it gives among others; a prompt in two calls gives what one call gives (a piece of 16
+ * rows or fewer is never in bfloat16). */
+static void check_independence(cpu_level level, bool bf16, trol_threads *threads, workspace *space) {
     problem_recipe recipe = {.n_heads = 6,
                              .n_kv_heads = 2,
                              .head_dim = 96,
@@ -263,7 +272,8 @@ static void check_independence(cpu_level level, trol_threads *threads, workspace
                              .causal = true,
                              .holes = true,
                              .q_size = 2,
-                             .k_size = 2};
+                             .k_size = 2,
+                             .bf16 = bf16};
     run r = run_at(level, threads, space);
     for (int many = 0; many < 2; many++) {
         recipe.n_rows = many ? 90 : 13;
@@ -289,7 +299,7 @@ static void check_independence(cpu_level level, trol_threads *threads, workspace
             }
         CHECK(many || differing == 0, "%s: %lld numbers of rows alone differ", cpu_level_name(level),
               (long long)differing);
-        CHECK(worst <= 1e-6, "%s: a prompt cut in pieces is off by %g", cpu_level_name(level), worst);
+        CHECK(worst <= (bf16 ? bf16_tolerance : 1e-6), "%s: a prompt cut in pieces is off by %g", cpu_level_name(level), worst);
         free(alone);
         free_problem(p);
     }
@@ -297,7 +307,7 @@ static void check_independence(cpu_level level, trol_threads *threads, workspace
 
 /* A cancelled call says so and leaves the workspace as it was. */
 static void check_cancel(trol_threads *threads, workspace *space) {
-    problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, ELEMENT_F32, true, false, false, 1, 1};
+    problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, ELEMENT_F32, true, false, false, 1, 1, false};
     problem *p = make_problem(&recipe);
     run r = run_at(cpu_best_level(), threads, space);
     atomic_int cancel = 1;
@@ -314,12 +324,13 @@ int main(void) {
     CHECK_OK(workspace_new(&space, &error), error);
     for (int i = 0; i < 3; i++)
         CHECK_OK(trol_threads_new(i + 1, &threads[i], &error), error);
-    for (cpu_level level = CPU_SCALAR; level <= CPU_AVX512; level++) {
-        if (!cpu_has_level(level) || level == CPU_AVXVNNI) /* attention has nothing of its own there */
+    for (cpu_level level = CPU_SCALAR; level <= CPU_AVX512BF16; level++) {
+        if (!cpu_has_level(level) || level == CPU_AVXVNNI || level == CPU_AVX512VNNI) /* attention has nothing there */
             continue;
-        check_random_shapes(level, threads, space);
-        check_extremes(level, threads, space);
-        check_independence(level, threads[1], space);
+        bool bf16 = level == CPU_AVX512BF16;
+        check_random_shapes(level, bf16, threads, space);
+        check_extremes(level, bf16, threads, space);
+        check_independence(level, bf16, threads[1], space);
     }
     check_cancel(threads[1], space);
     for (int i = 0; i < 3; i++)

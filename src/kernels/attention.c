@@ -31,6 +31,8 @@ void attention_kernels_fill(attention_kernels *table, int level) {
         attention_kernels_fill_avx2(table);
     if (level >= CPU_AVX512)
         attention_kernels_fill_avx512(table);
+    if (level == CPU_AVX512BF16) /* a CPU with tiles has slower units of this kind */
+        attention_kernels_fill_avx512bf16(table);
 #else
     (void)level;
 #endif
@@ -90,6 +92,7 @@ typedef struct tile_work {
     int64_t group;          /* query heads to a key head */
     int64_t rows_per_chunk; /* query rows */
     int64_t panel_lanes;    /* lanes of a full panel */
+    bool bf16;              /* queries, keys and values go in pairs of bfloat16 */
     int64_t key_stride, n_value_strips;
     int64_t *first_chunk; /* [n_jobs + 1]; a job of few rows has none */
     float *scratch;       /* [threads, scratch_floats] */
@@ -160,11 +163,14 @@ static void find_panel_rows(const tile_chunk *chunk, int64_t panel, panel_rows *
 static void load_queries(const tile_chunk *chunk) {
     const tile_work *work = chunk->work;
     panel_rows rows;
+    const attention_kernels *table = &work->run->kernels->attention;
+    int64_t head_dim = work->shape->head_dim;
     for (int64_t panel = 0; panel < chunk->n_lanes; panel += work->panel_lanes) {
+        float *q = chunk->scratch.q + panel * head_dim;
         find_panel_rows(chunk, panel, &rows);
-        work->run->kernels->attention.load_lanes(rows.q, panel_width(chunk, panel), work->shape->head_dim,
-                                                 work->shape->scale * log2_e,
-                                                 chunk->scratch.q + panel * work->shape->head_dim);
+        table->load_lanes(rows.q, panel_width(chunk, panel), head_dim, work->shape->scale * log2_e, q);
+        if (work->bf16)
+            table->pair_up_rows(q, head_dim, panel_width(chunk, panel));
     }
 }
 
@@ -189,8 +195,8 @@ static void store_value(float *strips, const float *value, int64_t value_dims) {
         memcpy(strips + d * ATTENTION_TILE_KEYS, value + d, ATTENTION_STRIP * sizeof(float));
 }
 
-/* Keys begin .. end - 1, none before `first`, to float32; zeros fill up the last strip and the place of skipped ones.
- */
+/* Keys begin .. end - 1, none before `first`, to float32 or pairs of bfloat16; zeros fill up the last strip and the
+ * place of skipped ones. */
 static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int64_t end) {
     const tile_work *work = chunk->work;
     const attention_source *source = &chunk->job->source;
@@ -225,6 +231,14 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
         }
         store_value(strips, value, value_dims);
     }
+    if (!work->bf16)
+        return;
+    const attention_kernels *table = &work->run->kernels->attention;
+    int64_t n_keys = round_up(end - begin, ATTENTION_STRIP);
+    table->pair_up_keys(chunk->scratch.keys, n_keys, work->key_stride, dims);
+    for (int64_t strip = 0; strip < work->n_value_strips; strip++)
+        table->pair_up_rows(chunk->scratch.values + strip * ATTENTION_TILE_KEYS * ATTENTION_STRIP, n_keys,
+                            ATTENTION_STRIP);
 }
 
 /* The panel that begins at lane `panel` meets the tile of keys begin .. end - 1. */
@@ -260,7 +274,8 @@ static void apply_tile(const tile_chunk *chunk, int64_t panel, int64_t begin, in
                            .max = s->max + panel,
                            .sum = s->sum + panel,
                            .out = s->out + panel * work->n_value_strips * ATTENTION_STRIP};
-    work->run->kernels->attention.tile(&tile);
+    const attention_kernels *table = &work->run->kernels->attention;
+    (work->bf16 ? table->tile_bf16 : table->tile)(&tile);
 }
 
 static bool is_cancelled(const run *r) {
@@ -324,6 +339,7 @@ static trol_status apply_many_rows(const run *r, const attention_shape *shape, c
     work.panel_lanes = (int64_t)table->vector_lanes * table->panel_vectors;
     work.rows_per_chunk = rows_in_chunk(r, shape, jobs, n_jobs);
     work.chunk_lanes = round_up(work.rows_per_chunk * work.group, 16);
+    work.bf16 = shape->bf16 && table->tile_bf16;
     work.key_stride = round_up(shape->head_dim, 16);
     work.n_value_strips = (shape->head_dim + ATTENTION_STRIP - 1) / ATTENTION_STRIP;
     work.scratch_floats = round_up(scratch_floats(&work), 16);

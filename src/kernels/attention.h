@@ -38,6 +38,7 @@ typedef struct attention_shape {
     const int32_t *q_offsets;              /* [n_heads] */
     float scale;
     int64_t window; /* keys before its own that a row sees; INT64_MAX: all */
+    bool bf16;      /* jobs of many rows may multiply in bfloat16 (sums in float32) where the CPU does so faster */
 } attention_shape;
 
 /* All jobs, in parallel. A row's result does not depend on other rows, other jobs or the number of threads, to the bit;

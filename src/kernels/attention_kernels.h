@@ -36,6 +36,14 @@ typedef struct attention_kernels {
     int32_t vector_lanes;  /* query rows to a vector */
     int32_t panel_vectors; /* vectors to a panel, at most */
     void (*tile)(const attention_tile *tile);
+    /* The same with bfloat16 products and float32 sums. Queries and values have come through pair_up_rows (values strip
+     * by strip), keys through pair_up_keys. NULL, all three: there is none, or `tile` is as fast. */
+    void (*tile_bf16)(const attention_tile *tile);
+    /* Rows 2i and 2i + 1 of [n_rows, width] become row i of pairs of bfloat16, in place; zeros for a row that is not
+     * there. */
+    void (*pair_up_rows)(float *rows, int64_t n_rows, int64_t width);
+    /* Elements 2i and 2i + 1 of each row become its pair i, in place. */
+    void (*pair_up_keys)(float *keys, int64_t n_keys, int64_t key_stride, int64_t head_dim);
     /* to[d, lane] = scale * rows[lane][d]. n_lanes: a multiple of vector_lanes. */
     void (*load_lanes)(const float *const *rows, int64_t n_lanes, int64_t dims, float scale, float *to);
     /* rows[lane][d] = factors[lane] * from[d, lane] for the first n_rows lanes. */
@@ -56,6 +64,7 @@ typedef struct attention_kernels {
 void attention_kernels_fill_scalar(attention_kernels *table);
 void attention_kernels_fill_avx2(attention_kernels *table);
 void attention_kernels_fill_avx512(attention_kernels *table);
+void attention_kernels_fill_avx512bf16(attention_kernels *table);
 
 /* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
 void attention_kernels_fill(attention_kernels *table, int level);

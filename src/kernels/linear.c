@@ -93,6 +93,10 @@ trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride
     return run_chunks(r, quantized_input_chunks(result), fill_task, &job);
 }
 
+bool linear_is_exact(linear_arithmetic arithmetic, const linear *l) {
+    return arithmetic == LINEAR_EXACT && !matrix_quantized(&l->weight);
+}
+
 trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
                          int64_t n_products) {
     for (int64_t p = 0; p < n_products; p++) {

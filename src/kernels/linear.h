@@ -65,6 +65,9 @@ typedef struct product {
 /* How 16- and 32-bit weights are multiplied in large batches. */
 typedef enum linear_arithmetic { LINEAR_EXACT, LINEAR_BF16 } linear_arithmetic;
 
+/* Whether a linear's products are exact to float32: neither bfloat16 arithmetic nor 8-bit inputs. */
+bool linear_is_exact(linear_arithmetic arithmetic, const linear *l);
+
 /* All products of the same input rows. */
 trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
                          int64_t n_products);

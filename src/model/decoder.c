@@ -134,7 +134,7 @@ static trol_status project_qkv(const forward *f, int64_t layer, int pass, tile *
 }
 
 /* attended = softmax(q K^T / sqrt(head_dim)) V, the rows of each session with its own keys. */
-static trol_status attend(const forward *f, const tile *t) {
+static trol_status attend(const forward *f, int64_t layer, const tile *t) {
     const decoder_config *c = f->d->config;
     const int64_t heads = (int64_t)c->n_heads * c->head_dim;
     attention_job *jobs;
@@ -159,7 +159,8 @@ static trol_status attend(const forward *f, const tile *t) {
                                    .head_dim = c->head_dim,
                                    .q_offsets = f->d->weights->q_offsets,
                                    .scale = 1.0f / sqrtf((float)c->head_dim),
-                                   .window = c->sliding_window};
+                                   .window = c->sliding_window,
+                                   .bf16 = !linear_is_exact(f->d->arithmetic, &f->d->weights->layers[layer].qkv)};
     return attention_apply(f->r, &shape, jobs, n_jobs);
 }
 
@@ -168,7 +169,7 @@ static trol_status finish_layer(const forward *f, int64_t layer, const tile *t) 
     const decoder_config *c = f->d->config;
     const decoder_layer_weights *w = &f->d->weights->layers[layer];
     const int64_t hidden = c->hidden_size;
-    TRY(attend(f, t));
+    TRY(attend(f, layer, t));
     const product out = {.linear = &w->attention_out, .epilogue = EPILOGUE_ADD, .out = t->x, .out_stride = hidden};
     TRY(tile_linear(f, t, t->attended, (int64_t)c->n_heads * c->head_dim, &out));
     TRY(ops_rms_norm(f->r, t->x, hidden, t->normed, hidden, t->n_rows, hidden, w->ffn_norm, c->rms_norm_eps));

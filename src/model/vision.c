@@ -142,7 +142,7 @@ static trol_status apply(const encoder *e, const float *input, int64_t n_columns
 }
 
 /* Every token of a tile attends to all tokens of that tile; qkv [n_rows, 3 * hidden_size]. */
-static trol_status attend(const encoder *e, const float *qkv, float *attended) {
+static trol_status attend(const encoder *e, const vision_layer_weights *w, const float *qkv, float *attended) {
     const vision_config *c = &e->v->config->vision;
     const int64_t hidden = c->hidden_size, head_dim = hidden / c->n_heads;
     const void **pointers;
@@ -175,7 +175,8 @@ static trol_status attend(const encoder *e, const float *qkv, float *attended) {
                                    .head_dim = (int32_t)head_dim,
                                    .q_offsets = offsets,
                                    .scale = 1.0f / sqrtf((float)head_dim),
-                                   .window = INT64_MAX};
+                                   .window = INT64_MAX,
+                                   .bf16 = !linear_is_exact(e->v->arithmetic, &w->qkv[0])};
     return attention_apply(e->r, &shape, jobs, e->n_tiles);
 }
 
@@ -193,7 +194,7 @@ static trol_status layer(const encoder *e, const vision_layer_weights *w, float 
         TRY(norm_rows(e, wide, 3 * hidden, wide, 3 * hidden, NORM_RMS, w->q_norm, NULL));
         TRY(norm_rows(e, wide + hidden, 3 * hidden, wide + hidden, 3 * hidden, NORM_RMS, w->k_norm, NULL));
     }
-    TRY(attend(e, wide, narrow));
+    TRY(attend(e, w, wide, narrow));
     const product out = {.linear = &w->attention_out,
                          .scale = w->scale1,
                          .epilogue = w->scale1 ? EPILOGUE_ADD_SCALED : EPILOGUE_ADD,
