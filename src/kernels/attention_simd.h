@@ -1,9 +1,11 @@
 /* attention_simd.h - the inner loops of attention in vectors. Included once by each instruction set's file, behind its
  * simd_*.h, with FILL naming the function that puts them in the table. */
 #include <float.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "kernels/attention_tile_simd.h"
+#include "kernels/kernels.h"
 
 /* Four lanes and four dimensions change places at a time. */
 static void load_lanes(const float *const *rows, int64_t n_lanes, int64_t dims, float scale, float *to) {
@@ -64,9 +66,14 @@ INLINE vector load_last_elements(const int is_f16, const void *row, int64_t i, i
                   : vector_load_first((const float *)row + i, n);
 }
 
+static bool prefetch_to_second_level; /* set by FILL */
+
 INLINE void prefetch_row(const void *row, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch((const char *)row + i);
+        if (prefetch_to_second_level)
+            _mm_prefetch((const char *)row + i, _MM_HINT_T1);
+        else
+            _mm_prefetch((const char *)row + i, _MM_HINT_T0);
 }
 
 /* Keys (and values) are read as STREAMS streams from the quarters of a span: a core reads several streams from memory
@@ -209,13 +216,17 @@ INLINE void add_value_columns(const int is_f16, const void *const *values, int64
 
 INLINE void add_values_of(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
                           int64_t stride, int64_t head_dim, float *out, int64_t out_stride, const int n_queries) {
-    enum { WIDE = VECTOR_REGISTERS / 2 }; /* accumulators */
-    const int n_vectors = WIDE / n_queries > 8 ? 8 : WIDE / n_queries;
+    enum { WIDE = VECTOR_REGISTERS * 3 / 4 }; /* accumulators */
     int64_t d = 0;
-    for (; d + n_vectors * VECTOR_LANES <= head_dim; d += n_vectors * VECTOR_LANES)
-        add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, n_vectors, 1);
-    for (; d + 2 * VECTOR_LANES <= head_dim; d += 2 * VECTOR_LANES)
-        add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, 2, 1);
+#define ADD_COLUMNS(n_vectors)                                                                                         \
+    for (; n_queries * (n_vectors) <= WIDE && d + (n_vectors) * VECTOR_LANES <= head_dim;                              \
+         d += (n_vectors) * VECTOR_LANES)                                                                              \
+    add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, n_vectors, 1)
+    ADD_COLUMNS(8);
+    ADD_COLUMNS(6); /* all of a head of 96 */
+    ADD_COLUMNS(4);
+    ADD_COLUMNS(2);
+#undef ADD_COLUMNS
     for (; d < head_dim; d += VECTOR_LANES) {
         int64_t last = head_dim - d < VECTOR_LANES ? head_dim - d : VECTOR_LANES;
         add_value_columns(is_f16, values, n_keys, weights, stride, d, last, out, out_stride, n_queries, 1, 0);
@@ -245,6 +256,7 @@ static void add_values(element_type type, const void *const *values, int64_t n_k
 }
 
 void FILL(attention_kernels *table) {
+    prefetch_to_second_level = cpu_prefetches_to_second_level();
     *table = (attention_kernels){.vector_lanes = VECTOR_LANES,
                                  .panel_vectors = PANEL_VECTORS,
                                  .tile = tile,

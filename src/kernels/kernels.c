@@ -60,7 +60,7 @@ bool cpu_has_level(cpu_level level) {
     return false;
 }
 
-bool cpu_follows_streams(void) {
+bool cpu_prefetches_to_second_level(void) {
     unsigned a, b, c, d;
     return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
 }
@@ -68,7 +68,7 @@ bool cpu_follows_streams(void) {
 #else
 
 bool cpu_has_level(cpu_level level) { return level == CPU_SCALAR; }
-bool cpu_follows_streams(void) { return false; }
+bool cpu_prefetches_to_second_level(void) { return false; }
 
 #endif
 
