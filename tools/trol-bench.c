@@ -3,7 +3,10 @@
  *
  * Operations are those of the layers' matrices (two for each weight and token, twice that for a traversed token); the
  * output head, attention and LoRA are left out, so that figures compare with other engines'. What the engine saves
- * exactly counts as done. Bytes are those of the layers' and the head's matrices and of the keys and values. */
+ * exactly counts as done. Bytes are those of the layers' and the head's matrices and of the keys and values.
+ *
+ * What the machine can do changes within minutes where others share it, so --peaks measures that before and after each
+ * row, and the row tells its share of the mean. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -29,7 +32,8 @@ static const char usage[] =
     "  --synth NAME           random weights of TroL-1.8B, TroL-3.8B or TroL-7B, made in memory\n"
     "  --layers N             decoder layers of --synth (default: all)\n"
     "  --vision-layers N      layers of its vision encoder (default: all)\n"
-    "  --peaks                measures what the machine can do first (alone: nothing else)\n"
+    "  --peaks                measures what the machine can do, first and around each row, which then tells its share\n"
+    "                         (alone: nothing else)\n"
     "\n"
     "  Lists, with commas between:\n"
     "  --type LIST            as-stored (default), f32, f16, bf16, q8, q4\n"
@@ -140,6 +144,7 @@ typedef struct bench {
     trol_model_info info;
     trol_features *picture; /* NULL: none */
     bench_row row;          /* what all rows of this model share */
+    trol_peaks before;      /* measured before what is measured */
 } bench;
 
 static double now_seconds(void) {
@@ -228,6 +233,33 @@ static trol_status load_model(bench *b, int32_t type, int32_t n_threads) {
     return TROL_OK;
 }
 
+/* With --peaks, before the work of a row begins. */
+static trol_status begin_row(bench *b) {
+    b->before = (trol_peaks){.size = sizeof b->before};
+    return b->chosen->peaks ? trol_measure_peaks(b->row.n_threads, &b->before, b->error) : TROL_OK;
+}
+
+/* Operations a second of the units that multiply weights of a type. */
+static double unit_peak(const bench *b, const trol_peaks *p, const char *type) {
+    if (strcmp(type, "q8") == 0 || strcmp(type, "q4") == 0)
+        return 1e9 * p->int8_gops;
+    if (b->chosen->compute != TROL_COMPUTE_BF16)
+        return 1e9 * p->float32_gflops;
+    return 1e9 * (p->tile_bfloat16_gflops > 0 ? p->tile_bfloat16_gflops : p->bfloat16_gflops);
+}
+
+/* Measures the machine again and writes the row. `type` is that of the weights that it is about. */
+static trol_status end_row(bench *b, bench_row *row, const char *type) {
+    trol_peaks after = {.size = sizeof after};
+    trol_status status = b->chosen->peaks ? trol_measure_peaks(row->n_threads, &after, b->error) : TROL_OK;
+    if (status != TROL_OK)
+        return status;
+    row->peak = row->bytes > 0 ? 1e9 * (b->before.read_gbytes + after.read_gbytes) / 2
+                               : (unit_peak(b, &b->before, type) + unit_peak(b, &after, type)) / 2;
+    bench_report_row(&b->report, row);
+    return TROL_OK;
+}
+
 /* ---- what is measured ----------------------------------------------------------------------------------------------
  */
 
@@ -240,6 +272,8 @@ static trol_status bench_picture(bench *b) {
         pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
     trol_status status = trol_image_load_rgb(pixels, PICTURE_SIDE, PICTURE_SIDE, PICTURE_SIDE * 3, &image, b->error);
     free(pixels);
+    if (status == TROL_OK)
+        status = begin_row(b);
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
         trol_features_free(b->picture);
@@ -256,8 +290,7 @@ static trol_status bench_picture(bench *b) {
     row.n_tokens = trol_features_n_tokens(b->picture);
     row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
     row.operations = vision_operations(b, trol_features_n_tiles(b->picture), (int32_t)row.n_tokens);
-    bench_report_row(&b->report, &row);
-    return TROL_OK;
+    return end_row(b, &row, row.vision);
 }
 
 static trol_status new_session(bench *b, trol_traversal traversal, int32_t context, trol_session **session) {
@@ -272,7 +305,7 @@ static trol_status new_session(bench *b, trol_traversal traversal, int32_t conte
 static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) {
     const bool with_picture = b->picture && n > trol_features_n_tokens(b->picture);
     int32_t *tokens = make_tokens(b, n, with_picture);
-    trol_status status = tokens ? TROL_OK : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+    trol_status status = tokens ? begin_row(b) : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
         trol_session *session = NULL;
@@ -293,8 +326,7 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
     row.n_tokens = n;
     row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
     row.operations = (traversal == TROL_TRAVERSAL_OFF ? 2.0 : 4.0) * b->info.n_layers * layer_weights(&b->info) * n;
-    bench_report_row(&b->report, &row);
-    return TROL_OK;
+    return end_row(b, &row, row.weights);
 }
 
 /* One answer after a context, again and again; each begins one token later, with the one that brings the logits back.
@@ -328,6 +360,8 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     if (status == TROL_OK)
         status = trol_session_prefill(session, tokens, (size_t)context, NULL, 0, b->error);
     if (status == TROL_OK)
+        status = begin_row(b);
+    if (status == TROL_OK)
         status = time_answers(b, session, context, seconds);
     trol_session_free(session);
     free(tokens);
@@ -344,8 +378,7 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     row.operations = n * ((traversed ? 4.0 : 2.0) * b->info.n_layers * layer_weights(&b->info) +
                           2.0 * b->info.vocab_size * b->info.hidden_size);
     row.bytes = n * decode_bytes(b, context + 0.5 * n, traversed);
-    bench_report_row(&b->report, &row);
-    return TROL_OK;
+    return end_row(b, &row, row.weights);
 }
 
 /* A pipe that was closed, or a full disk, ends the measuring. */

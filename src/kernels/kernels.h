@@ -41,8 +41,8 @@ typedef struct kernels {
 const char *cpu_level_name(cpu_level level);
 /* Whether this CPU (and the operating system) can run a level. */
 bool cpu_has_level(cpu_level level);
-/* Whether streams come faster with prefetch instructions for the second-level cache than with those for the first, which
- * hold the few places for lines that are on their way there: AMD's (measured on Zen 4). */
+/* Whether streams come faster with prefetch instructions for the second-level cache than with those for the first,
+ * which hold the few places for lines that are on their way there: AMD's (measured on Zen 4). */
 bool cpu_prefetches_to_second_level(void);
 /* The best level of this CPU. */
 cpu_level cpu_best_level(void);

@@ -9,8 +9,8 @@
 
 enum { TILE_TOKENS = 6, MAX_GROUPS = 4 };
 
-/* Bytes ahead of its reading that a stream of weights is asked for, into the first-level cache or, for one and two input
- * rows where the CPU prefers it, into the second. */
+/* Bytes ahead of its reading that a stream of weights is asked for, into the first-level cache or, for one and two
+ * input rows where the CPU prefers it, into the second. */
 enum { PREFETCH_BYTES = 1536, PREFETCH_BYTES_SECOND_LEVEL = 768 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -119,8 +119,8 @@ INLINE void multiply_groups(bool q4, bool second_level, int n_tokens, const uint
     const int64_t apart = n_tokens == 1 ? n_groups / step : 1, n_tiles = n_groups / step;
     for (int64_t tile = 0; tile < n_tiles; tile++) {
         const int64_t g = n_tokens == 1 ? tile : tile * step;
-        multiply_tile(q4, second_level, step, n_tokens, groups + g * group_bytes, apart, n_pairs, values, scales, offsets,
-                      out + g * QUANTIZED_GROUP, out_stride);
+        multiply_tile(q4, second_level, step, n_tokens, groups + g * group_bytes, apart, n_pairs, values, scales,
+                      offsets, out + g * QUANTIZED_GROUP, out_stride);
     }
     for (int64_t g = n_tiles * step; g < n_groups; g++)
         multiply_tile(q4, second_level, 1, n_tokens, groups + g * group_bytes, 1, n_pairs, values, scales, offsets,

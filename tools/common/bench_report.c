@@ -17,7 +17,7 @@ bench_times bench_summary(double *seconds, size_t n) {
 
 /* What a row comes to. Rates are 0 where they mean nothing. */
 typedef struct rates {
-    double milliseconds, spread_percent, tokens_per_second, gops, gbytes;
+    double milliseconds, spread_percent, tokens_per_second, gops, gbytes, peak_percent;
 } rates;
 
 static rates rates_of(const bench_row *row) {
@@ -26,7 +26,10 @@ static rates rates_of(const bench_row *row) {
                    .spread_percent = t > 0 ? 100 * (row->times.largest - row->times.smallest) / t : 0,
                    .tokens_per_second = t > 0 ? (double)row->n_tokens / t : 0,
                    .gops = t > 0 ? row->operations / t / 1e9 : 0,
-                   .gbytes = t > 0 ? row->bytes / t / 1e9 : 0};
+                   .gbytes = t > 0 ? row->bytes / t / 1e9 : 0,
+                   .peak_percent = t > 0 && row->peak > 0
+                                       ? 100 * (row->bytes > 0 ? row->bytes : row->operations) / t / row->peak
+                                       : 0};
 }
 
 /* A number, or blanks for 0. */
@@ -42,7 +45,7 @@ static void table_row(bench_report *report, const bench_row *row) {
     if (report->n_rows == 0) {
         fprintf(report->stream, "%s, %s kernels, compute %s\n", report->model, report->cpu_level, report->compute);
         fprintf(report->stream, "weights  vision    threads  test       traversal  context  tokens         ms  spread  "
-                                "tokens/s   GOP/s    GB/s\n");
+                                "tokens/s   GOP/s    GB/s  of peak\n");
     }
     fprintf(report->stream, "%-8s %-9s %7" PRId32 "  %-10s %-9s ", row->weights, row->vision, row->n_threads, row->test,
             row->traversal);
@@ -52,6 +55,8 @@ static void table_row(bench_report *report, const bench_row *row) {
     cell(report->stream, 9, 2, r.tokens_per_second);
     cell(report->stream, 7, 1, r.gops);
     cell(report->stream, 7, 2, r.gbytes);
+    if (r.peak_percent > 0)
+        fprintf(report->stream, " %7.0f%%", r.peak_percent);
     fprintf(report->stream, "\n");
 }
 
@@ -76,7 +81,8 @@ static void json_row(bench_report *report, const bench_row *row) {
             row->traversal, row->context, row->n_tokens);
     fprintf(out, ", \"ms\": %.4f, \"ms_smallest\": %.4f, \"ms_largest\": %.4f, \"tokens_per_second\": %.4f",
             r.milliseconds, 1e3 * row->times.smallest, 1e3 * row->times.largest, r.tokens_per_second);
-    fprintf(out, ", \"gops\": %.3f, \"gbytes_per_second\": %.3f}", r.gops, r.gbytes);
+    fprintf(out, ", \"gops\": %.3f, \"gbytes_per_second\": %.3f, \"percent_of_peak\": %.2f}", r.gops, r.gbytes,
+            r.peak_percent);
 }
 
 static void csv_row(bench_report *report, const bench_row *row) {
@@ -86,12 +92,12 @@ static void csv_row(bench_report *report, const bench_row *row) {
         fprintf(
             out,
             "model,cpu_level,compute,weights,vision,threads,test,traversal,context,tokens,ms,ms_smallest,ms_largest,"
-            "tokens_per_second,gops,gbytes_per_second\n");
+            "tokens_per_second,gops,gbytes_per_second,percent_of_peak\n");
     put_quoted(out, report->model);
     fprintf(out, ",%s,%s,%s,%s,%" PRId32 ",%s,%s,%" PRId64 ",%" PRId64, report->cpu_level, report->compute,
             row->weights, row->vision, row->n_threads, row->test, row->traversal, row->context, row->n_tokens);
-    fprintf(out, ",%.4f,%.4f,%.4f,%.4f,%.3f,%.3f\n", r.milliseconds, 1e3 * row->times.smallest,
-            1e3 * row->times.largest, r.tokens_per_second, r.gops, r.gbytes);
+    fprintf(out, ",%.4f,%.4f,%.4f,%.4f,%.3f,%.3f,%.2f\n", r.milliseconds, 1e3 * row->times.smallest,
+            1e3 * row->times.largest, r.tokens_per_second, r.gops, r.gbytes, r.peak_percent);
 }
 
 void bench_report_row(bench_report *report, const bench_row *row) {
