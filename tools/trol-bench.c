@@ -5,8 +5,8 @@
  * output head, attention and LoRA are left out, so that figures compare with other engines'. What the engine saves
  * exactly counts as done. Bytes are those of the layers' and the head's matrices and of the keys and values.
  *
- * What the machine can do changes within minutes where others share it, so --peaks measures that before and after each
- * row, and the row tells its share of the mean. */
+ * What the machine can do changes within minutes where others share it, so --peaks measures it before and after each
+ * repeat; a row tells the median of the repeats' shares. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -32,7 +32,7 @@ static const char usage[] =
     "  --synth NAME           random weights of TroL-1.8B, TroL-3.8B or TroL-7B, made in memory\n"
     "  --layers N             decoder layers of --synth (default: all)\n"
     "  --vision-layers N      layers of its vision encoder (default: all)\n"
-    "  --peaks                measures what the machine can do, first and around each row, which then tells its share\n"
+    "  --peaks                measures what the machine can do, first and around each repeat; rows tell their share\n"
     "                         (alone: nothing else)\n"
     "\n"
     "  Lists, with commas between:\n"
@@ -144,7 +144,7 @@ typedef struct bench {
     trol_model_info info;
     trol_features *picture; /* NULL: none */
     bench_row row;          /* what all rows of this model share */
-    trol_peaks before;      /* measured before what is measured */
+    trol_peaks peaks[MAX_REPEATS + 1]; /* before each repeat of a row, and after the last; only with --peaks */
 } bench;
 
 static double now_seconds(void) {
@@ -233,14 +233,19 @@ static trol_status load_model(bench *b, int32_t type, int32_t n_threads) {
     return TROL_OK;
 }
 
-/* With --peaks, before the work of a row begins. */
-static trol_status begin_row(bench *b) {
-    b->before = (trol_peaks){.size = sizeof b->before};
-    return b->chosen->peaks ? trol_measure_peaks(b->row.n_threads, &b->before, b->error) : TROL_OK;
+/* With --peaks: what the machine can do before repeat i of a row; the repeat -1 only warms up. */
+static trol_status measure_peaks(bench *b, int32_t i) {
+    if (!b->chosen->peaks || i < 0)
+        return TROL_OK;
+    b->peaks[i] = (trol_peaks){.size = sizeof b->peaks[i]};
+    return trol_measure_peaks(b->row.n_threads, &b->peaks[i], b->error);
 }
 
-/* Operations a second of the units that multiply weights of a type. */
-static double unit_peak(const bench *b, const trol_peaks *p, const char *type) {
+/* The limit of a row: bytes a second for a row with bytes, otherwise operations a second of the units that multiply
+ * weights of a type. */
+static double limit_of(const bench *b, const trol_peaks *p, const bench_row *row, const char *type) {
+    if (row->bytes > 0)
+        return 1e9 * p->read_gbytes;
     if (strcmp(type, "q8") == 0 || strcmp(type, "q4") == 0)
         return 1e9 * p->int8_gops;
     if (b->chosen->compute != TROL_COMPUTE_BF16)
@@ -248,16 +253,20 @@ static double unit_peak(const bench *b, const trol_peaks *p, const char *type) {
     return 1e9 * (p->tile_bfloat16_gflops > 0 ? p->tile_bfloat16_gflops : p->bfloat16_gflops);
 }
 
-/* Measures the machine again and writes the row. `type` is that of the weights that it is about. */
-static trol_status end_row(bench *b, bench_row *row, const char *type) {
-    trol_peaks after = {.size = sizeof after};
-    trol_status status = b->chosen->peaks ? trol_measure_peaks(row->n_threads, &after, b->error) : TROL_OK;
-    if (status != TROL_OK)
-        return status;
-    row->peak = row->bytes > 0 ? 1e9 * (b->before.read_gbytes + after.read_gbytes) / 2
-                               : (unit_peak(b, &b->before, type) + unit_peak(b, &after, type)) / 2;
-    bench_report_row(&b->report, row);
-    return TROL_OK;
+/* Writes a row of which each repeat took seconds[i]. `type` is that of the weights that it is about. */
+static trol_status end_row(bench *b, bench_row *row, const char *type, double *seconds) {
+    static double shares[MAX_REPEATS];
+    const size_t repeats = (size_t)b->chosen->repeats;
+    trol_status status = measure_peaks(b, b->chosen->repeats);
+    for (size_t i = 0; i < repeats; i++) {
+        const double limit = limit_of(b, &b->peaks[i], row, type) + limit_of(b, &b->peaks[i + 1], row, type);
+        shares[i] = limit > 0 ? (row->bytes > 0 ? row->bytes : row->operations) / seconds[i] / (limit / 2) : 0;
+    }
+    row->peak_share = bench_summary(shares, repeats).median;
+    row->times = bench_summary(seconds, repeats);
+    if (status == TROL_OK)
+        bench_report_row(&b->report, row);
+    return status;
 }
 
 /* ---- what is measured ----------------------------------------------------------------------------------------------
@@ -272,13 +281,14 @@ static trol_status bench_picture(bench *b) {
         pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
     trol_status status = trol_image_load_rgb(pixels, PICTURE_SIDE, PICTURE_SIDE, PICTURE_SIDE * 3, &image, b->error);
     free(pixels);
-    if (status == TROL_OK)
-        status = begin_row(b);
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
         trol_features_free(b->picture);
+        b->picture = NULL;
+        status = measure_peaks(b, i);
         const double start = now_seconds();
-        status = trol_encode_image(b->model, image, &b->picture, b->error);
+        if (status == TROL_OK)
+            status = trol_encode_image(b->model, image, &b->picture, b->error);
         if (i >= 0)
             seconds[i] = now_seconds() - start;
     }
@@ -288,9 +298,8 @@ static trol_status bench_picture(bench *b) {
     bench_row row = b->row;
     snprintf(row.test, sizeof row.test, "picture");
     row.n_tokens = trol_features_n_tokens(b->picture);
-    row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
     row.operations = vision_operations(b, trol_features_n_tiles(b->picture), (int32_t)row.n_tokens);
-    return end_row(b, &row, row.vision);
+    return end_row(b, &row, row.vision, seconds);
 }
 
 static trol_status new_session(bench *b, trol_traversal traversal, int32_t context, trol_session **session) {
@@ -305,11 +314,13 @@ static trol_status new_session(bench *b, trol_traversal traversal, int32_t conte
 static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) {
     const bool with_picture = b->picture && n > trol_features_n_tokens(b->picture);
     int32_t *tokens = make_tokens(b, n, with_picture);
-    trol_status status = tokens ? begin_row(b) : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+    trol_status status = tokens ? TROL_OK : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
         trol_session *session = NULL;
-        status = new_session(b, traversal, n, &session);
+        status = measure_peaks(b, i);
+        if (status == TROL_OK)
+            status = new_session(b, traversal, n, &session);
         const double start = now_seconds();
         if (status == TROL_OK)
             status = trol_session_prefill(session, tokens, (size_t)n, &b->picture, with_picture, b->error);
@@ -324,9 +335,8 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
     snprintf(row.test, sizeof row.test, "%s", with_picture ? "prompt+img" : "prompt");
     snprintf(row.traversal, sizeof row.traversal, "%s", traversal_modes[traversal]);
     row.n_tokens = n;
-    row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
     row.operations = (traversal == TROL_TRAVERSAL_OFF ? 2.0 : 4.0) * b->info.n_layers * layer_weights(&b->info) * n;
-    return end_row(b, &row, row.weights);
+    return end_row(b, &row, row.weights, seconds);
 }
 
 /* One answer after a context, again and again; each begins one token later, with the one that brings the logits back.
@@ -334,6 +344,7 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
 static trol_status time_answers(bench *b, trol_session *session, int32_t context, double *seconds) {
     trol_status status = TROL_OK;
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
+        status = measure_peaks(b, i);
         const double start = now_seconds();
         for (int32_t k = 0; status == TROL_OK && k < b->chosen->n_predict; k++) {
             const int32_t token = trol_sampler_choose(NULL, trol_session_logits(session), b->info.vocab_size);
@@ -360,8 +371,6 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     if (status == TROL_OK)
         status = trol_session_prefill(session, tokens, (size_t)context, NULL, 0, b->error);
     if (status == TROL_OK)
-        status = begin_row(b);
-    if (status == TROL_OK)
         status = time_answers(b, session, context, seconds);
     trol_session_free(session);
     free(tokens);
@@ -374,11 +383,10 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     snprintf(row.traversal, sizeof row.traversal, "%s", traversal_modes[traversal]);
     row.context = context;
     row.n_tokens = n;
-    row.times = bench_summary(seconds, (size_t)b->chosen->repeats);
     row.operations = n * ((traversed ? 4.0 : 2.0) * b->info.n_layers * layer_weights(&b->info) +
                           2.0 * b->info.vocab_size * b->info.hidden_size);
     row.bytes = n * decode_bytes(b, context + 0.5 * n, traversed);
-    return end_row(b, &row, row.weights);
+    return end_row(b, &row, row.weights, seconds);
 }
 
 /* A pipe that was closed, or a full disk, ends the measuring. */
@@ -521,7 +529,8 @@ int main(int argc, char **argv) {
                       .n_predict = 16,
                       .repeats = 5};
     trol_error error = {TROL_OK, ""};
-    bench b = {.chosen = &chosen, .error = &error};
+    static bench b;
+    b.chosen = &chosen, b.error = &error;
     bool understood = arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error);
     if (understood && chosen.help)
         return standard_output_text("trol-bench", usage);

@@ -27,9 +27,7 @@ static rates rates_of(const bench_row *row) {
                    .tokens_per_second = t > 0 ? (double)row->n_tokens / t : 0,
                    .gops = t > 0 ? row->operations / t / 1e9 : 0,
                    .gbytes = t > 0 ? row->bytes / t / 1e9 : 0,
-                   .peak_percent = t > 0 && row->peak > 0
-                                       ? 100 * (row->bytes > 0 ? row->bytes : row->operations) / t / row->peak
-                                       : 0};
+                   .peak_percent = 100 * row->peak_share};
 }
 
 /* A number, or blanks for 0. */
