@@ -44,6 +44,7 @@ static const char usage[] =
     "\n"
     "  -n, --n-predict N      tokens of an answer (default 16)\n"
     "  --picture              measures the encoder, and gives prompts that have room for it a picture (LoRA)\n"
+    "  --picture-size WxH     its pixels (default 490x490); InternViT cuts 1344x896 into seven tiles\n"
     "  --vision-type TYPE     as --type (default as-stored)\n"
     "  --compute TYPE         exact (default) or bf16\n"
     "  --cache-type TYPE      f16 (default) or f32\n"
@@ -51,10 +52,10 @@ static const char usage[] =
     "  --format FORMAT        table (default), json or csv\n"
     "  --help, --version\n";
 
-enum { MAX_LIST = 16, MAX_REPEATS = 1000, PICTURE_SIDE = 490 };
+enum { MAX_LIST = 16, MAX_REPEATS = 1000, MAX_PICTURE_SIDE = 20000 };
 
 typedef struct options {
-    const char *model, *synth, *types, *threads, *prompts, *traversals, *contexts;
+    const char *model, *synth, *types, *threads, *prompts, *traversals, *contexts, *picture_size;
     int32_t layers, vision_layers, n_predict, repeats, vision_type, compute, cache_type, format;
     bool peaks, picture, help, version;
 } options;
@@ -82,6 +83,7 @@ static const argument_flag flags[] = {
      .smallest = 1,
      .largest = 100000},
     {.name = "--picture", .kind = ARGUMENT_SWITCH, .offset = PLACE(picture)},
+    {.name = "--picture-size", .kind = ARGUMENT_TEXT, .offset = PLACE(picture_size)},
     {.name = "--vision-type",
      .kind = ARGUMENT_CHOICE,
      .offset = PLACE(vision_type),
@@ -142,6 +144,7 @@ typedef struct bench {
 
     trol_model *model; /* of one type and number of threads */
     trol_model_info info;
+    int32_t picture_width, picture_height;
     trol_features *picture; /* NULL: none */
     bench_row row;          /* what all rows of this model share */
     trol_peaks peaks[MAX_REPEATS + 1]; /* before each repeat of a row, and after the last; only with --peaks */
@@ -273,13 +276,15 @@ static trol_status end_row(bench *b, bench_row *row, const char *type, double *s
  */
 
 static trol_status bench_picture(bench *b) {
-    uint8_t *pixels = malloc((size_t)PICTURE_SIDE * PICTURE_SIDE * 3);
+    const size_t width = (size_t)b->picture_width, n_bytes = width * (size_t)b->picture_height * 3;
+    uint8_t *pixels = malloc(n_bytes);
     trol_image *image = NULL;
     if (!pixels)
         return tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
-    for (size_t i = 0; i < (size_t)PICTURE_SIDE * PICTURE_SIDE * 3; i++)
+    for (size_t i = 0; i < n_bytes; i++)
         pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
-    trol_status status = trol_image_load_rgb(pixels, PICTURE_SIDE, PICTURE_SIDE, PICTURE_SIDE * 3, &image, b->error);
+    trol_status status =
+        trol_image_load_rgb(pixels, b->picture_width, b->picture_height, 3 * width, &image, b->error);
     free(pixels);
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
@@ -494,6 +499,17 @@ static trol_status show_peaks(const options *chosen, int32_t n_threads, trol_err
     return TROL_OK;
 }
 
+/* "490x490" */
+static trol_status parse_picture_size(const char *text, bench *b) {
+    int length = 0;
+    if (sscanf(text, "%5" SCNd32 "x%5" SCNd32 "%n", &b->picture_width, &b->picture_height, &length) == 2 &&
+        !text[length] && b->picture_width >= 1 && b->picture_width <= MAX_PICTURE_SIDE && b->picture_height >= 1 &&
+        b->picture_height <= MAX_PICTURE_SIDE)
+        return TROL_OK;
+    return tool_fail(b->error, TROL_ERROR_ARGUMENT, "--picture-size: '%s' is not WxH, each from 1 to %d", text,
+                     MAX_PICTURE_SIDE);
+}
+
 static trol_status parse_lists(const options *chosen, bench *b) {
     trol_status status = parse_list("--type", chosen->types, weight_types, &b->types, b->error);
     if (status == TROL_OK)
@@ -502,6 +518,8 @@ static trol_status parse_lists(const options *chosen, bench *b) {
         status = parse_list("--prompt", chosen->prompts, NULL, &b->prompts, b->error);
     if (status == TROL_OK)
         status = parse_list("--traversal", chosen->traversals, traversal_modes, &b->traversals, b->error);
+    if (status == TROL_OK)
+        status = parse_picture_size(chosen->picture_size, b);
     return status == TROL_OK ? parse_list("--context", chosen->contexts, NULL, &b->contexts, b->error) : status;
 }
 
@@ -526,6 +544,7 @@ int main(int argc, char **argv) {
                       .prompts = "512",
                       .traversals = "prompt,all,off",
                       .contexts = "64",
+                      .picture_size = "490x490",
                       .n_predict = 16,
                       .repeats = 5};
     trol_error error = {TROL_OK, ""};

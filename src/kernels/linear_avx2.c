@@ -41,24 +41,25 @@ static inline float sum_lanes(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-/* R weight rows by T input rows; column k goes to lane k % LANES of a sum whatever R and T are. */
+/* R weight rows, `apart` rows from each other, by T input rows; y[i * y_stride + r * apart]. Column k goes to lane
+ * k % LANES of a sum whatever R and T are. */
 static inline __attribute__((always_inline)) void dot_tile(element_type type, const int R, const int T,
-                                                           const unsigned char *rows, int64_t row_bytes, const float *x,
-                                                           int64_t x_stride, int64_t n_columns, float *y,
-                                                           int64_t y_stride) {
-    int64_t bytes = (int64_t)element_bytes(type), k = 0;
+                                                           const unsigned char *rows, int64_t row_bytes, int64_t apart,
+                                                           const float *x, int64_t x_stride, int64_t n_columns,
+                                                           float *y, int64_t y_stride) {
+    int64_t bytes = (int64_t)element_bytes(type), stream_bytes = apart * row_bytes, k = 0;
     __m256 sums[8];
     for (int i = 0; i < R * T; i++)
         sums[i] = _mm256_setzero_ps();
     for (; k + LANES <= n_columns; k += LANES)
         for (int j = 0; j < R; j++) {
-            __m256 w = load(type, rows + j * row_bytes + k * bytes);
+            __m256 w = load(type, rows + j * stream_bytes + k * bytes);
             for (int i = 0; i < T; i++)
                 sums[j * T + i] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x + i * x_stride + k), sums[j * T + i]);
         }
     if (k < n_columns)
         for (int j = 0; j < R; j++) {
-            __m256 w = load_tail(type, rows + j * row_bytes + k * bytes, n_columns - k);
+            __m256 w = load_tail(type, rows + j * stream_bytes + k * bytes, n_columns - k);
             for (int i = 0; i < T; i++)
                 sums[j * T + i] = _mm256_fmadd_ps(
                     w, load_tail(ELEMENT_F32, (const unsigned char *)(x + i * x_stride + k), n_columns - k),
@@ -66,28 +67,34 @@ static inline __attribute__((always_inline)) void dot_tile(element_type type, co
         }
     for (int j = 0; j < R; j++)
         for (int i = 0; i < T; i++)
-            y[i * y_stride + j] = sum_lanes(sums[j * T + i]);
+            y[i * y_stride + j * apart] = sum_lanes(sums[j * T + i]);
 }
 
+/* R weight rows by all input rows, four at a time. */
+static inline __attribute__((always_inline)) void dot_rows(element_type type, const int R, const unsigned char *rows,
+                                                           int64_t row_bytes, int64_t apart, const float *x,
+                                                           int64_t x_stride, int64_t n_inputs, int64_t n_columns,
+                                                           float *y, int64_t y_stride) {
+    int64_t i = 0;
+    for (; i + 4 <= n_inputs; i += 4)
+        dot_tile(type, R, 4, rows, row_bytes, apart, x + i * x_stride, x_stride, n_columns, y + i * y_stride, y_stride);
+    for (; i < n_inputs; i++)
+        dot_tile(type, R, 1, rows, row_bytes, apart, x + i * x_stride, x_stride, n_columns, y + i * y_stride, y_stride);
+}
+
+/* The weights are read as eight streams (two for more than one input row), each of which goes on from row to row. */
 static inline __attribute__((always_inline)) void dot(element_type type, const unsigned char *rows, int64_t row_bytes,
                                                       int64_t n_rows, const float *x, int64_t x_stride,
                                                       int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {
-    int64_t j = 0;
-    if (n_inputs == 1)
-        for (; j + 8 <= n_rows; j += 8)
-            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, x, x_stride, n_columns, y + j, y_stride);
-    for (; j + 2 <= n_rows; j += 2) {
-        const unsigned char *two = rows + j * row_bytes;
-        int64_t i = 0;
-        for (; i + 4 <= n_inputs; i += 4)
-            dot_tile(type, 2, 4, two, row_bytes, x + i * x_stride, x_stride, n_columns, y + i * y_stride + j, y_stride);
-        for (; i < n_inputs; i++)
-            dot_tile(type, 2, 1, two, row_bytes, x + i * x_stride, x_stride, n_columns, y + i * y_stride + j, y_stride);
-    }
-    for (; j < n_rows; j++)
-        for (int64_t i = 0; i < n_inputs; i++)
-            dot_tile(type, 1, 1, rows + j * row_bytes, row_bytes, x + i * x_stride, x_stride, n_columns,
-                     y + i * y_stride + j, y_stride);
+    int64_t n_streams = n_inputs == 1 ? 8 : 2, apart = n_rows / n_streams;
+    for (int64_t j = 0; j < apart; j++)
+        if (n_inputs == 1)
+            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, apart, x, x_stride, n_columns, y + j, y_stride);
+        else
+            dot_rows(type, 2, rows + j * row_bytes, row_bytes, apart, x, x_stride, n_inputs, n_columns, y + j,
+                     y_stride);
+    for (int64_t j = n_streams * apart; j < n_rows; j++)
+        dot_rows(type, 1, rows + j * row_bytes, row_bytes, 1, x, x_stride, n_inputs, n_columns, y + j, y_stride);
 }
 
 /* ---- large batches: tiles of 6 inputs by 16 weight rows, float32 --------------------------------------------------

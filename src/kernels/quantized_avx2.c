@@ -1,4 +1,5 @@
-/* AVX2: as quantized_avx512.c without VNNI, half a group (8 rows) at a time against 4 input rows.
+/* AVX2: as quantized_avx512.c without VNNI, half a group (8 rows) at a time against 4 input rows, a whole group against
+ * one.
  *
  * vpmaddubsw adds two products in 16 bits and would overflow with 8-bit weights, so a weight goes in as two halves of 4
  * bits, u = 16 * high + low: eight sums of two products of at most 15 * 127 fit in 16 bits (30480). A q4 weight is a
@@ -25,59 +26,73 @@ INLINE void add_line(bool with_low, int n_tokens, __m256i h, __m256i l, const in
     }
 }
 
-/* Half a group (`half_group` points at its scales) x n_tokens (1 .. 4, a constant where it is inlined) input rows. */
-INLINE void multiply_tile(bool q4, int n_tokens, const uint8_t *half_group, int64_t n_pairs, const int8_t *values,
-                          const float *scales, const int32_t *offsets, float *out, int64_t out_stride) {
+/* n_parts (1 or 2) halves of a group (`group` points at the scales of the first) x n_tokens (1 .. 4) input rows; both
+ * are constants where it is inlined. */
+INLINE void multiply_tile(bool q4, int n_parts, int n_tokens, const uint8_t *group, int64_t n_pairs,
+                          const int8_t *values, const float *scales, const int32_t *offsets, float *out,
+                          int64_t out_stride) {
     const int n_lines = q4 ? 4 : 8; /* of a block */
     const __m256i nibbles = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), sixteen = _mm256_set1_epi16(16);
-    __m256 totals[TILE_TOKENS];
+    __m256 totals[2][TILE_TOKENS];
+#pragma GCC unroll 2
+    for (int part = 0; part < n_parts; part++)
 #pragma GCC unroll 4
-    for (int t = 0; t < n_tokens; t++)
-        totals[t] = _mm256_setzero_ps();
-    for (int64_t p = 0; p < n_pairs; p++, half_group += q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8)
+        for (int t = 0; t < n_tokens; t++)
+            totals[part][t] = _mm256_setzero_ps();
+    for (int64_t p = 0; p < n_pairs; p++, group += q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8)
         for (int half = 0; half < 2; half++) {
-            __m256i high[TILE_TOKENS], low[TILE_TOKENS];
+            __m256i high[2][TILE_TOKENS], low[2][TILE_TOKENS];
+#pragma GCC unroll 2
+            for (int part = 0; part < n_parts; part++)
 #pragma GCC unroll 4
-            for (int t = 0; t < n_tokens; t++)
-                high[t] = low[t] = _mm256_setzero_si256();
+                for (int t = 0; t < n_tokens; t++)
+                    high[part][t] = low[part][t] = _mm256_setzero_si256();
 #pragma GCC unroll 8
-            for (int line = 0; line < n_lines; line++) {
-                __m256i weights = _mm256_loadu_si256(
-                    (const __m256i *)(half_group + QUANTIZED_SCALE_BYTES + 64 * (half * n_lines + line)));
-                __m256i l = _mm256_and_si256(weights, nibbles);
-                __m256i h = _mm256_and_si256(_mm256_srli_epi16(weights, 4), nibbles);
-                if (q4) {
-                    add_line(false, n_tokens, l, l, values, high, low);
-                    values += 4 * n_tokens;
+            for (int line = 0; line < n_lines; line++, values += (q4 ? 8 : 4) * n_tokens)
+#pragma GCC unroll 2
+                for (int part = 0; part < n_parts; part++) {
+                    __m256i weights = _mm256_loadu_si256((const __m256i *)(group + QUANTIZED_SCALE_BYTES + 32 * part +
+                                                                           64 * (half * n_lines + line)));
+                    __m256i l = _mm256_and_si256(weights, nibbles);
+                    __m256i h = _mm256_and_si256(_mm256_srli_epi16(weights, 4), nibbles);
+                    if (q4)
+                        add_line(false, n_tokens, l, l, values, high[part], low[part]);
+                    add_line(!q4, n_tokens, h, l, values + (q4 ? 4 * n_tokens : 0), high[part], low[part]);
                 }
-                add_line(!q4, n_tokens, h, l, values, high, low);
-                values += 4 * n_tokens;
-            }
-            __m256 weight_scales = half_scales(half_group, half);
+#pragma GCC unroll 2
+            for (int part = 0; part < n_parts; part++) {
+                __m256 weight_scales = half_scales(group + 32 * part, half);
 #pragma GCC unroll 4
-            for (int t = 0; t < n_tokens; t++) {
-                __m256i sums = _mm256_add_epi32(_mm256_set1_epi32(offsets[t]), _mm256_madd_epi16(high[t], sixteen));
-                if (!q4)
-                    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(low[t], one));
-                totals[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums),
-                                            _mm256_mul_ps(weight_scales, _mm256_set1_ps(scales[t])), totals[t]);
+                for (int t = 0; t < n_tokens; t++) {
+                    __m256i sums =
+                        _mm256_add_epi32(_mm256_set1_epi32(offsets[t]), _mm256_madd_epi16(high[part][t], sixteen));
+                    if (!q4)
+                        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(low[part][t], one));
+                    totals[part][t] =
+                        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums),
+                                        _mm256_mul_ps(weight_scales, _mm256_set1_ps(scales[t])), totals[part][t]);
+                }
             }
             offsets += n_tokens;
             scales += n_tokens;
         }
+#pragma GCC unroll 2
+    for (int part = 0; part < n_parts; part++)
 #pragma GCC unroll 4
-    for (int t = 0; t < n_tokens; t++)
-        _mm256_storeu_ps(out + t * out_stride, totals[t]);
+        for (int t = 0; t < n_tokens; t++)
+            _mm256_storeu_ps(out + t * out_stride + 8 * part, totals[part][t]);
 }
 
+/* One input row takes whole groups, so that memory is read in order; more have registers for halves only. */
 INLINE void multiply_groups(bool q4, int n_tokens, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
                             const int8_t *values, const float *scales, const int32_t *offsets, float *out,
                             int64_t out_stride) {
-    for (int64_t half = 0; half < 2 * n_groups; half++)
-        multiply_tile(q4, n_tokens,
-                      groups + half / 2 * n_pairs * (q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8) +
-                          half % 2 * 32,
-                      n_pairs, values, scales, offsets, out + half * 8, out_stride);
+    const int n_parts = n_tokens == 1 ? 2 : 1;
+    const int64_t group_bytes = n_pairs * (q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8);
+    for (int64_t g = 0; g < n_groups; g++)
+        for (int part = 0; part < 2; part += n_parts)
+            multiply_tile(q4, n_parts, n_tokens, groups + g * group_bytes + 32 * part, n_pairs, values, scales, offsets,
+                          out + g * QUANTIZED_GROUP + 8 * part, out_stride);
 }
 
 #define MULTIPLY(name, q4)                                                                                             \
