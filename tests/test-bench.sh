@@ -19,7 +19,10 @@ json=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 --traversal off -
 table=$("$bench" -m "$model" --prompt 9 --repeats 1)
 grep -qE "^f16 .* prompt +off +9 " <<<"$table" || fail "the table has no such row: $table"
 
-for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--prompt 9 --repeats 0" ""; do
+peaks=$("$bench" -m "$model" --peaks --prompt 9 --repeats 1 --traversal off --picture --picture-size 20x9 --format csv 2>/dev/null)
+[ "$(awk -F, 'NR > 1 && $7 != "load" && $NF > 0' <<<"$peaks" | wc -l)" = 3 ] || fail "picture, prompt and answer tell no share of a peak: $peaks"
+
+for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--prompt 9 --repeats 0" "--peaks --picture-size 5x" ""; do
     status=0
     # shellcheck disable=SC2086
     said=$("$bench" $arguments 2>&1) || status=$?
