@@ -97,9 +97,9 @@ typedef enum trol_weight_type {
     TROL_WEIGHTS_Q4  /* 4 bits, a scale for each block of inputs */
 } trol_weight_type;
 
-/* The arithmetic of prefill and vision for 16- and 32-bit weights. (Q8 and Q4 weights meet 8-bit activations, with float32
- * sums over blocks.) Where arithmetic is not exact, by this choice or by such weights, prefill's and vision's attention
- * multiplies in BF16, too, on CPUs on which that is faster. */
+/* The arithmetic of prefill and vision for 16- and 32-bit weights. (Q8 and Q4 weights meet 8-bit activations, with
+ * float32 sums over blocks.) Where arithmetic is not exact, by this choice or by such weights, prefill's and vision's
+ * attention multiplies in BF16, too, on CPUs on which that is faster. */
 typedef enum trol_compute {
     TROL_COMPUTE_EXACT = 0, /* float32 activations and sums */
     TROL_COMPUTE_BF16       /* BF16 products with float32 sums; refused where the CPU has no BF16 units */

@@ -299,7 +299,8 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *threads
             }
         CHECK(many || differing == 0, "%s: %lld numbers of rows alone differ", cpu_level_name(level),
               (long long)differing);
-        CHECK(worst <= (bf16 ? bf16_tolerance : 1e-6), "%s: a prompt cut in pieces is off by %g", cpu_level_name(level), worst);
+        CHECK(worst <= (bf16 ? bf16_tolerance : 1e-6), "%s: a prompt cut in pieces is off by %g",
+              cpu_level_name(level), worst);
         free(alone);
         free_problem(p);
     }

@@ -11,6 +11,7 @@ rows=$("$bench" -m "$model" --type as-stored,q8 -t 1,2 --prompt 9,60 --context 5
 [ "$(wc -l <<<"$rows")" = $((1 + 4 * (1 + 1 + 2 * 3 + 2))) ] || fail "unexpected rows: $rows"
 columns=$(awk -F, '{print NF}' <<<"$rows" | sort -u)
 [ "$(wc -l <<<"$columns")" = 1 ] || fail "the rows have different numbers of columns: $columns"
+[ "$(awk -F, 'NR > 1 && $NF != 0' <<<"$rows")" = "" ] || fail "without --peaks a row tells a share: $rows"
 grep -q ",f16,as-stored,2,prompt+img,all,0,60," <<<"$rows" || fail "no traversed prompt with a picture: $rows"
 grep -q ",q8,as-stored,1,answer,off,5,2," <<<"$rows" || fail "no answer of 8-bit weights: $rows"
 

@@ -44,8 +44,8 @@ static inline __attribute__((always_inline)) void dot_tile(element_type type, co
             y[i * y_stride + j * apart] = _mm512_reduce_add_ps(sums[j * T + i]);
 }
 
-/* R weight rows by all input rows, up to four at a time, as evenly as they divide. Rows a power of two apart fall on the
- * same eight places of the first-level cache, so four of each are as many as go together. */
+/* R weight rows by all input rows, up to four at a time, as evenly as they divide. Rows a power of two apart fall on
+ * the same eight places of the first-level cache, so four of each are as many as go together. */
 static inline __attribute__((always_inline)) void dot_rows(element_type type, const int R, const unsigned char *rows,
                                                            int64_t row_bytes, int64_t apart, const float *x,
                                                            int64_t x_stride, int64_t n_inputs, int64_t n_columns,

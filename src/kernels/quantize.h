@@ -103,8 +103,8 @@ void quantized_input_fill(const quantized_kernels *kernels, const quantized_inpu
 
 /* ---- product ----------------------------------------------------------------------------------------------------- */
 
-/* How many rows of the matrix a chunk of work should have in a large batch: a multiple of 16. The result does not depend
- * on how rows or tokens are cut into calls. */
+/* How many rows of the matrix a chunk of work should have in a large batch: a multiple of 16. The result does not
+ * depend on how rows or tokens are cut into calls. */
 int64_t quantized_chunk_rows(int64_t rows, const quantized_input *input);
 
 /* Bytes of scratch memory that a call of quantized_multiply with up to n_rows rows needs (aligned to 64, one for each

@@ -25,7 +25,7 @@ typedef struct bench_row {
     int64_t context, n_tokens; /* tokens before it, and tokens that it is about; 0: none */
     bench_times times;         /* of all n_tokens */
     double operations, bytes;  /* arithmetic operations, and bytes that memory must deliver; 0: not counted */
-    double peak_share; /* of what the machine could do meanwhile; 0: not measured */
+    double peak_share;         /* of what the machine could do meanwhile, 1: all of it; 0: not measured */
 } bench_row;
 
 typedef struct bench_report {
