@@ -1,18 +1,21 @@
-/* trol.h - the public interface of libtrol, a CPU inference engine for TroL (Traversal of Layers) vision-language models.
+/* trol.h - the public interface of libtrol, a CPU inference engine for TroL (Traversal of Layers) vision-language
+ * models.
  *
  * Rules that hold for every call:
  *  - A call that can fail returns a trol_status: TROL_OK (0) or one of the negative codes below. Where it takes a
- *    trol_error, the caller owns it; NULL is allowed; on failure it holds the status and one sentence that says what was
- *    found and what was expected. On success it is left alone.
+ *    trol_error, the caller owns it; NULL is allowed; on failure it holds the status and one sentence that says what
+ * was found and what was expected. On success it is left alone.
  *  - Results come through out-pointers, which are set to NULL on failure. Every *_free function accepts NULL.
  *  - A parameter struct is filled by its *_params_init function and then changed; NULL means all defaults. Its `size`
  *    field lets later versions add fields without breaking programs compiled against earlier ones.
  *  - The library never prints, exits or aborts. Text goes to the log callback of the model's parameters.
- *  - A callback that returns non-zero cancels the call in progress, which then returns TROL_ERROR_CANCELLED within 200 ms.
+ *  - A callback that returns non-zero cancels the call in progress, which then returns TROL_ERROR_CANCELLED within 200
+ * ms.
  *  - All text is UTF-8. All logits are float32.
  *
- * Threads: a trol_model, trol_image or trol_features is immutable and may be used by any number of threads. A trol_session
- * may be used by one thread at a time (only trol_session_cancel may be called from any thread at any time). */
+ * Threads: a trol_model, trol_image or trol_features is immutable and may be used by any number of threads. A
+ * trol_session may be used by one thread at a time (only trol_session_cancel may be called from any thread at any
+ * time). */
 #ifndef TROL_H
 #define TROL_H
 
@@ -24,7 +27,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define TROL_API __attribute__((visibility("default")))
+#define TROL_API       __attribute__((visibility("default")))
 #define TROL_NODISCARD __attribute__((warn_unused_result))
 #else
 #define TROL_API
@@ -35,7 +38,7 @@ extern "C" {
 #define TROL_VERSION_MINOR 1
 #define TROL_VERSION_PATCH 0
 
-/* ---- status and errors ------------------------------------------------------------------------------------------- */
+/* ---- status and errors ----------------------------------------------------------------------- */
 
 typedef enum trol_status {
     TROL_OK = 0,
@@ -60,7 +63,7 @@ TROL_API const char *trol_status_text(trol_status status);
 /* "0.1.0", static storage. */
 TROL_API const char *trol_version(void);
 
-/* ---- log and progress -------------------------------------------------------------------------------------------- */
+/* ---- log and progress ------------------------------------------------------------------------ */
 
 typedef enum trol_log_level { TROL_LOG_DEBUG, TROL_LOG_INFO, TROL_LOG_WARNING } trol_log_level;
 
@@ -72,18 +75,19 @@ typedef enum trol_stage { TROL_STAGE_LOAD, TROL_STAGE_IMAGE, TROL_STAGE_PREFILL 
 /* `done` of `total` units of a stage are finished (0 < total). Called from the calling thread; non-zero cancels. */
 typedef int (*trol_progress_callback)(void *user, trol_stage stage, int64_t done, int64_t total);
 
-/* ---- threads ------------------------------------------------------------------------------------------------------ */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 /* A pool of threads that several models may share. Work is cut the same way for every number of threads, so results
  * are bit-identical for any of them. Rule for several callers: one parallel section runs at a time, in the order of
  * arrival; the calling thread works too. Idle threads sleep. */
 typedef struct trol_threads trol_threads;
 
-/* n_threads: 1 to 256, or 0 for one for each CPU that this process may use. The pool is reference-counted: models keep it alive. */
+/* n_threads: 1 to 256, or 0 for one for each CPU that this process may use. The pool is reference-counted: models keep
+ * it alive. */
 TROL_API TROL_NODISCARD trol_status trol_threads_new(int32_t n_threads, trol_threads **threads, trol_error *error);
 TROL_API void trol_threads_free(trol_threads *threads);
 
-/* ---- models ------------------------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 typedef struct trol_model trol_model;
 
@@ -121,17 +125,18 @@ typedef struct trol_model_params {
 TROL_API void trol_model_params_init(trol_model_params *params);
 
 /* Opens a checkpoint. `path` is a folder in the published layout, or a hub name such as "BK-Lee/TroL-1.8B", which is
- * looked up in the hub cache on this machine ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub) and never downloaded. */
-TROL_API TROL_NODISCARD trol_status trol_model_load(const char *path, const trol_model_params *params, trol_model **model,
-                                                    trol_error *error);
+ * looked up in the hub cache on this machine ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub) and never
+ * downloaded. */
+TROL_API TROL_NODISCARD trol_status trol_model_load(const char *path, const trol_model_params *params,
+                                                    trol_model **model, trol_error *error);
 /* Sessions and features keep their model alive: they may be freed in any order. */
 TROL_API void trol_model_free(trol_model *model);
 
 typedef struct trol_model_info {
     size_t size;
-    char family[32];      /* "internlm2-clip" or "phi3-internvit" */
-    int32_t vocab_size;   /* length of a row of logits */
-    int32_t n_tokens;     /* ids 0 .. n_tokens-1 have an embedding and may be fed (vocab_size, or more: <image>) */
+    char family[32];    /* "internlm2-clip" or "phi3-internvit" */
+    int32_t vocab_size; /* length of a row of logits */
+    int32_t n_tokens;   /* ids 0 .. n_tokens-1 have an embedding and may be fed (vocab_size, or more: <image>) */
     int32_t hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_positions;   /* of the config */
     int32_t image_size;      /* side of the square picture or tile, in pixels */
@@ -139,52 +144,56 @@ typedef struct trol_model_info {
     int32_t max_tiles;       /* tiles a picture at most, the thumbnail included */
     int32_t image_token;     /* id whose embedding is replaced by a picture's */
     int32_t bos_token, eos_token;
-    int32_t has_tokenizer;    /* 0: only raw token ids can be used */
+    int32_t has_tokenizer; /* 0: only raw token ids can be used */
     int64_t n_parameters;
-    int64_t weight_bytes;     /* of all tensors, as they are in memory or mapped */
-    char weight_type[32];     /* of the decoder's matrices: "f16", "bf16", "f32", "q8", "q4" or "mixed" */
-    char cpu_level[32];       /* the kernels in use: "scalar", "avx2", "avx512", ... */
-    char compute[32];         /* "exact" or "bf16" */
+    int64_t weight_bytes; /* of all tensors, as they are in memory or mapped */
+    char weight_type[32]; /* of the decoder's matrices: "f16", "bf16", "f32", "q8", "q4" or "mixed" */
+    char cpu_level[32];   /* the kernels in use: "scalar", "avx2", "avx512", ... */
+    char compute[32];     /* "exact" or "bf16" */
     int32_t vision_layers, vision_hidden_size, vision_intermediate_size, vision_patch_size;
 } trol_model_info;
 
 /* Fills *info; info->size must be set by the caller to sizeof(trol_model_info). */
-TROL_API TROL_NODISCARD trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_model_get_info(const trol_model *model, trol_model_info *info,
+                                                        trol_error *error);
 
 /* One line of a description, without a line break. Non-zero cancels. */
 typedef int (*trol_line_callback)(void *user, const char *line);
 
-/* Describes a checkpoint (`path` as for trol_model_load) line by line, also one that does not load: for each file and kind
- * of thing that a model needs, whether it is there and what it holds or what is wrong with it; with list_tensors non-zero,
- * every tensor with dtype, shape and bytes. Reads headers and small files only. Returns TROL_OK if the checkpoint would
- * load, else the status and sentence of the first thing that is wrong; all of them are in the lines. */
-TROL_API TROL_NODISCARD trol_status trol_inspect(const char *path, int32_t list_tensors, trol_line_callback callback, void *user,
-                                                 trol_error *error);
+/* Describes a checkpoint (`path` as for trol_model_load) line by line, also one that does not load: for each file and
+ * kind of thing that a model needs, whether it is there and what it holds or what is wrong with it; with list_tensors
+ * non-zero, every tensor with dtype, shape and bytes. Reads headers and small files only. Returns TROL_OK if the
+ * checkpoint would load, else the status and sentence of the first thing that is wrong; all of them are in the lines.
+ */
+TROL_API TROL_NODISCARD trol_status trol_inspect(const char *path, int32_t list_tensors, trol_line_callback callback,
+                                                 void *user, trol_error *error);
 
-/* ---- tokens and text ---------------------------------------------------------------------------------------------- */
+/* ---- tokens and text ------------------------------------------------------------------------- */
 
 /* Tokenizes text without adding anything. With `special` non-zero, text that spells a special token becomes that token;
  * else it stays plain. *tokens is allocated by the library: free it with trol_free. */
-TROL_API TROL_NODISCARD trol_status trol_tokenize(const trol_model *model, const char *text, size_t text_bytes, int special,
-                                                  int32_t **tokens, size_t *n_tokens, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_tokenize(const trol_model *model, const char *text, size_t text_bytes,
+                                                  int special, int32_t **tokens, size_t *n_tokens, trol_error *error);
 /* The text of the tokens, NUL-terminated; special tokens are left out unless `special` is non-zero; bytes that form no
  * UTF-8 become U+FFFD. Free *text with trol_free. */
 TROL_API TROL_NODISCARD trol_status trol_detokenize(const trol_model *model, const int32_t *tokens, size_t n_tokens,
                                                     int special, char **text, trol_error *error);
 TROL_API void trol_free(void *memory);
 
-/* ---- pictures ----------------------------------------------------------------------------------------------------- */
+/* ---- pictures -------------------------------------------------------------------------------- */
 
-typedef struct trol_image trol_image;       /* a decoded picture, RGB, 8 bits */
-typedef struct trol_features trol_features; /* a picture through encoder and projector: rows that replace image tokens */
+typedef struct trol_image trol_image; /* a decoded picture, RGB, 8 bits */
+typedef struct trol_features
+    trol_features; /* a picture through encoder and projector: rows that replace image tokens */
 
-/* JPEG, PNG, BMP, GIF (first frame), TGA, PSD, HDR, PIC and PNM. Grey is repeated, palettes are looked up, alpha is dropped. */
+/* JPEG, PNG, BMP, GIF (first frame), TGA, PSD, HDR, PIC and PNM. Grey is repeated, palettes are looked up, alpha is
+ * dropped. */
 TROL_API TROL_NODISCARD trol_status trol_image_load_file(const char *path, trol_image **image, trol_error *error);
 TROL_API TROL_NODISCARD trol_status trol_image_load_memory(const void *bytes, size_t n_bytes, trol_image **image,
                                                            trol_error *error);
 /* rgb: [height, width, 3], copied; stride: bytes from one row to the next. */
-TROL_API TROL_NODISCARD trol_status trol_image_load_rgb(const uint8_t *rgb, int32_t width, int32_t height, size_t stride,
-                                                        trol_image **image, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_image_load_rgb(const uint8_t *rgb, int32_t width, int32_t height,
+                                                        size_t stride, trol_image **image, trol_error *error);
 TROL_API int32_t trol_image_width(const trol_image *image);
 TROL_API int32_t trol_image_height(const trol_image *image);
 /* [height, width, 3], owned by the image. */
@@ -192,17 +201,18 @@ TROL_API const uint8_t *trol_image_pixels(const trol_image *image);
 /* The EXIF orientation of the file, 1 (upright) to 8; 1 if it has none. Loading does not apply it. */
 TROL_API int32_t trol_image_orientation(const trol_image *image);
 /* Turns the picture upright by its EXIF orientation: a new image. */
-TROL_API TROL_NODISCARD trol_status trol_image_upright(const trol_image *image, trol_image **upright, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_image_upright(const trol_image *image, trol_image **upright,
+                                                       trol_error *error);
 TROL_API void trol_image_free(trol_image *image);
 
 /* Encodes a picture (seconds for a big model). The result may be used in any number of sessions of the same model. */
-TROL_API TROL_NODISCARD trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_features **features,
-                                                      trol_error *error);
-/* Several pictures as one batch, which is faster than one after the other. features [n_images] gets a result for each, or
- * NULL for all on failure. progress (may be NULL) is called with TROL_STAGE_IMAGE, again from 0 for every few pictures that
- * are encoded together. */
-TROL_API TROL_NODISCARD trol_status trol_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
-                                                       trol_progress_callback progress, void *user,
+TROL_API TROL_NODISCARD trol_status trol_encode_image(trol_model *model, const trol_image *image,
+                                                      trol_features **features, trol_error *error);
+/* Several pictures as one batch, which is faster than one after the other. features [n_images] gets a result for each,
+ * or NULL for all on failure. progress (may be NULL) is called with TROL_STAGE_IMAGE, again from 0 for every few
+ * pictures that are encoded together. */
+TROL_API TROL_NODISCARD trol_status trol_encode_images(trol_model *model, const trol_image *const *images,
+                                                       size_t n_images, trol_progress_callback progress, void *user,
                                                        trol_features **features, trol_error *error);
 /* [n_tokens, hidden_size], float32, owned by the features. */
 TROL_API const float *trol_features_data(const trol_features *features);
@@ -210,7 +220,7 @@ TROL_API int32_t trol_features_n_tokens(const trol_features *features);
 TROL_API int32_t trol_features_n_tiles(const trol_features *features);
 TROL_API void trol_features_free(trol_features *features);
 
-/* ---- sessions ----------------------------------------------------------------------------------------------------- */
+/* ---- sessions -------------------------------------------------------------------------------- */
 
 typedef struct trol_session trol_session;
 
@@ -225,7 +235,8 @@ typedef enum trol_cache_type { TROL_CACHE_F16 = 0, TROL_CACHE_F32 } trol_cache_t
 
 typedef struct trol_session_params {
     size_t size;
-    int32_t context_size; /* tokens at most; 0: the model's max_positions, at least 4096. Memory grows with what is held */
+    int32_t
+        context_size; /* tokens at most; 0: the model's max_positions, at least 4096. Memory grows with what is held */
     trol_traversal traversal;
     trol_cache_type cache_type;
     int32_t keep_pass2;   /* non-zero: keep pass-2 keys and values after a prompt, so that a later turn reuses it */
@@ -255,16 +266,18 @@ TROL_API TROL_NODISCARD trol_status trol_session_set_prompt(trol_session *sessio
                                                             size_t n_messages, const trol_image *const *images,
                                                             size_t n_images, trol_error *error);
 /* The same with pictures that are encoded already. */
-TROL_API TROL_NODISCARD trol_status trol_session_set_prompt_features(trol_session *session, const trol_message *messages,
-                                                                     size_t n_messages, trol_features *const *features,
-                                                                     size_t n_features, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_session_set_prompt_features(trol_session *session,
+                                                                     const trol_message *messages, size_t n_messages,
+                                                                     trol_features *const *features, size_t n_features,
+                                                                     trol_error *error);
 /* One question, with pictures or without: trol_session_set_prompt with a single user message. */
 TROL_API TROL_NODISCARD trol_status trol_session_ask(trol_session *session, const char *question,
-                                                     const trol_image *const *images, size_t n_images, trol_error *error);
+                                                     const trol_image *const *images, size_t n_images,
+                                                     trol_error *error);
 
-/* Raw token ids, image tokens included: a whole prompt in one call. Replaces what the session held, reusing what is equal.
- * After a prompt that failed or was cancelled, in this way or another, the session has none to answer: TROL_ERROR_STATE until
- * a later one completes. What was computed stays to be reused. */
+/* Raw token ids, image tokens included: a whole prompt in one call. Replaces what the session held, reusing what is
+ * equal. After a prompt that failed or was cancelled, in this way or another, the session has none to answer:
+ * TROL_ERROR_STATE until a later one completes. What was computed stays to be reused. */
 TROL_API TROL_NODISCARD trol_status trol_session_prefill(trol_session *session, const int32_t *tokens, size_t n_tokens,
                                                          trol_features *const *features, size_t n_features,
                                                          trol_error *error);
@@ -283,15 +296,16 @@ typedef int (*trol_logits_callback)(void *user, int64_t position, const float *l
 TROL_API void trol_session_set_logits_callback(trol_session *session, trol_logits_callback callback, void *user);
 
 /* Shows intermediate values while a prompt is processed: stage "embeddings", "pass1", "pass2", "gate" or "layer" (what
- * leaves the layer), with the layer's index (-1 for embeddings), values [n_rows, n_columns] of the tokens from position `first` on.
- * Non-zero cancels. For porting and research. Costs the savings that only the last token's logits allow. */
+ * leaves the layer), with the layer's index (-1 for embeddings), values [n_rows, n_columns] of the tokens from position
+ * `first` on. Non-zero cancels. For porting and research. Costs the savings that only the last token's logits allow. */
 typedef int (*trol_observer)(void *user, const char *stage, int32_t layer, int64_t first, int64_t n_rows,
                              int64_t n_columns, const float *values);
 TROL_API void trol_session_set_observer(trol_session *session, trol_observer observer, void *user);
 
-/* The same for a picture: "pixels" (normalized, [tiles, 3, S, S] as n_rows = tiles), "vision_features", "image_embeds". */
-TROL_API TROL_NODISCARD trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_observer observer,
-                                                       void *user, trol_error *error);
+/* The same for a picture: "pixels" (normalized, [tiles, 3, S, S] as n_rows = tiles), "vision_features", "image_embeds".
+ */
+TROL_API TROL_NODISCARD trol_status trol_observe_image(trol_model *model, const trol_image *image,
+                                                       trol_observer observer, void *user, trol_error *error);
 
 /* Feeds one answer token; afterwards trol_session_logits holds the logits of the next. */
 TROL_API TROL_NODISCARD trol_status trol_session_decode(trol_session *session, int32_t token, trol_error *error);
@@ -308,23 +322,25 @@ TROL_API const int32_t *trol_session_tokens(const trol_session *session);
 /* Forgets all tokens from n_tokens on. The logits are gone until the next decode or prefill. */
 TROL_API TROL_NODISCARD trol_status trol_session_truncate(trol_session *session, size_t n_tokens, trol_error *error);
 /* A second session that continues from here; keys and values are shared until one of them changes. */
-TROL_API TROL_NODISCARD trol_status trol_session_fork(const trol_session *session, trol_session **fork, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_session_fork(const trol_session *session, trol_session **fork,
+                                                      trol_error *error);
 /* Stops the call in progress in this session, or the next one, from any thread or a signal handler. */
 TROL_API void trol_session_cancel(trol_session *session);
 
-/* Writes the session's tokens, keys, values and logits to a file, to continue later with the same model. A file appears whole
- * or not at all (written beside its place, then renamed; behind a link, where that leads); a device is written as it is. */
+/* Writes the session's tokens, keys, values and logits to a file, to continue later with the same model. A file appears
+ * whole or not at all (written beside its place, then renamed; behind a link, where that leads); a device is written as
+ * it is. */
 TROL_API TROL_NODISCARD trol_status trol_session_save(const trol_session *session, const char *path, trol_error *error);
 TROL_API TROL_NODISCARD trol_status trol_session_load(trol_model *model, const char *path, trol_session **session,
                                                       trol_error *error);
 
 typedef struct trol_session_stats {
     size_t size;
-    int64_t prompt_tokens;   /* processed as prompt, all calls together */
-    int64_t reused_tokens;   /* taken from an earlier prompt instead */
-    int64_t decoded_tokens;  /* processed as answer */
-    int64_t image_tokens;    /* of the prompt tokens */
-    int64_t skipped_tokens;  /* (token, layer) pairs whose second pass was skipped (traversal_skip) */
+    int64_t prompt_tokens;                    /* processed as prompt, all calls together */
+    int64_t reused_tokens;                    /* taken from an earlier prompt instead */
+    int64_t decoded_tokens;                   /* processed as answer */
+    int64_t image_tokens;                     /* of the prompt tokens */
+    int64_t skipped_tokens;                   /* (token, layer) pairs whose second pass was skipped (traversal_skip) */
     int64_t proposed_tokens, accepted_tokens; /* by prompt lookup */
     double image_seconds, prompt_seconds, decode_seconds;
     int64_t cache_bytes;     /* keys and values held now */
@@ -336,7 +352,7 @@ TROL_API void trol_session_get_stats(const trol_session *session, trol_session_s
 /* The skipped_tokens of one layer, counted from 0; 0 for a layer that there is not. */
 TROL_API int64_t trol_session_skipped_in_layer(const trol_session *session, int32_t layer);
 
-/* ---- sampling and generation -------------------------------------------------------------------------------------- */
+/* ---- sampling and generation ----------------------------------------------------------------- */
 
 typedef struct trol_sampler trol_sampler;
 
@@ -363,10 +379,10 @@ typedef enum trol_stop {
 
 typedef struct trol_generate_params {
     size_t size;
-    int32_t max_tokens;    /* at most; 0: 256, as the authors' demo */
-    int32_t ignore_eos;    /* non-zero: run on past the end tokens */
-    trol_sampler *sampler; /* NULL: greedy */
-    int32_t lookup;        /* n-gram length of prompt lookup; 0: off. Never changes a greedy answer */
+    int32_t max_tokens;          /* at most; 0: 256, as the authors' demo */
+    int32_t ignore_eos;          /* non-zero: run on past the end tokens */
+    trol_sampler *sampler;       /* NULL: greedy */
+    int32_t lookup;              /* n-gram length of prompt lookup; 0: off. Never changes a greedy answer */
     trol_logits_callback logits; /* logits that each token was chosen from; may be NULL */
     void *logits_user;
 } trol_generate_params;
@@ -376,32 +392,32 @@ TROL_API void trol_generate_params_init(trol_generate_params *params);
 /* A piece of the answer: whole UTF-8 characters, surrounding white space of the answer left out. Non-zero cancels. */
 typedef int (*trol_text_callback)(void *user, const char *text);
 
-/* Writes the answer to the prompt that the session holds. `stop` may be NULL. After TROL_STOP_LENGTH or a cancel another
- * call goes on where this one stopped, and both together say what one call would have said. Without a tokenizer the
- * callback gets the token ids as text. */
+/* Writes the answer to the prompt that the session holds. `stop` may be NULL. After TROL_STOP_LENGTH or a cancel
+ * another call goes on where this one stopped, and both together say what one call would have said. Without a tokenizer
+ * the callback gets the token ids as text. */
 TROL_API TROL_NODISCARD trol_status trol_generate(trol_session *session, const trol_generate_params *params,
                                                   trol_text_callback callback, void *user, trol_stop *stop,
                                                   trol_error *error);
 
-/* ---- the machine -------------------------------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 /* What the CPU can do at most, all threads together: the yardstick for speeds. A multiplication and the addition behind
  * it count as two operations; 0 where the CPU has no such unit. */
 typedef struct trol_peaks {
     size_t size;
     int32_t n_threads;
-    int32_t read_streams;   /* for each thread, with which read_gbytes was reached */
-    double float32_gflops;  /* FMA in the widest registers */
-    double int8_gops;       /* 8-bit dot products (VNNI, or what there is without it) */
-    double bfloat16_gflops; /* AVX-512-BF16 */
+    int32_t read_streams;                        /* for each thread, with which read_gbytes was reached */
+    double float32_gflops;                       /* FMA in the widest registers */
+    double int8_gops;                            /* 8-bit dot products (VNNI, or what there is without it) */
+    double bfloat16_gflops;                      /* AVX-512-BF16 */
     double tile_int8_gops, tile_bfloat16_gflops; /* AMX */
-    double read_gbytes;     /* 1e9 bytes a second, sequential reading of memory far larger than the caches */
+    double read_gbytes; /* 1e9 bytes a second, sequential reading of memory far larger than the caches */
 } trol_peaks;
 
 /* Measures for a second or two. n_threads as in trol_threads_new. peaks->size must be set by the caller. */
 TROL_API TROL_NODISCARD trol_status trol_measure_peaks(int32_t n_threads, trol_peaks *peaks, trol_error *error);
 
-/* ---- packed checkpoints ------------------------------------------------------------------------------------------- */
+/* ---- packed checkpoints ---------------------------------------------------------------------- */
 
 typedef struct trol_quantize_params {
     size_t size;
@@ -418,12 +434,12 @@ typedef struct trol_quantize_params {
 
 TROL_API void trol_quantize_params_init(trol_quantize_params *params);
 
-/* Writes the checkpoint `input` (as in trol_model_load) into the folder `output`, which is made if it is not there, with
- * its matrices packed for the kernels. Such a folder is loaded like any other; its weights are mapped and used as they
- * lie. What a load with the same types makes in memory and what this writes are the same bytes. Needs little memory. On
- * failure nothing is left. */
-TROL_API TROL_NODISCARD trol_status trol_quantize(const char *input, const char *output, const trol_quantize_params *params,
-                                                  trol_error *error);
+/* Writes the checkpoint `input` (as in trol_model_load) into the folder `output`, which is made if it is not there,
+ * with its matrices packed for the kernels. Such a folder is loaded like any other; its weights are mapped and used as
+ * they lie. What a load with the same types makes in memory and what this writes are the same bytes. Needs little
+ * memory. On failure nothing is left. */
+TROL_API TROL_NODISCARD trol_status trol_quantize(const char *input, const char *output,
+                                                  const trol_quantize_params *params, trol_error *error);
 
 #ifdef __cplusplus
 }

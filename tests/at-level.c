@@ -1,6 +1,6 @@
 /* at-level LEVEL PROGRAM [ARGUMENT ...]: runs a test program with the kernels of one instruction-set level (TROL_CPU).
- * Exits with 77, which tells ctest that the test was skipped, where this CPU lacks the level, and for its best level, with
- * which the same program runs anyway when nothing is forced. */
+ * Exits with 77, which tells ctest that the test was skipped, where this CPU lacks the level, and for its best level,
+ * with which the same program runs anyway when nothing is forced. */
 #define _DEFAULT_SOURCE /* setenv */
 #include <stdio.h>
 #include <stdlib.h>

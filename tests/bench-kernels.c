@@ -59,9 +59,7 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static bool skipped(const bench *b, const char *name) {
-    return b->only && !strstr(name, b->only);
-}
+static bool skipped(const bench *b, const char *name) { return b->only && !strstr(name, b->only); }
 
 static double now(const bench *b) {
     struct timespec time;
@@ -96,7 +94,7 @@ static void print_rate(const char *what, double seconds, double operations, doub
     fflush(stdout);
 }
 
-/* ---- Attention ---- */
+/* ---- Attention ------------------------------------------------------------------------------- */
 
 typedef struct attention_case {
     const bench *bench;
@@ -192,7 +190,7 @@ static void bench_attention(const bench *b) {
     bench_attention_case(b, "attention, 5 rows: 1300 keys, 16 / 8 heads of 128", 16, 8, 128, 5, 1300);
 }
 
-/* ---- Operations between products ---- */
+/* ---- Operations between products ------------------------------------------------------------- */
 
 enum { OPS_ROWS = 1300, OPS_COLUMNS = 2048 };
 
@@ -258,7 +256,7 @@ static void bench_ops(const bench *b) {
     memory_free(c.cos), memory_free(c.sin);
 }
 
-/* ---- Products with weights ---- */
+/* ---- Products with weights ------------------------------------------------------------------- */
 
 enum { LINEAR_OUTPUTS = 8192, LINEAR_COLUMNS = 2048, LINEAR_ROWS = 512 };
 
@@ -275,7 +273,8 @@ typedef struct linear_case {
 static void call_linear(void *context) {
     linear_case *c = context;
     activations x = activations_of(c->x, c->n_rows, LINEAR_COLUMNS, LINEAR_COLUMNS);
-    const product p = {.linear = &c->linears[c->next], .epilogue = EPILOGUE_STORE, .out = c->out, .out_stride = LINEAR_OUTPUTS};
+    const product p = {
+        .linear = &c->linears[c->next], .epilogue = EPILOGUE_STORE, .out = c->out, .out_stride = LINEAR_OUTPUTS};
     c->next = (c->next + 1) % c->n_linears;
     stop_on(linear_apply(&c->bench->run, c->arithmetic, &x, &p, 1));
 }
@@ -287,8 +286,8 @@ static void *make_weights(const bench *b, element_type type, const float *values
         if (!quantized_bytes(type, LINEAR_OUTPUTS, LINEAR_COLUMNS, bytes))
             exit(1);
         void *packed = allocate(*bytes);
-        stop_on(quantize_matrix(&b->run.kernels->quantized, b->run.threads, NULL, type, ELEMENT_F32, values, LINEAR_OUTPUTS,
-                                LINEAR_COLUMNS, packed));
+        stop_on(quantize_matrix(&b->run.kernels->quantized, b->run.threads, NULL, type, ELEMENT_F32, values,
+                                LINEAR_OUTPUTS, LINEAR_COLUMNS, packed));
         return packed;
     }
     *bytes = n * element_bytes(type);
@@ -318,22 +317,26 @@ static void bench_linear_type(const bench *b, element_type type, const float *va
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         for (int bf16 = 0; bf16 <= (rows[i] == LINEAR_ROWS && has_bf16); bf16++) {
             char name[96];
-            snprintf(name, sizeof name, "linear, %s%s: %d x %d x %d", element_name(type), bf16 ? " in bf16 arithmetic" : "",
-                     (int)rows[i], LINEAR_COLUMNS, LINEAR_OUTPUTS);
+            snprintf(name, sizeof name, "linear, %s%s: %d x %d x %d", element_name(type),
+                     bf16 ? " in bf16 arithmetic" : "", (int)rows[i], LINEAR_COLUMNS, LINEAR_OUTPUTS);
             if (skipped(b, name))
                 continue;
             c.n_rows = rows[i];
             c.arithmetic = bf16 ? LINEAR_BF16 : LINEAR_EXACT;
             const double seconds = median_seconds(b, call_linear, &c), n = (double)LINEAR_OUTPUTS * LINEAR_COLUMNS;
-            const double peak = quantized ? b->peaks.int8_gops : bf16 ? b->peaks.bfloat16_gflops : b->peaks.float32_gflops;
-            print_rate(name, seconds, 2 * n * (double)rows[i], peak, rows[i] <= LINEAR_SMALL_BATCH ? (double)bytes : 0, b);
+            const double peak = quantized ? b->peaks.int8_gops
+                                : bf16    ? b->peaks.bfloat16_gflops
+                                          : b->peaks.float32_gflops;
+            print_rate(name, seconds, 2 * n * (double)rows[i], peak, rows[i] <= LINEAR_SMALL_BATCH ? (double)bytes : 0,
+                       b);
         }
     memory_free(c.linears), memory_free(copies), memory_free(weights);
 }
 
 static void bench_linear(const bench *b) {
     static const element_type types[] = {ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENT_Q8, ELEMENT_Q4};
-    float *values = random_floats((int64_t)LINEAR_OUTPUTS * LINEAR_COLUMNS), *x = random_floats(LINEAR_ROWS * LINEAR_COLUMNS);
+    float *values = random_floats((int64_t)LINEAR_OUTPUTS * LINEAR_COLUMNS),
+          *x = random_floats(LINEAR_ROWS * LINEAR_COLUMNS);
     float *out = random_floats(LINEAR_ROWS * LINEAR_OUTPUTS);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         bench_linear_type(b, types[i], values, x, out);
@@ -381,8 +384,8 @@ int main(int argc, char **argv) {
     stop_on(trol_threads_new(n_threads, &b.run.threads, &error));
     stop_on(peaks_measure(b.run.threads, &b.peaks, &error));
     printf("%s, %d threads; the machine: float32 %.1f GFLOP/s, int8 %.1f GOP/s, bf16 %.1f GFLOP/s, reading %.1f GB/s\n",
-           cpu_level_name(b.run.kernels->level), threads_count(b.run.threads), b.peaks.float32_gflops, b.peaks.int8_gops,
-           b.peaks.bfloat16_gflops, b.peaks.read_gbytes);
+           cpu_level_name(b.run.kernels->level), threads_count(b.run.threads), b.peaks.float32_gflops,
+           b.peaks.int8_gops, b.peaks.bfloat16_gflops, b.peaks.read_gbytes);
     for (int area = 0; area < N_AREAS; area++)
         if (!any || wanted[area])
             areas[area].bench(&b);

@@ -1,5 +1,5 @@
-/* image_samples.h - JPEG files for test-image.c. Of the first two, of 24 x 20 pixels, the top left quarter is (200, 40, 30), the top
- * right (30, 60, 210), and the lower half is these halved plus 60. Written by Pillow. */
+/* image_samples.h - JPEG files for test-image.c. Of the first two, of 24 x 20 pixels, the top left quarter is (200, 40,
+ * 30), the top right (30, 60, 210), and the lower half is these halved plus 60. Written by Pillow. */
 #ifndef TESTS_IMAGE_SAMPLES_H
 #define TESTS_IMAGE_SAMPLES_H
 
@@ -90,6 +90,7 @@ static const uint8_t sample_jpeg_422[] = {
     0x00, 0x0c, 0x03, 0x01, 0x00, 0x02, 0x11, 0x03, 0x11, 0x00, 0x3f, 0x00, 0x12, 0x11, 0x63, 0x2a, 0x43, 0x6e, 0xbd,
     0x56, 0x4f, 0x4f, 0xa7, 0x54, 0xe7, 0x23, 0x9a, 0x80, 0xb4, 0x46, 0x49, 0x3b, 0x6f, 0x33, 0x4c, 0x8f, 0xff, 0xd9,
 };
-static const uint8_t sample_jpeg_422_end[6 * 3] = {202, 39, 32, 164, 48, 85, 70, 50, 163, 11, 77, 151, 39, 183, 98, 18, 200, 37};
+static const uint8_t sample_jpeg_422_end[6 * 3] = {202, 39, 32,  164, 48,  85, 70, 50,  163,
+                                                   11,  77, 151, 39,  183, 98, 18, 200, 37};
 
 #endif

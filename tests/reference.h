@@ -1,5 +1,5 @@
-/* reference.h - the reference cases as the tests read them: tensors that the authors' code computed, and comparisons that
- * tell the largest error and where it is. */
+/* reference.h - the reference cases as the tests read them: tensors that the authors' code computed, and comparisons
+ * that tell the largest error and where it is. */
 #ifndef TESTS_REFERENCE_H
 #define TESTS_REFERENCE_H
 
@@ -30,7 +30,8 @@ static inline bool reference_find(const tensor_source *source, const char *name,
     return true;
 }
 
-/* The safetensors file folder/name.safetensors as a source. A source opens a folder's model.safetensors or its own file. */
+/* The safetensors file folder/name.safetensors as a source. A source opens a folder's model.safetensors or its own
+ * file. */
 static inline tensor_source *reference_open(const char *folder, const char *name) {
     trol_error error = {0};
     tensor_source *source = NULL;
@@ -48,9 +49,10 @@ static inline double reference_largest(const float *values, int64_t n) {
     return largest;
 }
 
-/* |found - expected| of n values at most `tolerance` times the largest |expected| (`scale`, if not 0). Returns the error. */
-static inline double reference_compare(const char *what, const float *found, const float *expected, int64_t n, double scale,
-                                       double tolerance) {
+/* |found - expected| of n values at most `tolerance` times the largest |expected| (`scale`, if not 0). Returns the
+ * error. */
+static inline double reference_compare(const char *what, const float *found, const float *expected, int64_t n,
+                                       double scale, double tolerance) {
     double worst = 0, largest = scale > 0 ? scale : reference_largest(expected, n);
     int64_t where = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -62,8 +64,9 @@ static inline double reference_compare(const char *what, const float *found, con
     }
     if (largest == 0)
         largest = 1;
-    CHECK(worst / largest <= tolerance, "%s: error %.3g of the largest magnitude %.4g, at value %lld of %lld: %.7g, expected %.7g",
-          what, worst / largest, largest, (long long)where, (long long)n, (double)found[where], (double)expected[where]);
+    CHECK(worst / largest <= tolerance,
+          "%s: error %.3g of the largest magnitude %.4g, at value %lld of %lld: %.7g, expected %.7g", what,
+          worst / largest, largest, (long long)where, (long long)n, (double)found[where], (double)expected[where]);
     return worst / largest;
 }
 

@@ -8,9 +8,7 @@
 static trol_error error;
 static uint64_t seed = 1234567;
 
-static int64_t random_below(int64_t n) {
-    return (int64_t)(test_random(&seed) % (uint64_t)n);
-}
+static int64_t random_below(int64_t n) { return (int64_t)(test_random(&seed) % (uint64_t)n); }
 
 /* One problem: `n_jobs` sessions of one shape. */
 enum { MAX_JOBS = 4, MAX_HEADS = 32 };
@@ -299,8 +297,8 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *threads
             }
         CHECK(many || differing == 0, "%s: %lld numbers of rows alone differ", cpu_level_name(level),
               (long long)differing);
-        CHECK(worst <= (bf16 ? bf16_tolerance : 1e-6), "%s: a prompt cut in pieces is off by %g",
-              cpu_level_name(level), worst);
+        CHECK(worst <= (bf16 ? bf16_tolerance : 1e-6), "%s: a prompt cut in pieces is off by %g", cpu_level_name(level),
+              worst);
         free(alone);
         free_problem(p);
     }

@@ -14,7 +14,7 @@
 #include "files.h"
 #include "test.h"
 
-/* ---- 16-bit floats ----------------------------------------------------------------------------------------------- */
+/* ---- 16-bit floats --------------------------------------------------------------------------- */
 
 /* A format of 16 bits, by its fraction bits and its largest exponent field, as IEEE 754 defines the value. */
 static double value_of(uint16_t half, int fraction_bits) {
@@ -104,7 +104,7 @@ static void test_nearest(const float_type *type) {
     CHECK(wrong == 0, "%s: %d values have a nearer neighbour", type->name, wrong);
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 static void test_code_points(void) {
     int wrong = 0;
@@ -187,7 +187,7 @@ static void test_repair(void) {
     }
 }
 
-/* ---- sentences --------------------------------------------------------------------------------------------------- */
+/* ---- sentences ------------------------------------------------------------------------------- */
 
 static void hear(void *user, trol_log_level level, const char *message) {
     snprintf(user, 2000, "%d:%s", (int)level, message);
@@ -246,17 +246,13 @@ static void test_sentences(void) {
     CHECK(strcmp(trol_version(), version) == 0, "%s, the header says %s", trol_version(), version);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Sanitizers, where they are in use, answer huge requests as malloc does. */
 const char *__asan_default_options(void);
 const char *__tsan_default_options(void);
-const char *__asan_default_options(void) {
-    return "allocator_may_return_null=1";
-}
-const char *__tsan_default_options(void) {
-    return "allocator_may_return_null=1";
-}
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+const char *__tsan_default_options(void) { return "allocator_may_return_null=1"; }
 
 static void test_allocation(void) {
     trol_error error = {0};
@@ -372,7 +368,7 @@ static void test_workspace_limits(void) {
     workspace_free(NULL);
 }
 
-/* ---- threads ----------------------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { CHUNKS = 1000 };
 
@@ -621,16 +617,20 @@ static void test_output(void) {
               symlink("/dev/null", test_path("null")) == 0,
           "links");
     CHECK_OK(put_file(test_path("second"), "three", &error), error);
-    CHECK(is_link(test_path("second")) && is_link(test_path("link")) && holds(test_path("file"), "three"), "behind two links");
+    CHECK(is_link(test_path("second")) && is_link(test_path("link")) && holds(test_path("file"), "three"),
+          "behind two links");
     CHECK_OK(put_file(test_path("dangling"), "four", &error), error);
     CHECK(is_link(test_path("dangling")) && holds(test_path("later"), "four"), "behind a link that led nowhere");
-    CHECK(put_file(test_path("loop"), "five", &error) == TROL_ERROR_IO && strstr(error.message, "/loop:"), "%s", error.message);
+    CHECK(put_file(test_path("loop"), "five", &error) == TROL_ERROR_IO && strstr(error.message, "/loop:"), "%s",
+          error.message);
     CHECK_OK(put_file(test_path("null"), "six", &error), error);
     CHECK(is_link(test_path("null")) && stat("/dev/null", &info) == 0 && S_ISCHR(info.st_mode), "/dev/null");
-    CHECK(put_file("/dev/full", "seven", &error) == TROL_ERROR_IO && strstr(error.message, "/dev/full: the file cannot be written"), "%s",
-          error.message);
+    CHECK(put_file("/dev/full", "seven", &error) == TROL_ERROR_IO &&
+              strstr(error.message, "/dev/full: the file cannot be written"),
+          "%s", error.message);
     CHECK(stat("/dev/full", &info) == 0 && S_ISCHR(info.st_mode), "/dev/full is gone");
-    CHECK(put_file(test_folder, "eight", &error) == TROL_ERROR_IO && strstr(error.message, test_folder), "%s", error.message);
+    CHECK(put_file(test_folder, "eight", &error) == TROL_ERROR_IO && strstr(error.message, test_folder), "%s",
+          error.message);
     CHECK_OK(output_open(test_path("file"), &out, &error), error);
     CHECK_OK(output_write(&out, "nine", 4, &error), error);
     output_discard(&out);

@@ -154,12 +154,14 @@ static void check_image_ids_as_answer(void) {
     enum { KEPT = 27, N_ANSWER = 14 };
     trol_error error = {0};
     char path[1024];
-    session_case c = open_changed("internlm2-clip", "\"max_position_embeddings\": 2048", "\"max_position_embeddings\": 30");
+    session_case c =
+        open_changed("internlm2-clip", "\"max_position_embeddings\": 2048", "\"max_position_embeddings\": 30");
     free(c.ids);
     c.ids = read_prompt("internlm2-clip", &c.n_ids);
     snprintf(path, sizeof path, "%s/internlm2-clip/image.png", TEST_REFERENCE);
     c.picture = encode_file(c.model, path);
-    trol_session *s = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0), *never = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0);
+    trol_session *s = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0),
+                 *never = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0);
     prefill_case(&c, s, c.ids, c.n_ids);
     CHECK_OK(trol_session_truncate(s, KEPT, &error), error);
     prefill_case(&c, never, c.ids, KEPT);

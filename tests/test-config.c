@@ -1,14 +1,18 @@
-/* test-config.c - config.json of both families: what may be absent, what is refused, and how the refusal names the key. */
+/* test-config.c - config.json of both families: what may be absent, what is refused, and how the refusal names the key.
+ */
 #include "files.h"
 #include "model/config.h"
 #include "test.h"
 
 #define INTERNLM2(more)                                                                                                \
-    "{\"model_type\":\"internlm\",\"vocab_size\":100,\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_layers\":2,"            \
+    "{\"model_type\":\"internlm\",\"vocab_size\":100,\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_"        \
+    "layers\":2,"                                                                                                      \
     "\"num_attention_heads\":4,\"img_size\":56" more "}"
 #define PHI3(llm, vision, more)                                                                                        \
-    "{\"model_type\":\"trol\",\"llm_config\":{\"model_type\":\"phi3\",\"vocab_size\":100,\"hidden_size\":64,\"intermediate_size\":96,"  \
-    "\"num_hidden_layers\":2,\"num_attention_heads\":4" llm "},\"vision_config\":{\"hidden_size\":32,\"intermediate_size\":64,"        \
+    "{\"model_type\":\"trol\",\"llm_config\":{\"model_type\":\"phi3\",\"vocab_size\":100,\"hidden_size\":64,"          \
+    "\"intermediate_size\":96,"                                                                                        \
+    "\"num_hidden_layers\":2,\"num_attention_heads\":4" llm                                                            \
+    "},\"vision_config\":{\"hidden_size\":32,\"intermediate_size\":64,"                                                \
     "\"num_hidden_layers\":1,\"num_attention_heads\":2" vision "}" more "}"
 
 static model_config load(const char *text) {
@@ -23,8 +27,8 @@ static void check_refused(const char *text, trol_status status, const char *part
     trol_error error = {0};
     model_config config;
     test_write("config.json", text, strlen(text));
-    CHECK(config_load(test_folder, NULL, &config, &error) == status && strstr(error.message, part), "\"%s\", expected \"%s\"",
-          error.message, part);
+    CHECK(config_load(test_folder, NULL, &config, &error) == status && strstr(error.message, part),
+          "\"%s\", expected \"%s\"", error.message, part);
 }
 
 static void check_end_tokens(void) {
@@ -53,14 +57,18 @@ static void check_image_sizes(void) {
 }
 
 static void check_key_paths(void) {
-    check_refused(PHI3(",\"rope_theta\":\"x\"", ",\"image_size\":28", ""), TROL_ERROR_FORMAT, "config.json: \"llm_config.rope_theta\" is");
+    check_refused(PHI3(",\"rope_theta\":\"x\"", ",\"image_size\":28", ""), TROL_ERROR_FORMAT,
+                  "config.json: \"llm_config.rope_theta\" is");
     check_refused(PHI3(",\"rope_scaling\":{}", ",\"image_size\":28", ""), TROL_ERROR_FORMAT,
                   "\"llm_config.rope_scaling.type\" is missing");
     check_refused(PHI3(",\"rope_scaling\":{\"type\":\"su\"}", ",\"image_size\":28", ""), TROL_ERROR_FORMAT,
                   "llm_config.rope_scaling.short_factor is missing");
-    check_refused(PHI3(",\"hidden_act\":\"gelu\"", ",\"image_size\":28", ""), TROL_ERROR_UNSUPPORTED, "llm_config.hidden_act is \"gelu\"");
-    check_refused(PHI3("", ",\"image_size\":28,\"patch_size\":0", ""), TROL_ERROR_FORMAT, "\"vision_config.patch_size\" is 0");
-    check_refused(INTERNLM2(",\"rope_scaling\":{\"type\":\"dynamic\"}"), TROL_ERROR_FORMAT, "\"rope_scaling.factor\" is missing");
+    check_refused(PHI3(",\"hidden_act\":\"gelu\"", ",\"image_size\":28", ""), TROL_ERROR_UNSUPPORTED,
+                  "llm_config.hidden_act is \"gelu\"");
+    check_refused(PHI3("", ",\"image_size\":28,\"patch_size\":0", ""), TROL_ERROR_FORMAT,
+                  "\"vision_config.patch_size\" is 0");
+    check_refused(INTERNLM2(",\"rope_scaling\":{\"type\":\"dynamic\"}"), TROL_ERROR_FORMAT,
+                  "\"rope_scaling.factor\" is missing");
     check_refused(INTERNLM2(",\"head_dim\":8"), TROL_ERROR_UNSUPPORTED, "config.json: head_dim is 8, expected 16");
 }
 

@@ -19,9 +19,7 @@ static void put(file_bytes *f, const void *bytes, size_t n) {
     f->n += n;
 }
 
-static void put_text(file_bytes *f, const char *text) {
-    put(f, text, strlen(text));
-}
+static void put_text(file_bytes *f, const char *text) { put(f, text, strlen(text)); }
 
 /* A number of n bytes, the low byte first, or the high byte first where n is below 0. */
 static void put_number(file_bytes *f, int n, uint32_t value) {
@@ -67,7 +65,7 @@ static void check_cuts(const char *what, const file_bytes *f, size_t spare) {
         check_refused(what, f->bytes, n, TROL_ERROR_FORMAT, "");
 }
 
-/* ---- the files -------------------------------------------------------------------------------------------------- */
+/* ---- the files ------------------------------------------------------------------------------- */
 
 static uint32_t crc(const uint8_t *bytes, size_t n) {
     uint32_t sum = 0xffffffffu;
@@ -213,7 +211,7 @@ static file_bytes sample(const uint8_t *bytes, size_t n) {
     return f;
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void check_one(const char *what, file_bytes f, int x, int y, uint32_t rgb, size_t spare) {
     trol_image *image = load(what, &f);
@@ -321,8 +319,8 @@ static void test_jpeg_422(void) {
     trol_image *image = load("4:2:2", &file);
     for (int i = 0; image && i < 6 * 3; i++) {
         const int found = trol_image_pixels(image)[3 * (3 * 12 + 6) + i];
-        CHECK(abs(found - sample_jpeg_422_end[i]) <= 1, "4:2:2, column %d, channel %d: %d, not %d", 6 + i / 3, i % 3, found,
-              sample_jpeg_422_end[i]);
+        CHECK(abs(found - sample_jpeg_422_end[i]) <= 1, "4:2:2, column %d, channel %d: %d, not %d", 6 + i / 3, i % 3,
+              found, sample_jpeg_422_end[i]);
     }
     trol_image_free(image);
 }

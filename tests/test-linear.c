@@ -18,9 +18,7 @@ typedef struct problem {
 
 static uint64_t seed = 88172645463325252ull;
 
-static bool is_quantized(element_type type) {
-    return type == ELEMENT_Q8 || type == ELEMENT_Q4;
-}
+static bool is_quantized(element_type type) { return type == ELEMENT_Q8 || type == ELEMENT_Q4; }
 
 /* Packs random weights; `exact` receives what they became. */
 static matrix random_quantized(element_type type, int64_t rows, int64_t columns, float size, float *exact) {

@@ -33,7 +33,7 @@ int main(void) {
 
 #else
 
-/* ---- the allocator ----------------------------------------------------------------------------------------------- */
+/* ---- the allocator --------------------------------------------------------------------------- */
 
 void *__libc_malloc(size_t n_bytes);
 void *__libc_calloc(size_t count, size_t size);
@@ -58,19 +58,13 @@ static void *counted(void *memory) {
     return memory;
 }
 
-void *malloc(size_t n_bytes) {
-    return counted(must_fail() ? NULL : __libc_malloc(n_bytes));
-}
-void *calloc(size_t count, size_t size) {
-    return counted(must_fail() ? NULL : __libc_calloc(count, size));
-}
+void *malloc(size_t n_bytes) { return counted(must_fail() ? NULL : __libc_malloc(n_bytes)); }
+void *calloc(size_t count, size_t size) { return counted(must_fail() ? NULL : __libc_calloc(count, size)); }
 void *aligned_alloc(size_t alignment, size_t n_bytes) {
     return counted(must_fail() ? NULL : __libc_memalign(alignment, n_bytes));
 }
 void *memalign(size_t alignment, size_t n_bytes);
-void *memalign(size_t alignment, size_t n_bytes) {
-    return aligned_alloc(alignment, n_bytes);
-}
+void *memalign(size_t alignment, size_t n_bytes) { return aligned_alloc(alignment, n_bytes); }
 int posix_memalign(void **memory, size_t alignment, size_t n_bytes) {
     *memory = aligned_alloc(alignment, n_bytes);
     return *memory ? 0 : ENOMEM;
@@ -92,14 +86,12 @@ void free(void *memory) {
     __libc_free(memory);
 }
 
-/* ---- scenarios: each does something whole and frees all that it got ---------------------------------------------- */
+/* ---- scenarios: each does something whole and frees all that it got -------------------------- */
 
 /* What a scenario did so far is the business of another one: requests from here on are the ones to fail. */
 static long n_requests_before;
 
-static void begin_here(void) {
-    n_requests_before = atomic_load(&n_requests);
-}
+static void begin_here(void) { n_requests_before = atomic_load(&n_requests); }
 
 static trol_threads *pool;
 static trol_model *models[2]; /* for scenarios that need one ready */
@@ -262,7 +254,7 @@ static trol_status keep(int which, trol_error *error) {
     return status;
 }
 
-/* ---- running them ------------------------------------------------------------------------------------------------ */
+/* ---- running them ---------------------------------------------------------------------------- */
 
 typedef trol_status (*scenario)(int which, trol_error *error);
 
@@ -275,7 +267,8 @@ static bool run_failing(const char *name, scenario run, int which, long failing,
     trol_status status = run(which, &error);
     atomic_store(&failing_request, -1);
     /* The C library's own buffers are an input/output error. */
-    const bool reported = status == TROL_ERROR_MEMORY || (status == TROL_ERROR_IO && strstr(error.message, strerror(ENOMEM)));
+    const bool reported =
+        status == TROL_ERROR_MEMORY || (status == TROL_ERROR_IO && strstr(error.message, strerror(ENOMEM)));
     CHECK(status == TROL_OK || (reported && error.status == status && error.message[0]),
           "%s %d, request %ld: status %d, \"%s\"", name, which, failing, (int)status, error.message);
     CHECK(atomic_load(&n_live) == live, "%s %d, request %ld: %ld allocations are left over", name, which, failing,

@@ -72,7 +72,8 @@ static void check_needed_files(const char *source) {
     for (int i = 0; i < 2; i++) {
         test_clear_folder();
         link_case(source, test_folder, needed[i]);
-        CHECK(trol_quantize(test_folder, out, NULL, &error) == TROL_ERROR_IO && strstr(error.message, needed[i]), "%s", error.message);
+        CHECK(trol_quantize(test_folder, out, NULL, &error) == TROL_ERROR_IO && strstr(error.message, needed[i]), "%s",
+              error.message);
         CHECK(access(out, F_OK) != 0, "%s was made", out);
     }
     test_clear_folder();
@@ -93,7 +94,8 @@ static void check_case(const char *source, trol_weight_type type, trol_weight_ty
     params.progress = NULL;
     CHECK(count_files(test_folder) == 0, "a cancelled call left files");
     test_write("config.json", "mine", 4);
-    CHECK(trol_quantize(source, out, &params, &error) == TROL_ERROR_IO && strstr(error.message, "config.json: the file exists already"),
+    CHECK(trol_quantize(source, out, &params, &error) == TROL_ERROR_IO &&
+              strstr(error.message, "config.json: the file exists already"),
           "%s", error.message);
     CHECK(count_files(test_folder) == 1, "a refused call left files");
     unlink(test_path("config.json"));

@@ -49,7 +49,7 @@ static rendered ask(const family *f, const tokenizer *t, const char *question, s
     return result;
 }
 
-/* ---- the authors' ids -------------------------------------------------------------------------------------------- */
+/* ---- the authors' ids ------------------------------------------------------------------------ */
 
 /* {"question", "image", "tiles", "input_ids"} of the end-to-end cases, {"question", "pictures", "tokens_per_picture",
  * "ids"} of the published tokenizers. */
@@ -91,7 +91,7 @@ static void check_questions(const family *f, const tokenizer *t, const char *fol
     memory_free(path);
 }
 
-/* ---- the rules of a conversation --------------------------------------------------------------------------------- */
+/* ---- the rules of a conversation ------------------------------------------------------------- */
 
 /* Appends the tokens of a text in which special tokens are recognized. */
 static void put_text(rendered *result, size_t *capacity, const tokenizer *t, const char *text) {
@@ -226,7 +226,7 @@ static void check_raw(const family *f, const tokenizer *t) {
     memory_free(result.ids);
 }
 
-/* ---- refusals ---------------------------------------------------------------------------------------------------- */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static void check_refusals(const family *f, const tokenizer *t) {
     int32_t counts[] = {3, 0};

@@ -1,9 +1,10 @@
-/* test-questions.c - whole questions, from the text and the picture file to the answer: token ids, first logits and greedy
- * tokens that the authors' pipeline made of them. */
+/* test-questions.c - whole questions, from the text and the picture file to the answer: token ids, first logits and
+ * greedy tokens that the authors' pipeline made of them. */
 #include "reference.h"
 
 /* One line of questions.jsonl. */
-static void check_question(trol_model *model, const char *folder, const cJSON *line, const float *first_logits, size_t number) {
+static void check_question(trol_model *model, const char *folder, const cJSON *line, const float *first_logits,
+                           size_t number) {
     trol_model_info info = {.size = sizeof info};
     trol_session_params params;
     trol_session *session = NULL;
@@ -13,7 +14,8 @@ static void check_question(trol_model *model, const char *folder, const cJSON *l
     char what[128], path[1024];
     const char *question = cJSON_GetObjectItem(line, "question")->valuestring;
     const cJSON *picture = cJSON_GetObjectItem(line, "image");
-    int32_t *ids = reference_integers(line, "input_ids", &n_ids), *tokens = reference_integers(line, "tokens", &n_tokens);
+    int32_t *ids = reference_integers(line, "input_ids", &n_ids),
+            *tokens = reference_integers(line, "tokens", &n_tokens);
 
     CHECK_OK(trol_model_get_info(model, &info, &error), error);
     trol_session_params_init(&params);
@@ -28,7 +30,8 @@ static void check_question(trol_model *model, const char *folder, const cJSON *l
     trol_status status = trol_session_ask(session, question, (const trol_image *[]){image}, image ? 1 : 0, &error);
     CHECK(status == TROL_OK, "%s: %s", what, error.message);
     if (status == TROL_OK) {
-        bool equal = trol_session_n_tokens(session) == n_ids && memcmp(trol_session_tokens(session), ids, n_ids * sizeof *ids) == 0;
+        bool equal = trol_session_n_tokens(session) == n_ids &&
+                     memcmp(trol_session_tokens(session), ids, n_ids * sizeof *ids) == 0;
         CHECK(equal, "%s: token ids differ (%zu, expected %zu)", what, trol_session_n_tokens(session), n_ids);
         reference_compare(what, trol_session_logits(session), first_logits, info.vocab_size, 0, 1e-4);
         for (size_t i = 0; i < n_tokens; i++) {

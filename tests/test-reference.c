@@ -1,6 +1,6 @@
 /* test-reference.c - the ladder: what the authors' code computed for small checkpoints, rung by rung, so that the first
- * rung that breaks is named with the largest error and where it is. Then what must not change the result: how a prompt is
- * cut into chunks, the number of threads, batches, forks, and what a later turn reuses. */
+ * rung that breaks is named with the largest error and where it is. Then what must not change the result: how a prompt
+ * is cut into chunks, the number of threads, batches, forks, and what a later turn reuses. */
 #include "reference.h"
 
 enum { MAX_PICTURES = 8, N_STEPS = 12 };
@@ -53,7 +53,7 @@ static const float *logits_of(const trol_session *session) {
     return logits;
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------------------------- */
+/* ---- pictures -------------------------------------------------------------------------------- */
 
 typedef struct picture_check {
     const test_case *c;
@@ -73,9 +73,11 @@ static int check_picture_stage(void *user, const char *stage, int32_t layer, int
     (void)layer;
     (void)first;
     int64_t row = strcmp(stage, "pixels") == 0 ? check->tile : check->tile * check->tokens_per_tile;
-    CHECK((row + n_rows) * n_columns <= expected.n_values, "%s has %lld values", rung(check->c, name), (long long)expected.n_values);
+    CHECK((row + n_rows) * n_columns <= expected.n_values, "%s has %lld values", rung(check->c, name),
+          (long long)expected.n_values);
     if ((row + n_rows) * n_columns <= expected.n_values)
-        reference_compare(rung(check->c, name), values, expected.values + row * n_columns, n_rows * n_columns, 0, tolerance);
+        reference_compare(rung(check->c, name), values, expected.values + row * n_columns, n_rows * n_columns, 0,
+                          tolerance);
     return 0;
 }
 
@@ -116,7 +118,7 @@ static void encode_pictures(test_case *c, const char *folder) {
     }
 }
 
-/* ---- the prompt's rungs ------------------------------------------------------------------------------------------- */
+/* ---- the prompt's rungs ---------------------------------------------------------------------- */
 
 static int check_stage(void *user, const char *stage, int32_t layer, int64_t first, int64_t n_rows, int64_t n_columns,
                        const float *values) {
@@ -163,7 +165,7 @@ static void check_prompt(test_case *c) {
     free(kept.rows);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 static const char *const mode_names[] = {"prompt", "all", "off"};
 
@@ -182,8 +184,8 @@ static void check_answer(test_case *c, trol_traversal mode) {
     for (size_t i = 0; found && i < n; i++) {
         char what[96];
         snprintf(what, sizeof what, "%s, step %zu", name, i);
-        reference_compare(rung(c, what), logits_of(session), expected.values + (int64_t)i * c->info.vocab_size, c->info.vocab_size, 0,
-                          tolerance);
+        reference_compare(rung(c, what), logits_of(session), expected.values + (int64_t)i * c->info.vocab_size,
+                          c->info.vocab_size, 0, tolerance);
         int32_t token = trol_sampler_choose(NULL, logits_of(session), c->info.vocab_size);
         CHECK(token == tokens[i], "%s: token %d, expected %d", rung(c, what), token, tokens[i]);
         CHECK_OK(trol_session_decode(session, tokens[i], &error), error);
@@ -192,7 +194,7 @@ static void check_answer(test_case *c, trol_traversal mode) {
     free(tokens);
 }
 
-/* ---- what must not matter ----------------------------------------------------------------------------------------- */
+/* ---- what must not matter -------------------------------------------------------------------- */
 
 static void check_chunks(test_case *c, trol_traversal mode) {
     static const size_t sizes[] = {1, 7};
@@ -234,7 +236,8 @@ static void check_recomputing(test_case *c) {
         trol_session *fresh = new_session(c, c->model, mode, 0), *later = new_session(c, c->model, mode, 1);
         prefill(c, fresh, text, c->n_ids + n);
         if (mode == TROL_TRAVERSAL_ALL)
-            reference_compare(rung(c, "mode all, step by step"), logits_of(stepwise), logits_of(fresh), c->info.vocab_size, 0, same);
+            reference_compare(rung(c, "mode all, step by step"), logits_of(stepwise), logits_of(fresh),
+                              c->info.vocab_size, 0, same);
         prefill(c, later, c->ids, c->n_ids);
         for (size_t i = 0; i < n; i++)
             CHECK_OK(trol_session_decode(later, text[c->n_ids + i], &error), error);
@@ -265,13 +268,15 @@ static void check_threads(test_case *c, const char *folder) {
             trol_image *image = open_picture(c, folder, i);
             CHECK_OK(trol_encode_image(other.model, image, &other.features[i], &error), error);
             CHECK(memcmp(trol_features_data(other.features[i]), trol_features_data(c->features[i]),
-                         (size_t)trol_features_n_tokens(c->features[i]) * (size_t)c->info.hidden_size * sizeof(float)) == 0,
+                         (size_t)trol_features_n_tokens(c->features[i]) * (size_t)c->info.hidden_size *
+                             sizeof(float)) == 0,
                   "%s: picture %zu differs with %d threads", c->name, i, n_threads);
             trol_image_free(image);
         }
         trol_session *session = new_session(c, other.model, TROL_TRAVERSAL_PROMPT, 0);
         prefill(&other, session, c->ids, c->n_ids);
-        CHECK(memcmp(logits_of(session), logits_of(expected), bytes) == 0, "%s: logits differ with %d threads", c->name, n_threads);
+        CHECK(memcmp(logits_of(session), logits_of(expected), bytes) == 0, "%s: logits differ with %d threads", c->name,
+              n_threads);
         trol_session_free(session);
         for (size_t i = 0; i < c->n_features; i++)
             trol_features_free(other.features[i]);
@@ -280,8 +285,8 @@ static void check_threads(test_case *c, const char *folder) {
     trol_session_free(expected);
 }
 
-/* Sessions that decode as one batch give the bits that each gives alone; a fork goes its own way; a truncated session is
- * where it was. */
+/* Sessions that decode as one batch give the bits that each gives alone; a fork goes its own way; a truncated session
+ * is where it was. */
 static void check_batches(test_case *c) {
     enum { N_SESSIONS = 3 };
     trol_error error = {0};
@@ -296,11 +301,13 @@ static void check_batches(test_case *c) {
     }
     CHECK_OK(trol_decode_batch(together, tokens, N_SESSIONS, &error), error);
     for (int i = 0; i < N_SESSIONS; i++) {
-        CHECK(memcmp(logits_of(together[i]), logits_of(alone[i]), bytes) == 0, "%s: mode %s differs in a batch", c->name, mode_names[i]);
+        CHECK(memcmp(logits_of(together[i]), logits_of(alone[i]), bytes) == 0, "%s: mode %s differs in a batch",
+              c->name, mode_names[i]);
         CHECK_OK(trol_session_decode(together[i], 3, &error), error);
         CHECK_OK(trol_session_truncate(together[i], c->n_ids, &error), error);
         CHECK_OK(trol_session_decode(together[i], tokens[i], &error), error);
-        CHECK(memcmp(logits_of(together[i]), logits_of(alone[i]), bytes) == 0, "%s: mode %s differs after a truncation", c->name, mode_names[i]);
+        CHECK(memcmp(logits_of(together[i]), logits_of(alone[i]), bytes) == 0, "%s: mode %s differs after a truncation",
+              c->name, mode_names[i]);
         trol_session_free(alone[i]);
         trol_session_free(together[i]);
     }
@@ -350,7 +357,8 @@ static void run_case(const char *name) {
         return;
     CHECK_OK(trol_model_get_info(c.model, &c.info, &error), error);
     c.ids = reference_integers(c.json, "input_ids", &c.n_ids);
-    CHECK(c.info.image_token == cJSON_GetObjectItem(c.json, "image_token_index")->valueint, "image token %d", c.info.image_token);
+    CHECK(c.info.image_token == cJSON_GetObjectItem(c.json, "image_token_index")->valueint, "image token %d",
+          c.info.image_token);
     encode_pictures(&c, folder);
     check_prompt(&c);
     for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++) {
@@ -370,9 +378,10 @@ static void run_case(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const cases[] = {"internlm2-clip",      "internlm2-clip-bias",     "internlm2-clip-text", "internlm2-clip-two-images",
-                                        "phi3-internvit",      "phi3-internvit-border",   "phi3-internvit-longrope",
-                                        "phi3-internvit-rms",  "phi3-internvit-text"};
+    static const char *const cases[] = {
+        "internlm2-clip",     "internlm2-clip-bias",   "internlm2-clip-text",     "internlm2-clip-two-images",
+        "phi3-internvit",     "phi3-internvit-border", "phi3-internvit-longrope", "phi3-internvit-rms",
+        "phi3-internvit-text"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (argc < 2 || strcmp(argv[1], cases[i]) == 0)
             run_case(cases[i]);

@@ -29,7 +29,7 @@ static void check_refused(const char *what, const char *part) {
         tensor_source_close(source);
 }
 
-/* ---- the reference checkpoints ----------------------------------------------------------------------------------- */
+/* ---- the reference checkpoints --------------------------------------------------------------- */
 
 static void test_reference(const char *name, size_t n_tensors, const char *one, element_type type, int n_dims,
                            int64_t rows, int64_t columns) {
@@ -83,7 +83,7 @@ static void test_open_file(void) {
           "%s", error.message);
 }
 
-/* ---- one file ---------------------------------------------------------------------------------------------------- */
+/* ---- one file -------------------------------------------------------------------------------- */
 
 typedef struct heard {
     int n;
@@ -285,7 +285,7 @@ static void test_large_file(void) {
         check_refused("one byte short", "ends at byte 17000000000 of the data, but the file holds 16999999999");
 }
 
-/* ---- folders and shards ------------------------------------------------------------------------------------------ */
+/* ---- folders and shards ---------------------------------------------------------------------- */
 
 static void test_folders(void) {
     static const char header[] = ONE("\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]");
@@ -359,7 +359,8 @@ static void check_unlisted(void) {
     char said[200] = "";
     write_index("{\"x\":\"1.st\",\"y\":\"2.st\"}");
     CHECK_OK(tensor_source_open(test_folder, &(logger){note_skipped, said}, &source, &error), error);
-    CHECK(source && tensor_source_count(source) == 2 && tensor_source_find(source, "y") && !tensor_source_find(source, "z"),
+    CHECK(source && tensor_source_count(source) == 2 && tensor_source_find(source, "y") &&
+              !tensor_source_find(source, "z"),
           "a shard's tensor that the index does not list");
     CHECK(strcmp(said, "2.st: tensor z is not listed in model.safetensors.index.json: skipped") == 0, "%s", said);
     tensor_source_close(source);
@@ -391,7 +392,7 @@ static void test_shards(void) {
     test_clear_folder();
 }
 
-/* ---- sources made by hand ---------------------------------------------------------------------------------------- */
+/* ---- sources made by hand -------------------------------------------------------------------- */
 
 static void test_added(void) {
     static const float values[6] = {1, 2, 3, 4, 5, 6};

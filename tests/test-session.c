@@ -530,9 +530,11 @@ static void check_batch_of_pictures(const session_case *c, const char *name) {
               "%s: picture %d of a batch differs from the picture alone", name, i + 1);
         trol_features_free(features[i]);
     }
-    CHECK_REFUSED(trol_encode_images(c->model, images, N, stop_at_once, NULL, features, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    CHECK_REFUSED(trol_encode_images(c->model, images, N, stop_at_once, NULL, features, &refused), TROL_ERROR_CANCELLED,
+                  "cancelled");
     images[4] = NULL;
-    CHECK_REFUSED(trol_encode_images(c->model, images, N, NULL, NULL, features, &refused), TROL_ERROR_ARGUMENT, "picture 5");
+    CHECK_REFUSED(trol_encode_images(c->model, images, N, NULL, NULL, features, &refused), TROL_ERROR_ARGUMENT,
+                  "picture 5");
     CHECK(!features[0] && !features[N - 1], "results after a failure");
     trol_features_free(alone[0]);
     trol_features_free(alone[1]);
@@ -554,7 +556,8 @@ static void check_failed_prompts(const session_case *c, const char *name) {
         CHECK_OK(trol_session_prefill(fresh, c->ids, c->n_ids, &other, 1, &error), error);
         prefill_case(c, s, c->ids, c->n_ids);
         trol_session_cancel(s);
-        CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
+        CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &refused), TROL_ERROR_CANCELLED,
+                      "cancelled");
         CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
         CHECK_OK(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &error), error);
         compare_logits(c, "cancelled, then with another picture", s, fresh);
@@ -567,7 +570,8 @@ static void check_failed_prompts(const session_case *c, const char *name) {
         compare_logits(c, "begun twice with another picture", s, fresh);
 
         prefill_case(c, s, c->ids, c->n_ids);
-        CHECK_REFUSED(trol_session_prefill(s, bad, c->n_ids, &other, 1, &refused), TROL_ERROR_ARGUMENT, "token id 99999999");
+        CHECK_REFUSED(trol_session_prefill(s, bad, c->n_ids, &other, 1, &refused), TROL_ERROR_ARGUMENT,
+                      "token id 99999999");
         CHECK(trol_session_logits(s) == NULL, "a refused prompt has logits");
         CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
         CHECK_OK(trol_session_prefill(s, c->ids, c->n_ids, &other, 1, &error), error);
@@ -610,7 +614,8 @@ static void check_cancel_at_the_end(const session_case *c) {
     trol_session_params_init(&p);
     p.progress = stop_at_the_end;
     CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
-    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED, "asked to stop");
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+                  "asked to stop");
     CHECK(trol_session_logits(s) == NULL, "a cancelled prompt has logits");
     CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
     CHECK_REFUSED(trol_generate(s, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_STATE, "no prompt");
@@ -670,8 +675,8 @@ static trol_session *open_skipping(const session_case *c, float skip) {
     return session;
 }
 
-/* No gate is 1, so a limit of 1 skips every second pass, which leaves the plain backbone; a limit between the gates skips
- * some and changes the logits. */
+/* No gate is 1, so a limit of 1 skips every second pass, which leaves the plain backbone; a limit between the gates
+ * skips some and changes the logits. */
 static void check_skipping(const session_case *c) {
     trol_session *off = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0), *exact = open_skipping(c, 0);
     trol_session *some = open_skipping(c, 0.5f), *all = open_skipping(c, 1);

@@ -235,19 +235,21 @@ static void check_places(const session_case *c) {
 /* What a failed prompt left is saved, too: still nothing to answer, still there to be reused. */
 static void check_failed_prompt(const session_case *c) {
     trol_error error = {0};
-    trol_session *s = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0), *fresh = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0);
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0),
+                 *fresh = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0);
     prefill_case(c, s, c->ids, c->n_ids);
     CHECK_OK(trol_session_prompt_begin(s, c->n_ids, &c->picture, 1, &error), error);
     CHECK(trol_session_prompt_end(s, &error) == TROL_ERROR_STATE, "%s", error.message);
     trol_session *loaded = save_and_load(c, s);
     check_equal(c, "after a failed prompt", loaded, s);
     CHECK(trol_session_n_tokens(loaded) == c->n_ids, "%zu tokens held", trol_session_n_tokens(loaded));
-    CHECK(trol_session_decode(loaded, 5, &error) == TROL_ERROR_STATE && strstr(error.message, "the last prompt failed"), "%s",
-          error.message);
+    CHECK(trol_session_decode(loaded, 5, &error) == TROL_ERROR_STATE && strstr(error.message, "the last prompt failed"),
+          "%s", error.message);
     prefill_case(c, loaded, c->ids, c->n_ids);
     prefill_case(c, fresh, c->ids, c->n_ids);
     compare_logits(c, "a prompt after a failed one that was saved", loaded, fresh);
-    CHECK(stats_of(loaded).reused_tokens == (int64_t)c->n_ids - 1, "%lld tokens reused", (long long)stats_of(loaded).reused_tokens);
+    CHECK(stats_of(loaded).reused_tokens == (int64_t)c->n_ids - 1, "%lld tokens reused",
+          (long long)stats_of(loaded).reused_tokens);
     trol_session_free(s);
     trol_session_free(loaded);
     trol_session_free(fresh);

@@ -15,7 +15,7 @@
 
 static trol_error error;
 
-/* ---- vectors ----------------------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 typedef struct id_list {
     int32_t *ids;
@@ -152,7 +152,7 @@ static void check_plain(const tokenizer *t, const cJSON *line, const char *what,
     memory_free(list.ids);
 }
 
-/* ---- time: a long run without spaces is one heap of merges ------------------------------------------------------- */
+/* ---- time: a long run without spaces is one heap of merges ----------------------------------- */
 
 static void check_time(const tokenizer *t, const char *name) {
     enum { N_BYTES = 1000000 };
@@ -187,7 +187,7 @@ static void check_published(const char *folder, const char *family, bool dummy_p
     memory_free(path);
 }
 
-/* ---- a small model, written here --------------------------------------------------------------------------------- */
+/* ---- a small model, written here ------------------------------------------------------------- */
 
 typedef struct buffer {
     uint8_t bytes[1 << 16];
@@ -487,7 +487,7 @@ static void check_merging(uint64_t seed) {
     tokenizer_free(t);
 }
 
-/* ---- broken files ------------------------------------------------------------------------------------------------ */
+/* ---- broken files ---------------------------------------------------------------------------- */
 
 static void expect_failure(int64_t n_tokens, trol_status status, const char *words) {
     tokenizer_options options = {false, n_tokens};

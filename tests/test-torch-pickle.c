@@ -4,7 +4,7 @@
 #include "files.h"
 #include "test.h"
 
-/* ---- making archives --------------------------------------------------------------------------------------------- */
+/* ---- making archives ------------------------------------------------------------------------- */
 
 typedef struct buffer {
     unsigned char bytes[1 << 16];
@@ -97,7 +97,7 @@ static void put_archive(buffer *zip, const part *parts, size_t n_parts, const od
         put(zip, odd->comment, strlen(odd->comment));
 }
 
-/* ---- making pickles ---------------------------------------------------------------------------------------------- */
+/* ---- making pickles -------------------------------------------------------------------------- */
 
 static void put_text(buffer *b, const char *text) {
     put(b, "X", 1);
@@ -201,7 +201,7 @@ static void check_refused(const buffer *zip, const char *what, const char *expec
         torch_file_free(file);
 }
 
-/* ---- the reference gates ----------------------------------------------------------------------------------------- */
+/* ---- the reference gates --------------------------------------------------------------------- */
 
 /* From Python's zipfile and struct: values of the weight, first, last and sum; of the bias. */
 static const struct {
@@ -260,7 +260,7 @@ static void test_reference(void) {
     torch_file_free(NULL);
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static const struct {
     tensor_spec tensor;
@@ -354,7 +354,7 @@ static void test_broken_tensors(void) {
     check_refused(&zip, "many", "more than 16777216 values together");
 }
 
-/* ---- pickles ----------------------------------------------------------------------------------------------------- */
+/* ---- pickles --------------------------------------------------------------------------------- */
 
 #define DICT         "ccollections\nOrderedDict\n)R"
 #define PICKLE(text) "\x80\2" text, sizeof("\x80\2" text) - 1
@@ -484,7 +484,7 @@ static void test_good_pickles(void) {
     }
 }
 
-/* ---- archives ---------------------------------------------------------------------------------------------------- */
+/* ---- archives -------------------------------------------------------------------------------- */
 
 static void test_archives(void) {
     static const struct {

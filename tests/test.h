@@ -1,4 +1,5 @@
-/* test.h - checks for the test programs: a failed check prints where and what, and the program goes on and exits with 1. */
+/* test.h - checks for the test programs: a failed check prints where and what, and the program goes on and exits
+ * with 1. */
 #ifndef TESTS_TEST_H
 #define TESTS_TEST_H
 
@@ -41,7 +42,9 @@ static inline uint64_t test_random(uint64_t *state) {
 }
 
 /* Uniform in [-1, 1). */
-static inline float test_uniform(uint64_t *state) { return (float)((double)(test_random(state) >> 11) * 0x1p-52 - 1.0); }
+static inline float test_uniform(uint64_t *state) {
+    return (float)((double)(test_random(state) >> 11) * 0x1p-52 - 1.0);
+}
 
 /* The last line of a test's main: return test_summary("name"). 77 tells ctest that the test was skipped. */
 static inline int test_summary(const char *name) {

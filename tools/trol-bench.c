@@ -145,8 +145,8 @@ typedef struct bench {
     trol_model *model; /* of one type and number of threads */
     trol_model_info info;
     int32_t picture_width, picture_height;
-    trol_features *picture; /* NULL: none */
-    bench_row row;          /* what all rows of this model share */
+    trol_features *picture;            /* NULL: none */
+    bench_row row;                     /* what all rows of this model share */
     trol_peaks peaks[MAX_REPEATS + 1]; /* before each repeat of a row, and after the last; only with --peaks */
 } bench;
 
@@ -283,8 +283,7 @@ static trol_status bench_picture(bench *b) {
         return tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     for (size_t i = 0; i < n_bytes; i++)
         pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
-    trol_status status =
-        trol_image_load_rgb(pixels, b->picture_width, b->picture_height, 3 * width, &image, b->error);
+    trol_status status = trol_image_load_rgb(pixels, b->picture_width, b->picture_height, 3 * width, &image, b->error);
     free(pixels);
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
@@ -397,7 +396,8 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
 /* A pipe that was closed, or a full disk, ends the measuring. */
 static trol_status check_output(bench *b) {
     const int reason = b->report.write_error;
-    return reason ? tool_fail(b->error, TROL_ERROR_IO, "standard output cannot be written: %s", strerror(reason)) : TROL_OK;
+    return reason ? tool_fail(b->error, TROL_ERROR_IO, "standard output cannot be written: %s", strerror(reason))
+                  : TROL_OK;
 }
 
 static trol_status bench_model(bench *b) {
@@ -563,7 +563,8 @@ int main(int argc, char **argv) {
         return fputs(usage, stderr), 2;
     b.report = (bench_report){
         .format = (bench_format)chosen.format, .model = chosen.synth ? chosen.synth : chosen.model, .stream = stdout};
-    signal(SIGPIPE, SIG_IGN); /* writing to a closed pipe then fails, which is told, and the random weights are removed */
+    signal(SIGPIPE,
+           SIG_IGN); /* writing to a closed pipe then fails, which is told, and the random weights are removed */
     if (run(&chosen, &b) != TROL_OK)
         return tool_say("trol-bench", "%s", error.message), 1;
     return standard_output_end("trol-bench", 0);

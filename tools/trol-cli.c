@@ -72,9 +72,10 @@ static const char usage[] =
     "      --version, -h, --help\n"
     "\n"
     "Exit status: 0; 1 for a failure, told on standard error; 2 for bad usage; 130 after ^C, which ends the\n"
-    "answer with what was said so far (143 after a SIGTERM, 129 after a SIGHUP). A second ^C ends the program at once.\n";
+    "answer with what was said so far (143 after a SIGTERM, 129 after a SIGHUP). A second ^C ends the program at "
+    "once.\n";
 
-/* ---- options ---------------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 typedef struct options {
     const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits;
@@ -122,9 +123,7 @@ static const argument_flag flags[] = {
     {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
 };
 
-static bool is_stdin(const char *text) {
-    return text && strcmp(text, "-") == 0;
-}
+static bool is_stdin(const char *text) { return text && strcmp(text, "-") == 0; }
 
 /* What the options need of each other; NULL if all is well. */
 static const char *contradiction(const options *o) {
@@ -145,7 +144,7 @@ static const char *contradiction(const options *o) {
     return n_stdin > 1 ? "standard input (-) can be read only once" : NULL;
 }
 
-/* ---- the run and its callbacks ---------------------------------------------------------------------------------- */
+/* ---- the run and its callbacks --------------------------------------------------------------- */
 
 typedef struct run {
     const options *chosen;
@@ -172,8 +171,8 @@ typedef struct run {
 static volatile sig_atomic_t caught_signal;
 static trol_session *volatile session_to_cancel;
 
-/* Until something is said there is nothing to end well: reading, decoding and encoding a picture, and the prompt just stop,
- * however long they would take. */
+/* Until something is said there is nothing to end well: reading, decoding and encoding a picture, and the prompt just
+ * stop, however long they would take. */
 static void stop_session(int number) {
     if (!session_to_cancel || caught_signal)
         signals_end_at_once(number);
@@ -250,13 +249,14 @@ static int keep_prefill_logits(void *user, int64_t position, const float *logits
     return npy_append(r->prefill_logits, logits, 1, &r->inner_error) != TROL_OK;
 }
 
-/* ---- input ------------------------------------------------------------------------------------------------------ */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 enum { MAX_PROMPT_BYTES = 64 << 20, MAX_IMAGE_BYTES = 1 << 30 };
 
 static trol_status check_text(run *r, const char *name, const char *text, size_t n_bytes) {
     const size_t valid = text_valid_prefix(text, n_bytes);
-    return valid == n_bytes ? TROL_OK : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is no valid UTF-8", name, valid + 1);
+    return valid == n_bytes ? TROL_OK
+                            : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is no valid UTF-8", name, valid + 1);
 }
 
 static trol_status read_prompt(run *r) {
@@ -371,7 +371,7 @@ static trol_status start_session(run *r) {
     return status;
 }
 
-/* ---- prompt ----------------------------------------------------------------------------------------------------- */
+/* ---- prompt ---------------------------------------------------------------------------------- */
 
 static trol_status add_tokens(run *r, const int32_t *tokens, size_t n) {
     size_t needed = r->n_tokens + n;
@@ -449,7 +449,7 @@ static trol_status prefill(run *r) {
                                    o->images.count, r->error);
 }
 
-/* ---- answer ----------------------------------------------------------------------------------------------------- */
+/* ---- answer ---------------------------------------------------------------------------------- */
 
 static trol_status generate(run *r) {
     const options *o = r->chosen;

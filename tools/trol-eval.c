@@ -87,7 +87,7 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* ---- asking ------------------------------------------------------------------------------------------------------ */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 /* An answer as it is written. */
 typedef struct answer {
@@ -249,11 +249,9 @@ static trol_status evaluate(evaluation *e) {
     return status;
 }
 
-/* ---- what comes out ---------------------------------------------------------------------------------------------- */
+/* ---- what comes out -------------------------------------------------------------------------- */
 
-static double percent(size_t right, size_t asked) {
-    return asked ? 100.0 * (double)right / (double)asked : 0;
-}
+static double percent(size_t right, size_t asked) { return asked ? 100.0 * (double)right / (double)asked : 0; }
 
 static void print_csv(const evaluation *e) {
     puts("model,type,traversal,kind,asked,right,percent");
@@ -321,7 +319,7 @@ static int check_floors(const evaluation *e) {
     return exit_status;
 }
 
-/* ---- the command line -------------------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static bool parse_number(const char *text, long smallest, long largest, int32_t *value) {
     char *end;
@@ -453,8 +451,8 @@ static int parse_arguments(int argc, char **argv, options *chosen) {
         if (strcmp(argument, "--csv") == 0) {
             chosen->csv = true;
         } else if (i + 1 == argc || !parse_option(argument, argv[i + 1], chosen)) {
-            tool_say("trol-eval", "does not understand %s%s%s (trol-eval --help tells the options)", argument, i + 1 < argc ? " " : "",
-                     i + 1 < argc ? argv[i + 1] : "");
+            tool_say("trol-eval", "does not understand %s%s%s (trol-eval --help tells the options)", argument,
+                     i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
             return 2;
         } else {
             i++;

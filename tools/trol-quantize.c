@@ -101,6 +101,7 @@ int main(int argc, char **argv) {
     progress_clear(&line);
     if (status == TROL_OK)
         return 0;
-    tool_say("trol-quantize", "%s%s", error.message, strstr(error.message, "exists already") ? " (--force overwrites it)" : "");
+    tool_say("trol-quantize", "%s%s", error.message,
+             strstr(error.message, "exists already") ? " (--force overwrites it)" : "");
     return 1;
 }

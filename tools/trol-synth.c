@@ -99,7 +99,9 @@ static int parse_arguments(int argc, char **argv, synthetic_options *options) {
         else if (i + 1 == argc)
             return bad_usage("does not know, or misses the value of,", argument);
         else if (!parse_option(argument, argv[i + 1], options))
-            return tool_say("trol-synth", "does not understand %s %s (trol-synth --help tells the options)", argument, argv[i + 1]), 2;
+            return tool_say("trol-synth", "does not understand %s %s (trol-synth --help tells the options)", argument,
+                            argv[i + 1]),
+                   2;
         else
             i++;
     }
@@ -118,7 +120,8 @@ int main(int argc, char **argv) {
     synthetic_result result;
     trol_error error;
     if (!synthetic_write(&options, &result, &error)) {
-        tool_say("trol-synth", "%s%s", error.message, strstr(error.message, "exists already") ? " (--force overwrites)" : "");
+        tool_say("trol-synth", "%s%s", error.message,
+                 strstr(error.message, "exists already") ? " (--force overwrites)" : "");
         return 1;
     }
     printf("%s: random weights of %s, %d layers, %zu tensors, %.2f GB%s\n", options.folder, options.model,

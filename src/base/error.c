@@ -30,9 +30,7 @@ const char *trol_status_text(trol_status status) {
     return "unknown status";
 }
 
-const char *trol_version(void) {
-    return "0.1.0";
-}
+const char *trol_version(void) { return "0.1.0"; }
 
 void fail_sentence(trol_error *error, trol_status status, const char *format, ...) {
     if (error) {

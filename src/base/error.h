@@ -4,9 +4,10 @@
 
 #include "trol.h"
 
-/* Writes the sentence (cut at a character border, control characters and broken UTF-8 made printable) into *error, which
- * may be NULL. */
-void fail_sentence(trol_error *error, trol_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Writes the sentence (cut at a character border, control characters and broken UTF-8 made printable) into *error,
+ * which may be NULL. */
+void fail_sentence(trol_error *error, trol_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* fail_sentence, then `status` for `return`: a macro, so that the compiler sees that it is not TROL_OK. */
 #define fail(error, status, ...) (fail_sentence(error, status, __VA_ARGS__), (status))

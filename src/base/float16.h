@@ -1,4 +1,5 @@
-/* float16.h - IEEE binary16 and bfloat16 to and from float32, one value at a time, rounding to nearest, ties to even. */
+/* float16.h - IEEE binary16 and bfloat16 to and from float32, one value at a time, rounding to nearest, ties to even.
+ */
 #ifndef BASE_FLOAT16_H
 #define BASE_FLOAT16_H
 

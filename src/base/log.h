@@ -10,6 +10,7 @@ typedef struct logger {
 } logger;
 
 /* log may be NULL. */
-void log_message(const logger *log, trol_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void log_message(const logger *log, trol_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

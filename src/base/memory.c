@@ -52,9 +52,7 @@ trol_status memory_copy_text(const char *text, size_t n_bytes, char **copy, trol
     return TROL_OK;
 }
 
-void memory_free(void *memory) {
-    free(memory);
-}
+void memory_free(void *memory) { free(memory); }
 
 /* The workspace is a list of slabs that together form one address range of "offsets": slab i covers the offsets from
  * its `start` up to start + capacity; an allocation lies within one slab. */
@@ -121,17 +119,11 @@ trol_status workspace_alloc(workspace *space, size_t count, size_t size, void **
     return workspace_alloc(space, count, size, memory, error);
 }
 
-size_t workspace_mark(const workspace *space) {
-    return space->used;
-}
+size_t workspace_mark(const workspace *space) { return space->used; }
 
-void workspace_release(workspace *space, size_t mark) {
-    space->used = mark;
-}
+void workspace_release(workspace *space, size_t mark) { space->used = mark; }
 
-size_t workspace_peak(const workspace *space) {
-    return space->peak;
-}
+size_t workspace_peak(const workspace *space) { return space->peak; }
 
 void workspace_trim(workspace *space, size_t keep) {
     while (space->n_slabs > 0) {

@@ -61,7 +61,8 @@ static int open_temporary(output *out) {
     for (int attempt = 0; out->temporary && attempt < MAX_ATTEMPTS && descriptor < 0; attempt++) {
         snprintf(suffix, sizeof suffix, ".%05u.%02u", (unsigned)getpid() % 100000u, (unsigned)attempt % 100u);
         memcpy(out->temporary + length, suffix, strlen(suffix));
-        descriptor = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); /* as the umask allows, unlike mkstemp's */
+        descriptor = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                          0666); /* as the umask allows, unlike mkstemp's */
         if (descriptor < 0 && errno != EEXIST)
             break;
     }

@@ -1,5 +1,5 @@
-/* output.h - a file that appears whole or not at all: written beside its place, then renamed. A link's file is replaced,
- * not the link; a device or a pipe is written as it is. */
+/* output.h - a file that appears whole or not at all: written beside its place, then renamed. A link's file is
+ * replaced, not the link; a device or a pipe is written as it is. */
 #ifndef BASE_OUTPUT_H
 #define BASE_OUTPUT_H
 

@@ -23,9 +23,9 @@ struct trol_threads {
     int n_threads;
     int n_workers; /* started; n_threads - 1 once all are */
     atomic_int references;
-    bool pinned;            /* the workers, to all CPUs but the first */
+    bool pinned; /* the workers, to all CPUs but the first */
     int first_cpu;
-    double last_return;     /* of a caller to the first CPU, on the monotonic clock */
+    double last_return; /* of a caller to the first CPU, on the monotonic clock */
 
     /* one parallel section at a time, in the order of arrival: a mutex alone lets a busy caller overtake the others */
     pthread_mutex_t callers;
@@ -189,9 +189,7 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     return cancelled ? TROL_ERROR_CANCELLED : TROL_OK;
 }
 
-int threads_count(const trol_threads *threads) {
-    return threads->n_threads;
-}
+int threads_count(const trol_threads *threads) { return threads->n_threads; }
 
 trol_threads *threads_retain(trol_threads *threads) {
     atomic_fetch_add(&threads->references, 1);

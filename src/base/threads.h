@@ -1,7 +1,7 @@
 /* threads.h - the pool behind trol_threads: chunks of work taken from an atomic counter by all threads.
  *
- * Results must not depend on the number of threads: a caller cuts its work into chunks by the work's size alone, and each
- * chunk writes what no other chunk touches. */
+ * Results must not depend on the number of threads: a caller cuts its work into chunks by the work's size alone, and
+ * each chunk writes what no other chunk touches. */
 #ifndef BASE_THREADS_H
 #define BASE_THREADS_H
 
@@ -16,8 +16,9 @@ typedef void (*threads_task)(void *context, int64_t chunk, int thread);
 int threads_count(const trol_threads *threads);
 trol_threads *threads_retain(trol_threads *threads);
 
-/* Runs task for chunks 0 .. n_chunks-1 and returns when all are done; the calling thread works too. A set *cancel (may be
- * NULL) stops it between chunks: TROL_ERROR_CANCELLED. Must not be called from within a task. */
-trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context, const atomic_int *cancel);
+/* Runs task for chunks 0 .. n_chunks-1 and returns when all are done; the calling thread works too. A set *cancel (may
+ * be NULL) stops it between chunks: TROL_ERROR_CANCELLED. Must not be called from within a task. */
+trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
+                        const atomic_int *cancel);
 
 #endif

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes (1 to 4) of the character at text[0 .. n_bytes-1], its code point in *code_point; 0 if there is no valid one. */
+/* Bytes (1 to 4) of the character at text[0 .. n_bytes-1], its code point in *code_point; 0 if there is no valid one.
+ */
 size_t utf8_decode(const char *text, size_t n_bytes, uint32_t *code_point);
 
 /* Writes the character to out (up to 4 bytes, no NUL) and returns how many bytes it took. */
@@ -26,8 +27,9 @@ size_t utf8_unfinished_bytes(const char *text, size_t n_bytes);
  * character at the end is left for the next call, and the pieces put together are the same as the whole at once. */
 size_t utf8_repair(const char *text, size_t n_bytes, bool last, char *out, size_t *n_used);
 
-/* Makes a NUL-terminated text in a buffer of `room` bytes fit for a terminal or a log, in place: control characters and bytes
- * that are no UTF-8 become '?'; where the text fills the buffer, a character that was cut at its end is left out. */
+/* Makes a NUL-terminated text in a buffer of `room` bytes fit for a terminal or a log, in place: control characters and
+ * bytes that are no UTF-8 become '?'; where the text fills the buffer, a character that was cut at its end is left out.
+ */
 void utf8_make_printable(char *text, size_t room);
 
 /* White space as Unicode's White_Space property says. */

@@ -9,7 +9,8 @@ static trol_status require_tokenizer(const trol_model *model, const char *call, 
     if (!model)
         return fail(error, TROL_ERROR_ARGUMENT, "%s: the model is NULL", call);
     if (!model->tokenizer)
-        return fail(error, TROL_ERROR_STATE, "%s: the checkpoint has no tokenizer.model, only raw token ids can be used", call);
+        return fail(error, TROL_ERROR_STATE,
+                    "%s: the checkpoint has no tokenizer.model, only raw token ids can be used", call);
     return TROL_OK;
 }
 
@@ -71,8 +72,9 @@ static trol_status check_length(const trol_session *s, const trol_message *messa
     }
     if (n_bytes / longest > room)
         return fail(error, TROL_ERROR_CONTEXT,
-                    "the prompt has %zu bytes of text, at least %zu tokens, and does not fit the context, which has room for %zu", n_bytes,
-                    n_bytes / longest, room);
+                    "the prompt has %zu bytes of text, at least %zu tokens, and does not fit the context, which has "
+                    "room for %zu",
+                    n_bytes, n_bytes / longest, room);
     return TROL_OK;
 }
 
@@ -85,8 +87,8 @@ static trol_status prefill_messages(trol_session *s, const trol_message *message
     for (size_t i = 0; i < n_features; i++)
         image_tokens[i] = features[i]->n_tokens;
     const prompt_pictures pictures = {image_tokens, n_features};
-    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures, false,
-                                       false, &ids, &n_ids, error);
+    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures,
+                                       false, false, &ids, &n_ids, error);
     if (status == TROL_OK)
         status = trol_session_prefill(s, ids, n_ids, features, n_features, error);
     memory_free(ids);
@@ -107,8 +109,8 @@ trol_status trol_session_set_prompt_features(trol_session *s, const trol_message
 }
 
 /* Before seconds go into pictures: would the messages take so many? One token each stands for them. */
-static trol_status check_pictures(const trol_session *s, const trol_message *messages, size_t n_messages, size_t n_images,
-                                  trol_error *error) {
+static trol_status check_pictures(const trol_session *s, const trol_message *messages, size_t n_messages,
+                                  size_t n_images, trol_error *error) {
     int32_t *ones = malloc((n_images + 1) * sizeof *ones), *ids = NULL;
     size_t n_ids = 0;
     if (!ones)
@@ -116,11 +118,12 @@ static trol_status check_pictures(const trol_session *s, const trol_message *mes
     for (size_t i = 0; i < n_images; i++)
         ones[i] = 1;
     const prompt_pictures pictures = {ones, n_images};
-    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures, false,
-                                       false, &ids, &n_ids, error);
+    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures,
+                                       false, false, &ids, &n_ids, error);
     if (status == TROL_OK && n_ids > (size_t)s->params.context_size)
-        status = fail(error, TROL_ERROR_CONTEXT, "the prompt has at least %zu tokens and does not fit the context, which has room for %d",
-                      n_ids, s->params.context_size);
+        status = fail(error, TROL_ERROR_CONTEXT,
+                      "the prompt has at least %zu tokens and does not fit the context, which has room for %d", n_ids,
+                      s->params.context_size);
     memory_free(ids);
     free(ones);
     return status;

@@ -52,7 +52,7 @@ trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32
     return TROL_OK;
 }
 
-/* ---- encoding ----------------------------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 /* Pictures being encoded. */
 typedef struct encoding {
@@ -90,8 +90,8 @@ static void encoded_free(encoded *out) {
     memory_free(out->embeddings);
 }
 
-/* Pictures that are encoded together, as one batch of tiles. Never more than MOST_TILES, but for a picture that has more
- * of its own: the scratch memory of a prompt with many pictures stays bounded. */
+/* Pictures that are encoded together, as one batch of tiles. Never more than MOST_TILES, but for a picture that has
+ * more of its own: the scratch memory of a prompt with many pictures stays bounded. */
 enum { MOST_TILES = 8 };
 
 /* Takes pictures from the front into `out`, as many as may go together, and their tiles into n_tiles[]. Returns how
@@ -127,7 +127,8 @@ static trol_status encode(trol_model *model, encoding *e, encoded *out, trol_err
     out->n_rows = out->n_tiles * config_tokens_per_tile(&model->config);
     e->total = vision_progress_units(&model->config, out->n_tiles);
     TRY(memory_alloc((size_t)(out->n_rows * width), sizeof(float), "vision features", (void **)&out->features, error));
-    TRY(memory_alloc((size_t)(out->n_rows * hidden), sizeof(float), "image embeddings", (void **)&out->embeddings, error));
+    TRY(memory_alloc((size_t)(out->n_rows * hidden), sizeof(float), "image embeddings", (void **)&out->embeddings,
+                     error));
     TRY(model_take_workspace(model, &space, error));
     const run r = {model->threads, space, model->kernels, e->cancel, error, poll_encoding, e};
     trol_status status = vision_encode(&r, &model->vision, out->pixels, out->n_tiles, out->features, &e->done);
@@ -190,7 +191,8 @@ trol_status model_encode_images(trol_model *model, const trol_image *const *imag
 }
 
 trol_status trol_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
-                               trol_progress_callback progress, void *user, trol_features **features, trol_error *error) {
+                               trol_progress_callback progress, void *user, trol_features **features,
+                               trol_error *error) {
     if (n_images && !features)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_images: the array of results is NULL");
     for (size_t i = 0; i < n_images; i++)
@@ -227,7 +229,8 @@ trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_
     const int64_t size = model->config.vision.image_size;
     if (status == TROL_OK &&
         (observer(user, "pixels", -1, 0, out.n_tiles, 3 * size * size, out.pixels) != 0 ||
-         observer(user, "vision_features", -1, 0, out.n_rows, vision_feature_width(&model->config), out.features) != 0 ||
+         observer(user, "vision_features", -1, 0, out.n_rows, vision_feature_width(&model->config), out.features) !=
+             0 ||
          observer(user, "image_embeds", -1, 0, out.n_rows, model->config.decoder.hidden_size, out.embeddings) != 0))
         status = fail(error, TROL_ERROR_CANCELLED, "the observer asked to stop");
     encoded_free(&out);

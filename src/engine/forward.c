@@ -15,7 +15,7 @@ typedef struct forward_call {
     const session_rows *items; /* [n]; those to traverse first */
     size_t n;
     decoder_batch batch;
-    kv_plane *scratch;         /* [n]: pass 2 of one layer, for prompts whose pass 2 is not kept */
+    kv_plane *scratch; /* [n]: pass 2 of one layer, for prompts whose pass 2 is not kept */
     atomic_int cancel;
     atomic_llong done;
     int64_t total;
@@ -43,8 +43,8 @@ static void poll_call(void *user) {
         atomic_store(&call->cancel, 1);
 }
 
-/* Whether the rows go through every layer twice. A prompt of one token in all does not in mode prompt: the authors' code
- * goes by the number of tokens in its call. */
+/* Whether the rows go through every layer twice. A prompt of one token in all does not in mode prompt: the authors'
+ * code goes by the number of tokens in its call. */
 static bool is_traversed(const session_rows *item) {
     const trol_session *s = item->session;
     if (s->params.traversal == TROL_TRAVERSAL_PROMPT)
@@ -85,25 +85,28 @@ static void embed_rows(forward_call *call, const session_rows *item, int64_t fir
             memcpy(row, picture_row(s, n_image++, hidden), (size_t)hidden * sizeof *row);
         } else {
             const char *data = table->data;
-            ops_to_float(&call->r, table->type, data + (size_t)token * (size_t)hidden * element_bytes(table->type), row, hidden);
+            ops_to_float(&call->r, table->type, data + (size_t)token * (size_t)hidden * element_bytes(table->type), row,
+                         hidden);
         }
     }
 }
 
 /* Angles of an item's rows: the length that rope goes by is the whole prompt's, or what an answer token makes of it. */
-static void rope_rows(const forward_call *call, const session_rows *item, int64_t first_row, int32_t *positions, float *cos, float *sin) {
+static void rope_rows(const forward_call *call, const session_rows *item, int64_t first_row, int32_t *positions,
+                      float *cos, float *sin) {
     const decoder_config *c = &call->model->config.decoder;
     const int64_t half = c->head_dim / 2, n = (int64_t)item->n_rows;
     for (int64_t i = 0; i < n; i++)
         positions[first_row + i] = (int32_t)(item->first + (size_t)i);
     if (item->prompt) {
-        rope_angles(&c->rope, c->head_dim, (int64_t)item->session->prompt_total, positions + first_row, n, cos + first_row * half,
-                    sin + first_row * half);
+        rope_angles(&c->rope, c->head_dim, (int64_t)item->session->prompt_total, positions + first_row, n,
+                    cos + first_row * half, sin + first_row * half);
         return;
     }
     for (int64_t i = 0; i < n; i++) {
         const int64_t row = first_row + i;
-        rope_angles(&c->rope, c->head_dim, (int64_t)positions[row] + 1, positions + row, 1, cos + row * half, sin + row * half);
+        rope_angles(&c->rope, c->head_dim, (int64_t)positions[row] + 1, positions + row, 1, cos + row * half,
+                    sin + row * half);
     }
 }
 
@@ -178,7 +181,7 @@ static trol_status build_batch(forward_call *call) {
     return TROL_OK;
 }
 
-/* ---- logits ------------------------------------------------------------------------------------------------------- */
+/* ---- logits ---------------------------------------------------------------------------------- */
 
 enum { LOGITS_ROWS = 16 }; /* rows at a time: a row of logits may be 400 kB */
 
@@ -225,7 +228,7 @@ static trol_status compute_logits(forward_call *call) {
     return TROL_OK;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static trol_status run_batch(forward_call *call) {
     TRY(build_batch(call));

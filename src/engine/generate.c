@@ -1,8 +1,10 @@
-/* generate.c - the answer: choose, stop, show, feed, again; with prompt lookup several tokens are fed and checked at once.
+/* generate.c - the answer: choose, stop, show, feed, again; with prompt lookup several tokens are fed and checked at
+ * once.
  *
  * Prompt lookup (Saxena 2023) guesses that text repeats: what followed the same last tokens earlier is proposed as what
  * comes next. The proposals go through the layers together with the chosen token as one small batch, whose rows are
- * computed as single ones would be; those that the sampler would have chosen anyway are kept, so the answer is the same. */
+ * computed as single ones would be; those that the sampler would have chosen anyway are kept, so the answer is the
+ * same. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,12 +21,12 @@ void trol_generate_params_init(trol_generate_params *params) {
         *params = (trol_generate_params){.size = sizeof *params};
 }
 
-/* ---- text out ----------------------------------------------------------------------------------------------------- */
+/* ---- text out -------------------------------------------------------------------------------- */
 
-/* An answer on its way to the callback: characters whose bytes have not all come wait, and so does white space, which is
- * shown only if something follows it. */
+/* An answer on its way to the callback: characters whose bytes have not all come wait, and so does white space, which
+ * is shown only if something follows it. */
 typedef struct answer_text {
-    const tokenizer *tokenizer; /* NULL: token ids are shown */
+    const tokenizer *tokenizer;  /* NULL: token ids are shown */
     trol_text_callback callback; /* may be NULL */
     void *user;
     char *bytes; /* [n_bytes]: not shown yet */
@@ -77,12 +79,13 @@ static trol_status show_token(answer_text *text, int32_t token, trol_error *erro
         return show_id(text, token, error);
     if (!tokenizer_spelling(text->tokenizer, token)) /* a row of the vocabulary that no token has: it says nothing */
         return TROL_OK;
-    TRY(tokenizer_append_bytes(text->tokenizer, token, !text->any_token, &text->bytes, &text->n_bytes, &text->capacity, error));
+    TRY(tokenizer_append_bytes(text->tokenizer, token, !text->any_token, &text->bytes, &text->n_bytes, &text->capacity,
+                               error));
     text->any_token = true;
     return show(text, false, error);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 /* One call of trol_generate. */
 typedef struct generation {
@@ -91,7 +94,7 @@ typedef struct generation {
     answer_text text;
     int32_t max_tokens, n_tokens;
     bool token_waits; /* the last token of the answer was said but not fed yet */
-    float *logits; /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
+    float *logits;    /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
 } generation;
 
 static bool is_end(const trol_model *model, int32_t token) {
@@ -101,13 +104,15 @@ static bool is_end(const trol_model *model, int32_t token) {
     return false;
 }
 
-/* What followed the last `lookup` tokens (the held ones and `token`) at their latest earlier place: up to `room` tokens. */
+/* What followed the last `lookup` tokens (the held ones and `token`) at their latest earlier place: up to `room`
+ * tokens. */
 static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size_t room, int32_t *proposed) {
     const size_t n = s->n_tokens, length = (size_t)lookup;
     if (n + 1 < length + 1)
         return 0;
     for (size_t end = n; end-- >= length;) { /* the n-gram's last token lies at `end` */
-        if (s->tokens[end] != token || memcmp(s->tokens + end + 1 - length, s->tokens + n + 1 - length, (length - 1) * sizeof token) != 0)
+        if (s->tokens[end] != token ||
+            memcmp(s->tokens + end + 1 - length, s->tokens + n + 1 - length, (length - 1) * sizeof token) != 0)
             continue;
         size_t count = 0;
         while (count < room && end + 1 + count < n && s->tokens[end + 1 + count] != s->model->image_token) {
@@ -122,12 +127,14 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
 /* Takes a chosen token into the answer: the logits it was chosen from, its text. *stop is set if the answer ends. */
 static trol_status take_token(generation *g, int32_t token, const float *logits, trol_stop *stop, trol_error *error) {
     const trol_model *model = g->session->model;
-    if (!isfinite(logits[token])) /* nothing was chosen: weights that are no numbers must not pass for an empty answer */
-        return fail(error, TROL_ERROR_FORMAT,
-                    "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
-                    (double)logits[token], token);
-    if (g->params->logits &&
-        g->params->logits(g->params->logits_user, (int64_t)g->session->n_tokens, logits, (int32_t)model->config.decoder.vocab_size) != 0)
+    if (!isfinite(
+            logits[token])) /* nothing was chosen: weights that are no numbers must not pass for an empty answer */
+        return fail(
+            error, TROL_ERROR_FORMAT,
+            "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
+            (double)logits[token], token);
+    if (g->params->logits && g->params->logits(g->params->logits_user, (int64_t)g->session->n_tokens, logits,
+                                               (int32_t)model->config.decoder.vocab_size) != 0)
         return fail(error, TROL_ERROR_CANCELLED, "the logits callback asked to stop");
     if (!g->params->ignore_eos && is_end(model, token)) {
         *stop = TROL_STOP_END;
@@ -217,7 +224,8 @@ static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_er
     const trol_session *s = g->session;
     const int64_t vocab = s->model->config.decoder.vocab_size;
     if (g->params->lookup > 0 && s->params.traversal != TROL_TRAVERSAL_ALL)
-        TRY(memory_alloc((size_t)((MAX_PROPOSED + 1) * vocab), sizeof *g->logits, "prompt lookup", (void **)&g->logits, error));
+        TRY(memory_alloc((size_t)((MAX_PROPOSED + 1) * vocab), sizeof *g->logits, "prompt lookup", (void **)&g->logits,
+                         error));
     if (g->token_waits)
         return resume(g, stop, error);
     *token = trol_sampler_choose(g->params->sampler, s->logits, (int32_t)vocab);
@@ -246,8 +254,8 @@ static trol_status check_params(const trol_generate_params *p, trol_error *error
     return TROL_OK;
 }
 
-trol_status trol_generate(trol_session *session, const trol_generate_params *params, trol_text_callback callback, void *user,
-                          trol_stop *stop, trol_error *error) {
+trol_status trol_generate(trol_session *session, const trol_generate_params *params, trol_text_callback callback,
+                          void *user, trol_stop *stop, trol_error *error) {
     enum { DEFAULT_MAX_TOKENS = 256 };
     trol_generate_params p;
     trol_stop reason = 0;

@@ -152,8 +152,7 @@ static tensor_source *inspect_files(report *r, const char *folder, const logger 
             values *= (double)tensor_source_at(source, i)->shape[k];
         n_values += values;
     }
-    good(r, "safetensors files", "%zu tensors, %s values", tensor_source_count(source),
-         short_number(n_values, number));
+    good(r, "safetensors files", "%zu tensors, %s values", tensor_source_count(source), short_number(n_values, number));
     describe_dtypes(r, source);
     return source;
 }

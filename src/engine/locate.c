@@ -22,7 +22,8 @@ static bool is_hub_name(const char *text) {
     int slashes = 0;
     for (const char *c = text; *c; c++) {
         bool first = c == text || c[-1] == '/';
-        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '-' || *c == '_';
+        bool letter =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '-' || *c == '_';
         if (*c == '/' && !first)
             slashes++;
         else if (!letter && (*c != '.' || first))
@@ -33,7 +34,8 @@ static bool is_hub_name(const char *text) {
 
 /* The folder that holds the cached repositories: the first of the variables that is set, or the default in the home. */
 static trol_status cache_folder(char **folder, trol_error *error) {
-    const char *cache = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *xdg = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
+    const char *cache = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *xdg = getenv("XDG_CACHE_HOME"),
+               *user = getenv("HOME");
     if (cache && *cache)
         return memory_copy_text(cache, strlen(cache), folder, error);
     if (home && *home)
@@ -59,7 +61,8 @@ static trol_status find_snapshot(const char *repository, const char *name, char 
     TRY_GOTO(path_join(repository, "snapshots", &snapshots, error), done);
     TRY_GOTO(path_join(snapshots, commit, folder, error), done);
     if (!is_folder(*folder)) {
-        status = fail(error, TROL_ERROR_IO, "%s: the cached snapshot %s is missing; download %s again", repository, commit, name);
+        status = fail(error, TROL_ERROR_IO, "%s: the cached snapshot %s is missing; download %s again", repository,
+                      commit, name);
         memory_free(*folder);
         *folder = NULL;
     }
@@ -82,7 +85,8 @@ trol_status locate_checkpoint(const char *path, char **folder, trol_error *error
     char *cache = NULL, *repository = NULL, directory[512];
     trol_status status;
     const char *slash = strchr(path, '/');
-    if (snprintf(directory, sizeof directory, "models--%.*s--%s", (int)(slash - path), path, slash + 1) >= (int)sizeof directory)
+    if (snprintf(directory, sizeof directory, "models--%.*s--%s", (int)(slash - path), path, slash + 1) >=
+        (int)sizeof directory)
         return fail(error, TROL_ERROR_ARGUMENT, "the hub name is %zu bytes long, expected at most 500", strlen(path));
     TRY_GOTO(cache_folder(&cache, error), done);
     TRY_GOTO(path_join(cache, directory, &repository, error), done);
@@ -90,7 +94,8 @@ trol_status locate_checkpoint(const char *path, char **folder, trol_error *error
         status = find_snapshot(repository, path, folder, error);
     else
         status = fail(error, TROL_ERROR_IO,
-                      "%s: there is no such folder, and the hub cache %s does not hold a model of that name (libtrol downloads nothing)",
+                      "%s: there is no such folder, and the hub cache %s does not hold a model of that name (libtrol "
+                      "downloads nothing)",
                       path, cache);
 done:
     memory_free(cache);

@@ -56,15 +56,16 @@ static trol_status load_tokenizer(trol_model *model, const char *folder, trol_er
     bool exists;
     TRY(file_exists(folder, "tokenizer.model", &exists, error));
     if (!exists) {
-        log_message(&model->log, TROL_LOG_WARNING, "tokenizer.model is missing: only raw token ids can be used (image token %d)",
-                    model->image_token);
+        log_message(&model->log, TROL_LOG_WARNING,
+                    "tokenizer.model is missing: only raw token ids can be used (image token %d)", model->image_token);
         return TROL_OK;
     }
     const tokenizer_options options = {.dummy_prefix = phi3, .n_tokens = model->weights->decoder.embeddings.rows};
     TRY(tokenizer_load(folder, &options, &model->log, &model->tokenizer, error));
     TRY(prompt_check(model->prompt_template, model->tokenizer, error));
     model->image_token = tokenizer_id(model->tokenizer, model->prompt_template->image_token);
-    model->n_end_tokens = prompt_end_tokens(model->prompt_template, model->tokenizer, model->end_tokens, MODEL_MAX_END_TOKENS);
+    model->n_end_tokens =
+        prompt_end_tokens(model->prompt_template, model->tokenizer, model->end_tokens, MODEL_MAX_END_TOKENS);
     return TROL_OK;
 }
 
@@ -75,7 +76,8 @@ static trol_status load_into(trol_model *model, const char *path, const trol_mod
     TRY(kernels_get(&model->kernels, error));
     const linear_arithmetic arithmetic = p->compute == TROL_COMPUTE_BF16 ? LINEAR_BF16 : LINEAR_EXACT;
     if (arithmetic == LINEAR_BF16 && model->kernels->level < CPU_AVX512BF16)
-        return fail(error, TROL_ERROR_UNSUPPORTED, "compute is bf16, which needs a CPU with BF16 units; the kernels in use are %s",
+        return fail(error, TROL_ERROR_UNSUPPORTED,
+                    "compute is bf16, which needs a CPU with BF16 units; the kernels in use are %s",
                     cpu_level_name(model->kernels->level));
     if (p->threads)
         model->threads = threads_retain(p->threads);
@@ -214,7 +216,8 @@ trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, 
                             .n_parameters = model->weights->n_parameters,
                             .weight_bytes = model->weights->n_bytes};
     snprintf(full.family, sizeof full.family, "%s", config_family_name(model->config.family));
-    snprintf(full.weight_type, sizeof full.weight_type, "%s", element_name(model->weights->decoder.layers[0].qkv.weight.type));
+    snprintf(full.weight_type, sizeof full.weight_type, "%s",
+             element_name(model->weights->decoder.layers[0].qkv.weight.type));
     snprintf(full.cpu_level, sizeof full.cpu_level, "%s", cpu_level_name(model->kernels->level));
     snprintf(full.compute, sizeof full.compute, "%s", model->decoder.arithmetic == LINEAR_BF16 ? "bf16" : "exact");
     return params_copy_out(info, &full, sizeof full, "trol_model_info", error);

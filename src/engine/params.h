@@ -1,4 +1,5 @@
-/* params.h - the public structs that carry their size, so that callers compiled against another version keep working. */
+/* params.h - the public structs that carry their size, so that callers compiled against another version keep working.
+ */
 #ifndef ENGINE_PARAMS_H
 #define ENGINE_PARAMS_H
 

@@ -58,7 +58,7 @@ const prompt_template prompt_template_phi3 = {
 static const char placeholder[] = "<image>";
 enum { PLACEHOLDER_BYTES = sizeof placeholder - 1 };
 
-/* ---- checks ------------------------------------------------------------------------------------------------------ */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 /* Whether text that spells the token, and may be special, becomes it. */
 static trol_status is_recognized(const tokenizer *t, const char *spelling, bool *recognized, trol_error *error) {
@@ -77,7 +77,8 @@ trol_status prompt_check(const prompt_template *family, const tokenizer *t, trol
         TRY(is_recognized(t, *token, &recognized, error));
         if (!recognized)
             return fail(error, TROL_ERROR_FORMAT,
-                        "tokenizer_config.json: %s is no special token of it, nor of the files beside it, but the prompt template needs it",
+                        "tokenizer_config.json: %s is no special token of it, nor of the files beside it, but the "
+                        "prompt template needs it",
                         *token);
     }
     return TROL_OK;
@@ -90,9 +91,7 @@ static const char *role_name(trol_role role) {
                                          : "nobody that is known";
 }
 
-static bool is_tokens(const prompt_message *message) {
-    return message->role == TROL_ROLE_ASSISTANT && !message->text;
-}
+static bool is_tokens(const prompt_message *message) { return message->role == TROL_ROLE_ASSISTANT && !message->text; }
 
 static trol_status check_message(const prompt_message *message, size_t number, trol_role expected, trol_error *error) {
     if (message->role != expected)
@@ -145,7 +144,7 @@ static trol_status check_pictures(const prompt_pictures *pictures, size_t n_plac
                 n_placeholders, pictures->n);
 }
 
-/* ---- the prompt under construction ------------------------------------------------------------------------------- */
+/* ---- the prompt under construction ----------------------------------------------------------- */
 
 typedef struct prompt {
     const prompt_template *family;
@@ -169,9 +168,7 @@ static trol_status put_text(prompt *p, const char *text, size_t n_bytes, bool sp
     return TROL_OK;
 }
 
-static trol_status put_template(prompt *p, const char *text) {
-    return put_text(p, text, strlen(text), true);
-}
+static trol_status put_template(prompt *p, const char *text) { return put_text(p, text, strlen(text), true); }
 
 static trol_status put_picture(prompt *p) {
     int32_t n = p->pictures->image_tokens[p->n_placed++];
@@ -261,7 +258,7 @@ static trol_status put_conversation(prompt *p, const prompt_message *messages, s
     return TROL_OK;
 }
 
-/* ---- the calls --------------------------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 trol_status prompt_render_history(const prompt_template *family, const tokenizer *t, const prompt_message *messages,
                                   size_t n_messages, const prompt_pictures *pictures, bool special, bool raw,

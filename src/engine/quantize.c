@@ -67,11 +67,9 @@ static trol_status check_params(const trol_quantize_params *p, trol_error *error
     return TROL_OK;
 }
 
-/* ---- what is packed ---------------------------------------------------------------------------------------------- */
+/* ---- what is packed -------------------------------------------------------------------------- */
 
-static bool begins_with(const char *text, const char *start) {
-    return strncmp(text, start, strlen(start)) == 0;
-}
+static bool begins_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
 
 static bool ends_with(const char *text, const char *end) {
     const size_t length = strlen(text), end_length = strlen(end);
@@ -95,9 +93,7 @@ static element_type packed_type(const trol_quantize_params *p, const tensor *t) 
     return asked == TROL_WEIGHTS_Q4 && !at_least_q8 ? ELEMENT_Q4 : ELEMENT_Q8;
 }
 
-static bool is_packed(const entry *e) {
-    return e->type == ELEMENT_Q8 || e->type == ELEMENT_Q4;
-}
+static bool is_packed(const entry *e) { return e->type == ELEMENT_Q8 || e->type == ELEMENT_Q4; }
 
 static trol_status plan(packer *p) {
     const size_t n = tensor_source_count(p->source);
@@ -118,7 +114,7 @@ static trol_status plan(packer *p) {
     return TROL_OK;
 }
 
-/* ---- the header -------------------------------------------------------------------------------------------------- */
+/* ---- the header ------------------------------------------------------------------------------ */
 
 /* FNV-1a over every tensor's name, dtype, shape and first bytes: tells checkpoints apart without reading them whole. */
 static uint64_t fingerprint(const tensor_source *source) {
@@ -178,7 +174,8 @@ static cJSON *add_member(cJSON *root, const entry *e) {
     char *name = malloc(capacity);
     if (!name)
         return NULL;
-    snprintf(name, capacity, "%s%s%s", e->source->name, is_packed(e) ? "." : "", is_packed(e) ? element_name(e->type) : "");
+    snprintf(name, capacity, "%s%s%s", e->source->name, is_packed(e) ? "." : "",
+             is_packed(e) ? element_name(e->type) : "");
     cJSON *object = cJSON_AddObjectToObject(root, name);
     free(name);
     return object;
@@ -226,7 +223,7 @@ static trol_status write_header(packer *p) {
     return status;
 }
 
-/* ---- the data ---------------------------------------------------------------------------------------------------- */
+/* ---- the data -------------------------------------------------------------------------------- */
 
 static trol_status progressed(packer *p, size_t n_bytes) {
     p->n_bytes_done += (int64_t)n_bytes;
@@ -286,18 +283,16 @@ static trol_status write_tensors(packer *p, const char *path) {
     return status == TROL_OK ? output_finish(&p->out, p->error) : status;
 }
 
-/* ---- the folder -------------------------------------------------------------------------------------------------- */
+/* ---- the folder ------------------------------------------------------------------------------ */
 
 /* The files beside the weights: config, tokenizer, gate, licence. */
 typedef struct side_files {
-    void *names;    /* char *[n_names] */
+    void *names; /* char *[n_names] */
     size_t n_names, name_capacity;
     output *copies; /* [n_names]; of zeros where there is none yet */
 } side_files;
 
-static char **names_of(const side_files *files) {
-    return files->names;
-}
+static char **names_of(const side_files *files) { return files->names; }
 
 static void side_files_free(side_files *files) {
     for (size_t i = 0; i < files->n_names; i++) {
@@ -321,7 +316,8 @@ static trol_status add_name(side_files *files, const char *folder, const char *n
     memory_free(path);
     if (!is_file)
         return TROL_OK;
-    TRY(memory_grow(&files->names, &files->name_capacity, files->n_names + 1, sizeof(char *), "a list of files", error));
+    TRY(memory_grow(&files->names, &files->name_capacity, files->n_names + 1, sizeof(char *), "a list of files",
+                    error));
     TRY(memory_copy_text(name, strlen(name), &names_of(files)[files->n_names], error));
     files->n_names++;
     return TROL_OK;
@@ -335,7 +331,8 @@ static trol_status check_needed(const side_files *files, const char *folder, tro
         for (size_t k = 0; k < files->n_names; k++)
             found |= strcmp(names_of(files)[k], needed[i]) == 0;
         if (!found)
-            return fail(error, TROL_ERROR_IO, "%s: the file %s is missing, without which no checkpoint loads", folder, needed[i]);
+            return fail(error, TROL_ERROR_IO, "%s: the file %s is missing, without which no checkpoint loads", folder,
+                        needed[i]);
     }
     return TROL_OK;
 }
@@ -359,7 +356,8 @@ static trol_status list_side_files(side_files *files, const char *from, trol_err
 }
 
 /* A copy that does not appear yet. */
-static trol_status copy_file(const char *from_folder, const char *to_folder, const char *name, output *out, trol_error *error) {
+static trol_status copy_file(const char *from_folder, const char *to_folder, const char *name, output *out,
+                             trol_error *error) {
     char *from = NULL, *to = NULL, *bytes = NULL;
     size_t n_bytes;
     trol_status status;
@@ -380,7 +378,8 @@ static trol_status check_absent(const char *folder, const char *name, trol_error
     char *path;
     struct stat info;
     TRY(path_join(folder, name, &path, error));
-    const trol_status status = lstat(path, &info) == 0 ? fail(error, TROL_ERROR_IO, "%s: the file exists already", path) : TROL_OK;
+    const trol_status status =
+        lstat(path, &info) == 0 ? fail(error, TROL_ERROR_IO, "%s: the file exists already", path) : TROL_OK;
     memory_free(path);
     return status;
 }

@@ -76,7 +76,8 @@ static int by_logit(const void *left, const void *right) {
     return a->token < b->token ? -1 : 1;
 }
 
-/* Draws from the n likeliest candidates, whose logits are sorted from the largest, up to a total probability of top_p. */
+/* Draws from the n likeliest candidates, whose logits are sorted from the largest, up to a total probability of top_p.
+ */
 static int32_t draw_from(trol_sampler *sampler, size_t n) {
     const candidate *list = sampler->candidates;
     const double inverse = 1.0 / (double)sampler->params.temperature;

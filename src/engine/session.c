@@ -1,8 +1,8 @@
 /* session.c - a conversation's life: prompts in one piece or several, reuse of what an earlier prompt computed, answer
  * tokens, truncation, forks. What may be reused when, and why:
  *
- *  - mode prompt: an answer token was computed in one pass, as a prompt token it needs two; so only the earlier prompt's
- *    tokens, and only while their pass-2 keys and values are held (keep_pass2);
+ *  - mode prompt: an answer token was computed in one pass, as a prompt token it needs two; so only the earlier
+ * prompt's tokens, and only while their pass-2 keys and values are held (keep_pass2);
  *  - modes all and off: prompt and answer tokens are computed alike, so all that is held;
  *  - never across a rope border: keys of another length's angles are of no use to the new prompt. */
 #include "engine/session.h"
@@ -25,7 +25,9 @@ static trol_status check_params(const trol_model *model, trol_session_params *p,
     if (p->context_size < 0)
         return fail(error, TROL_ERROR_ARGUMENT, "context_size is %d, expected 0 (default) or more", p->context_size);
     if (p->context_size == 0) /* memory grows with what is held, so a long context costs nothing by itself */
-        p->context_size = max_positions > INT32_MAX ? INT32_MAX : max_positions > SMALLEST_DEFAULT ? (int32_t)max_positions : SMALLEST_DEFAULT;
+        p->context_size = max_positions > INT32_MAX          ? INT32_MAX
+                          : max_positions > SMALLEST_DEFAULT ? (int32_t)max_positions
+                                                             : SMALLEST_DEFAULT;
     if (p->traversal < TROL_TRAVERSAL_PROMPT || p->traversal > TROL_TRAVERSAL_OFF)
         return fail(error, TROL_ERROR_ARGUMENT, "traversal is %d, expected a trol_traversal", (int)p->traversal);
     if (p->cache_type != TROL_CACHE_F16 && p->cache_type != TROL_CACHE_F32)
@@ -35,7 +37,8 @@ static trol_status check_params(const trol_model *model, trol_session_params *p,
     return TROL_OK;
 }
 
-trol_status trol_session_new(trol_model *model, const trol_session_params *params, trol_session **result, trol_error *error) {
+trol_status trol_session_new(trol_model *model, const trol_session_params *params, trol_session **result,
+                             trol_error *error) {
     if (!result)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_new: the out-pointer is NULL");
     *result = NULL;
@@ -51,12 +54,15 @@ trol_status trol_session_new(trol_model *model, const trol_session_params *param
     const decoder_config *c = &model->config.decoder;
     s->model = model_retain(model);
     s->params = p;
-    const kv_shape shape = {c->n_layers, c->n_kv_heads, c->head_dim, p.cache_type == TROL_CACHE_F32 ? ELEMENT_F32 : ELEMENT_F16};
+    const kv_shape shape = {c->n_layers, c->n_kv_heads, c->head_dim,
+                            p.cache_type == TROL_CACHE_F32 ? ELEMENT_F32 : ELEMENT_F16};
     kv_plane_init(&s->pass1, shape);
     kv_plane_init(&s->pass2, shape);
-    trol_status status = memory_alloc((size_t)c->vocab_size, sizeof(float), "a session's logits", (void **)&s->logits, error);
+    trol_status status =
+        memory_alloc((size_t)c->vocab_size, sizeof(float), "a session's logits", (void **)&s->logits, error);
     if (status == TROL_OK)
-        status = memory_alloc_zero((size_t)c->n_layers, sizeof *s->n_skipped, "a session's counts", (void **)&s->n_skipped, error);
+        status = memory_alloc_zero((size_t)c->n_layers, sizeof *s->n_skipped, "a session's counts",
+                                   (void **)&s->n_skipped, error);
     if (status != TROL_OK) {
         trol_session_free(s);
         return status;
@@ -125,7 +131,7 @@ static void limit_picture_scope(trol_session *s) {
         s->n_picture_scope = s->n_tokens;
 }
 
-/* ---- prompts ------------------------------------------------------------------------------------------------------ */
+/* ---- prompts --------------------------------------------------------------------------------- */
 
 /* Tokens held, from the first on, that a prompt of `total` tokens could share if they are equal. */
 static size_t count_reusable(const trol_session *s, size_t total) {
@@ -184,8 +190,8 @@ static size_t count_rows(trol_features *const *features, size_t n) {
     return rows;
 }
 
-trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, trol_features *const *features, size_t n_features,
-                                      trol_error *error) {
+trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, trol_features *const *features,
+                                      size_t n_features, trol_error *error) {
     TRY(session_check(s, "trol_session_prompt_begin", error));
     if (n_tokens_total == 0)
         return fail(error, TROL_ERROR_ARGUMENT, "the prompt has no tokens, expected at least one");
@@ -193,10 +199,12 @@ trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, tr
         return fail(error, TROL_ERROR_ARGUMENT, "the prompt's pictures are NULL, expected %zu", n_features);
     for (size_t i = 0; i < n_features; i++)
         if (!features[i] || features[i]->model != s->model)
-            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL or was encoded by another model", i + 1);
+            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL or was encoded by another model",
+                        i + 1);
     if (n_tokens_total > (size_t)s->params.context_size)
-        return fail(error, TROL_ERROR_CONTEXT, "the prompt has %zu tokens and does not fit the context, which has room for %d",
-                    n_tokens_total, s->params.context_size);
+        return fail(error, TROL_ERROR_CONTEXT,
+                    "the prompt has %zu tokens and does not fit the context, which has room for %d", n_tokens_total,
+                    s->params.context_size);
     const size_t equal_rows = count_equal_rows(s, features, n_features);
     TRY(set_features(s, features, n_features, error));
     session_drop(s, count_valid(s, equal_rows)); /* the rest belongs to pictures that are gone now */
@@ -221,8 +229,9 @@ static trol_status check_tokens(const trol_session *s, const int32_t *tokens, si
     }
     const size_t rows = count_rows(s->features, s->n_features);
     if (n_image > rows)
-        return fail(error, TROL_ERROR_ARGUMENT, "the prompt has at least %zu image tokens, but its %zu pictures have %zu rows",
-                    n_image, s->n_features, rows);
+        return fail(error, TROL_ERROR_ARGUMENT,
+                    "the prompt has at least %zu image tokens, but its %zu pictures have %zu rows", n_image,
+                    s->n_features, rows);
     return TROL_OK;
 }
 
@@ -299,7 +308,8 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
     const size_t rows = count_rows(s->features, s->n_features);
     trol_status status = TROL_OK;
     if (s->prompt_cursor != s->prompt_total)
-        status = fail(error, TROL_ERROR_STATE, "the prompt was begun with %zu tokens, only %zu came", s->prompt_total, s->prompt_cursor);
+        status = fail(error, TROL_ERROR_STATE, "the prompt was begun with %zu tokens, only %zu came", s->prompt_total,
+                      s->prompt_cursor);
     else if (s->n_image_tokens != rows)
         status = fail(error, TROL_ERROR_ARGUMENT, "the prompt has %zu image tokens, but its %zu pictures have %zu rows",
                       s->n_image_tokens, s->n_features, rows);
@@ -308,15 +318,16 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
         s->n_pass2 = 0;
     }
     if (status == TROL_OK && s->params.progress)
-        if (s->params.progress(s->params.progress_user, TROL_STAGE_PREFILL, (int64_t)s->prompt_total, (int64_t)s->prompt_total) != 0)
+        if (s->params.progress(s->params.progress_user, TROL_STAGE_PREFILL, (int64_t)s->prompt_total,
+                               (int64_t)s->prompt_total) != 0)
             status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
     if (status != TROL_OK)
         fail_prompt(s);
     return status;
 }
 
-trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t n_tokens, trol_features *const *features,
-                                 size_t n_features, trol_error *error) {
+trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t n_tokens,
+                                 trol_features *const *features, size_t n_features, trol_error *error) {
     TRY(session_check(s, "trol_session_prefill", error));
     if (n_tokens > 0 && !tokens)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_prefill: the tokens are NULL");
@@ -326,14 +337,15 @@ trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t 
     for (size_t i = 0; features && i < n_features; i++)
         rows += features[i] ? (size_t)features[i]->n_tokens : 0;
     if (n_image != rows) /* before anything is computed */
-        return fail(error, TROL_ERROR_ARGUMENT, "the prompt has %zu image tokens (id %d), but its %zu pictures have %zu rows",
-                    n_image, s->model->image_token, n_features, rows);
+        return fail(error, TROL_ERROR_ARGUMENT,
+                    "the prompt has %zu image tokens (id %d), but its %zu pictures have %zu rows", n_image,
+                    s->model->image_token, n_features, rows);
     TRY(trol_session_prompt_begin(s, n_tokens, features, n_features, error));
     TRY(trol_session_prompt_append(s, tokens, n_tokens, error));
     return trol_session_prompt_end(s, error);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static trol_status check_decode(const trol_session *s, int32_t token, trol_error *error) {
     TRY(session_check(s, "trol_session_decode", error));
@@ -346,7 +358,8 @@ static trol_status check_decode(const trol_session *s, int32_t token, trol_error
     return model_check_token(s->model, token, error);
 }
 
-/* Mode all equals recomputing the whole text: when one more token turns the rope of all of them, that is what it takes. */
+/* Mode all equals recomputing the whole text: when one more token turns the rope of all of them, that is what it takes.
+ */
 static bool needs_recompute(const trol_session *s) {
     const decoder_config *c = &s->model->config.decoder;
     return s->params.traversal == TROL_TRAVERSAL_ALL &&
@@ -411,7 +424,8 @@ trol_status trol_decode_batch(trol_session *const *sessions, const int32_t *toke
         TRY(check_decode(sessions[i], tokens[i], error));
         TRY(take_cancel(sessions[i], error));
         if (sessions[i]->model != sessions[0]->model)
-            return fail(error, TROL_ERROR_ARGUMENT, "trol_decode_batch: session %zu is of another model than the first", i);
+            return fail(error, TROL_ERROR_ARGUMENT, "trol_decode_batch: session %zu is of another model than the first",
+                        i);
         for (size_t k = 0; k < i; k++)
             if (sessions[k] == sessions[i])
                 return fail(error, TROL_ERROR_ARGUMENT, "trol_decode_batch: sessions %zu and %zu are the same", k, i);
@@ -427,7 +441,8 @@ trol_status trol_session_decode(trol_session *s, int32_t token, trol_error *erro
     return trol_decode_batch(&s, &token, 1, error);
 }
 
-trol_status session_decode_many(trol_session *s, const int32_t *tokens, size_t n, float *all_logits, trol_error *error) {
+trol_status session_decode_many(trol_session *s, const int32_t *tokens, size_t n, float *all_logits,
+                                trol_error *error) {
     for (size_t i = 0; i < n; i++)
         TRY(check_decode(s, tokens[i], error));
     TRY(take_cancel(s, error));
@@ -435,13 +450,14 @@ trol_status session_decode_many(trol_session *s, const int32_t *tokens, size_t n
     limit_picture_scope(s);
     TRY(session_reserve_tokens(s, s->n_tokens + n, error));
     memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
-    const session_rows rows = {.session = s, .first = s->n_tokens, .n_rows = n, .last_logits = true, .all_logits = all_logits};
+    const session_rows rows = {
+        .session = s, .first = s->n_tokens, .n_rows = n, .last_logits = true, .all_logits = all_logits};
     trol_status status = session_forward(&rows, 1, error);
     s->stats.decode_seconds += clock_seconds() - start;
     return status;
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 const float *trol_session_logits(const trol_session *s) { return s && s->has_logits ? s->logits : NULL; }
 size_t trol_session_n_tokens(const trol_session *s) { return s ? s->n_tokens : 0; }
@@ -471,8 +487,8 @@ trol_status trol_session_truncate(trol_session *s, size_t n_tokens, trol_error *
     if (s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_truncate: the prompt has not ended");
     if (n_tokens > s->n_tokens)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_session_truncate: the session holds %zu tokens, asked to keep %zu",
-                    s->n_tokens, n_tokens);
+        return fail(error, TROL_ERROR_ARGUMENT,
+                    "trol_session_truncate: the session holds %zu tokens, asked to keep %zu", s->n_tokens, n_tokens);
     session_drop(s, n_tokens);
     return TROL_OK;
 }

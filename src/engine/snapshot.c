@@ -1,8 +1,8 @@
 /* snapshot.c - a session in a file: tokens, pictures, keys, values and logits, to go on later with the same model.
  *
- * The file is a header of fixed size, then tokens, logits, pictures and the blocks of both planes, and at last a checksum
- * of all before it. It is written and read on machines of the same byte order; nothing in it is trusted: every count is
- * checked against the model and the file's size before it is used. */
+ * The file is a header of fixed size, then tokens, logits, pictures and the blocks of both planes, and at last a
+ * checksum of all before it. It is written and read on machines of the same byte order; nothing in it is trusted: every
+ * count is checked against the model and the file's size before it is used. */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -49,7 +49,8 @@ static uint64_t model_fingerprint(const trol_model *model) {
     const decoder_config *c = &model->config.decoder;
     const decoder_weights *w = &model->weights->decoder;
     const size_t row = (size_t)c->hidden_size * sizeof(float);
-    const int64_t sizes[] = {c->vocab_size, c->hidden_size, c->intermediate_size, c->n_layers, c->n_heads, c->n_kv_heads};
+    const int64_t sizes[] = {c->vocab_size, c->hidden_size, c->intermediate_size,
+                             c->n_layers,   c->n_heads,     c->n_kv_heads};
     uint64_t hash = hash_more(hash_start, sizes, sizeof sizes);
     hash = hash_more(hash, w->norm, row);
     for (int64_t i = 0; i < c->n_layers; i++) {
@@ -60,7 +61,7 @@ static uint64_t model_fingerprint(const trol_model *model) {
     return hash;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 typedef struct writer {
     output out;
@@ -132,7 +133,7 @@ trol_status trol_session_save(const trol_session *s, const char *path, trol_erro
     return status;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct reader {
     FILE *file;
@@ -144,7 +145,8 @@ typedef struct reader {
 
 static trol_status get(reader *r, void *bytes, size_t n_bytes) {
     if ((uint64_t)r->left < n_bytes)
-        return fail(r->error, TROL_ERROR_FORMAT, "%s: the file is cut short, it has %lld bytes less than its header says", r->path,
+        return fail(r->error, TROL_ERROR_FORMAT,
+                    "%s: the file is cut short, it has %lld bytes less than its header says", r->path,
                     (long long)(n_bytes - (uint64_t)r->left));
     if (n_bytes > 0 && fread(bytes, 1, n_bytes, r->file) != n_bytes)
         return fail(r->error, TROL_ERROR_IO, "%s: the file cannot be read: %s", r->path, strerror(errno));
@@ -155,15 +157,18 @@ static trol_status get(reader *r, void *bytes, size_t n_bytes) {
 
 static trol_status check_header(const reader *r, const trol_model *model, const snapshot_header *h) {
     if (memcmp(h->magic, magic, sizeof magic) != 0)
-        return fail(r->error, TROL_ERROR_FORMAT, "%s: the file is no saved session (it does not begin with %.8s)", r->path, magic);
+        return fail(r->error, TROL_ERROR_FORMAT, "%s: the file is no saved session (it does not begin with %.8s)",
+                    r->path, magic);
     if (h->byte_order != BYTE_ORDER_MARK || h->header_bytes != sizeof *h)
-        return fail(r->error, TROL_ERROR_UNSUPPORTED, "%s: the session was saved on a machine of another kind", r->path);
+        return fail(r->error, TROL_ERROR_UNSUPPORTED, "%s: the session was saved on a machine of another kind",
+                    r->path);
     if (h->model_fingerprint != model_fingerprint(model))
         return fail(r->error, TROL_ERROR_ARGUMENT, "%s: the session was saved with another model", r->path);
     const uint64_t context = h->context_size > 0 ? (uint64_t)h->context_size : 0;
-    if (h->n_tokens > context || h->n_prompt > h->n_tokens || h->n_pass2 > h->n_tokens || h->n_picture_scope > context ||
-        h->prompt_total > context || h->rope_mixed > 1 || h->has_logits > 1 || h->has_pending > 1 || h->n_features > context ||
-        !isfinite(h->rope_variant) || (h->has_logits && (h->n_tokens == 0 || h->prompt_total == 0)))
+    if (h->n_tokens > context || h->n_prompt > h->n_tokens || h->n_pass2 > h->n_tokens ||
+        h->n_picture_scope > context || h->prompt_total > context || h->rope_mixed > 1 || h->has_logits > 1 ||
+        h->has_pending > 1 || h->n_features > context || !isfinite(h->rope_variant) ||
+        (h->has_logits && (h->n_tokens == 0 || h->prompt_total == 0)))
         return fail(r->error, TROL_ERROR_FORMAT, "%s: the header's counts contradict each other", r->path);
     return TROL_OK;
 }
@@ -178,7 +183,8 @@ static trol_status check_tokens(const reader *r, const trol_session *s) {
     for (size_t i = 0; i < s->n_features; i++)
         rows += (size_t)s->features[i]->n_tokens;
     if (n_image > rows)
-        return fail(r->error, TROL_ERROR_FORMAT, "%s: %zu image tokens, but pictures with %zu rows", r->path, n_image, rows);
+        return fail(r->error, TROL_ERROR_FORMAT, "%s: %zu image tokens, but pictures with %zu rows", r->path, n_image,
+                    rows);
     return s->has_pending ? model_check_token(s->model, s->pending_token, r->error) : TROL_OK;
 }
 
@@ -188,8 +194,8 @@ static trol_status get_picture(reader *r, trol_session *s) {
     float *data;
     TRY(get(r, &picture, sizeof picture));
     if (picture.n_tokens < 1 || picture.n_tiles < 1 || picture.n_tokens > r->left / (hidden * (int64_t)sizeof *data))
-        return fail(r->error, TROL_ERROR_FORMAT, "%s: picture %zu has %d rows, more than the file holds", r->path, s->n_features + 1,
-                    picture.n_tokens);
+        return fail(r->error, TROL_ERROR_FORMAT, "%s: picture %zu has %d rows, more than the file holds", r->path,
+                    s->n_features + 1, picture.n_tokens);
     const size_t count = (size_t)picture.n_tokens * (size_t)hidden;
     TRY(memory_alloc(count, sizeof *data, "a picture's features", (void **)&data, r->error));
     trol_status status = get(r, data, count * sizeof *data);
@@ -205,7 +211,8 @@ static trol_status get_picture(reader *r, trol_session *s) {
 static trol_status get_plane(reader *r, kv_plane *plane, size_t n_tokens) {
     const size_t n_blocks = (n_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS, block = kv_block_bytes(&plane->shape);
     if (n_blocks > (uint64_t)r->left / block)
-        return fail(r->error, TROL_ERROR_FORMAT, "%s: the file is cut short in the keys and values of %zu tokens", r->path, n_tokens);
+        return fail(r->error, TROL_ERROR_FORMAT, "%s: the file is cut short in the keys and values of %zu tokens",
+                    r->path, n_tokens);
     TRY(kv_plane_reserve(plane, 0, (int64_t)n_tokens, r->error));
     for (size_t i = 0; i < n_blocks; i++)
         TRY(get(r, kv_plane_block(plane, i), block));
@@ -275,7 +282,8 @@ trol_status trol_session_load(trol_model *model, const char *path, trol_session 
     reader r = {.file = fopen(path, "rb"), .path = path, .hash = hash_start, .error = error};
     struct stat info;
     if (!r.file || fstat(fileno(r.file), &info) != 0 || !S_ISREG(info.st_mode)) {
-        trol_status status = fail(error, TROL_ERROR_IO, "%s: the file cannot be read: %s", path, r.file ? "it is no regular file" : strerror(errno));
+        trol_status status = fail(error, TROL_ERROR_IO, "%s: the file cannot be read: %s", path,
+                                  r.file ? "it is no regular file" : strerror(errno));
         if (r.file)
             fclose(r.file);
         return status;

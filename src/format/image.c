@@ -10,7 +10,7 @@
 
 enum { MAX_FILE_BYTES = 1 << 30 };
 
-/* ---- which format ----------------------------------------------------------------------------------------------- */
+/* ---- which format ---------------------------------------------------------------------------- */
 
 typedef enum format_kind {
     KIND_JPEG,
@@ -112,7 +112,7 @@ static trol_status fail_unknown(const byte_reader *in, trol_error *error) {
         in->n_bytes, text);
 }
 
-/* ---- decoding --------------------------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static trol_status decode(byte_reader in, trol_image *image, trol_error *error) {
     format f = find_format(&in);
@@ -231,23 +231,15 @@ void trol_image_free(trol_image *image) {
     memory_free(image);
 }
 
-int32_t trol_image_width(const trol_image *image) {
-    return image ? image->width : 0;
-}
+int32_t trol_image_width(const trol_image *image) { return image ? image->width : 0; }
 
-int32_t trol_image_height(const trol_image *image) {
-    return image ? image->height : 0;
-}
+int32_t trol_image_height(const trol_image *image) { return image ? image->height : 0; }
 
-const uint8_t *trol_image_pixels(const trol_image *image) {
-    return image ? image->pixels : NULL;
-}
+const uint8_t *trol_image_pixels(const trol_image *image) { return image ? image->pixels : NULL; }
 
-int32_t trol_image_orientation(const trol_image *image) {
-    return image ? image->orientation : 1;
-}
+int32_t trol_image_orientation(const trol_image *image) { return image ? image->orientation : 1; }
 
-/* ---- turning upright -------------------------------------------------------------------------------------------- */
+/* ---- turning upright ------------------------------------------------------------------------- */
 
 /* Where pixel (0, 0) of the upright picture lies in the stored one, and how far one step in the upright picture's x and
  * y goes there, in pixels. */

@@ -29,7 +29,7 @@ trol_status image_alloc(const char *format, int64_t width, int64_t height, trol_
     return TROL_OK;
 }
 
-/* ---- TGA -------------------------------------------------------------------------------------------------------- */
+/* ---- TGA ------------------------------------------------------------------------------------- */
 
 typedef struct tga {
     int id_bytes, has_palette, kind, palette_first, palette_length, palette_bits, width, height, bits, descriptor;
@@ -92,7 +92,7 @@ trol_status tga_check(byte_reader in, int32_t *width, int32_t *height, trol_erro
     return in.past_end ? fail_cut_short("TGA", t.width, t.height, error) : TROL_OK;
 }
 
-/* ---- HDR (Radiance) --------------------------------------------------------------------------------------------- */
+/* ---- HDR (Radiance) -------------------------------------------------------------------------- */
 
 /* Reads a line of the header, its end left out, cut to fit. */
 static void read_line(byte_reader *in, char *line, size_t room) {
@@ -172,7 +172,7 @@ trol_status hdr_check(byte_reader in, int32_t *width, int32_t *height, trol_erro
     return in.past_end ? fail_cut_short("HDR", w, h, error) : TROL_OK;
 }
 
-/* ---- PIC (Softimage) -------------------------------------------------------------------------------------------- */
+/* ---- PIC (Softimage) ------------------------------------------------------------------------- */
 
 trol_status pic_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error) {
     skip_bytes(&in, 92);

@@ -50,9 +50,7 @@ static inline uint32_t read_u32_little(byte_reader *in) {
     return low | (uint32_t)read_u16_little(in) << 16;
 }
 
-static inline size_t bytes_left(const byte_reader *in) {
-    return in->n_bytes - in->position;
-}
+static inline size_t bytes_left(const byte_reader *in) { return in->n_bytes - in->position; }
 
 static inline void skip_bytes(byte_reader *in, uint64_t count) {
     if (count > bytes_left(in)) {

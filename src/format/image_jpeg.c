@@ -59,7 +59,7 @@ static trol_status fail_damaged(const char *what, trol_error *error) {
     return fail(error, TROL_ERROR_FORMAT, "the JPEG is damaged: %s", what);
 }
 
-/* ---- bits and codes --------------------------------------------------------------------------------------------- */
+/* ---- bits and codes -------------------------------------------------------------------------- */
 
 static void refill(jpeg *j) {
     byte_reader *in = &j->in;
@@ -149,7 +149,7 @@ static trol_status read_huffman_table(jpeg *j, huffman_table *table, size_t *lef
     return TROL_OK;
 }
 
-/* ---- segments --------------------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 static trol_status read_huffman_tables(jpeg *j, size_t left, trol_error *error) {
     while (left > 0) {
@@ -272,7 +272,7 @@ static trol_status check_tables(const jpeg *j, trol_error *error) {
     return TROL_OK;
 }
 
-/* ---- blocks ----------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 static bool walk_dc(jpeg *j, component *c) {
     int size = next_symbol(j, &j->dc[c->dc_table]);

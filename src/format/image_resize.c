@@ -43,7 +43,7 @@ static int32_t round_weight(double weight, int bits) {
     return (int32_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
-/* ---- torch ------------------------------------------------------------------------------------------------------ */
+/* ---- torch ----------------------------------------------------------------------------------- */
 
 static double cubic_torch(double x) {
     const double a = -0.75;
@@ -92,7 +92,7 @@ static trol_status filter_torch(side_filter *f, int32_t n_in, int32_t n_out, tro
     return TROL_OK;
 }
 
-/* ---- Pillow ----------------------------------------------------------------------------------------------------- */
+/* ---- Pillow ---------------------------------------------------------------------------------- */
 
 static double cubic_pillow(double x) {
     const double a = -0.5;
@@ -127,11 +127,9 @@ static trol_status filter_pillow(side_filter *f, int32_t n_in, int32_t n_out, tr
     return TROL_OK;
 }
 
-/* ---- the passes ------------------------------------------------------------------------------------------------- */
+/* ---- the passes ------------------------------------------------------------------------------ */
 
-static inline uint8_t clamp_byte(int32_t value) {
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
+static inline uint8_t clamp_byte(int32_t value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
 
 /* in [n_in, 3] to out [n_out, 3]. */
 static void resize_row(const side_filter *f, const uint8_t *in, uint8_t *out) {

@@ -3,7 +3,7 @@
 
 #include "base/memory.h"
 
-/* ---- BMP: 1, 4, 8, 16, 24 and 32 bits, uncompressed or with bit fields ------------------------------------------ */
+/* ---- BMP: 1, 4, 8, 16, 24 and 32 bits, uncompressed or with bit fields ----------------------- */
 
 typedef struct bmp {
     byte_reader in;
@@ -114,7 +114,7 @@ trol_status bmp_decode(byte_reader in, trol_image *image, trol_error *error) {
     return TROL_OK;
 }
 
-/* ---- PNM: binary grey (P5) and colour (P6) ---------------------------------------------------------------------- */
+/* ---- PNM: binary grey (P5) and colour (P6) --------------------------------------------------- */
 
 /* A number of the header, white space and comments before it passed over; -1: there is none. */
 static int64_t read_pnm_number(byte_reader *in) {
@@ -171,7 +171,7 @@ trol_status pnm_decode(byte_reader in, trol_image *image, trol_error *error) {
     return TROL_OK;
 }
 
-/* ---- PSD: the merged picture, RGB of 8 or 16 bits --------------------------------------------------------------- */
+/* ---- PSD: the merged picture, RGB of 8 or 16 bits -------------------------------------------- */
 
 /* Reads one channel: n_samples of `bytes` bytes each, the high byte first, of which it is taken. */
 static void read_psd_channel(byte_reader *in, bool packed, size_t n_samples, size_t bytes, uint8_t *out) {

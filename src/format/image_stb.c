@@ -8,9 +8,7 @@
 /* No part of decoding a picture within the limits takes more than its pixels as float32. */
 #define MAX_ALLOCATION ((size_t)IMAGE_MAX_PIXELS * 12 + 65536)
 
-static void *allocate(size_t n_bytes) {
-    return n_bytes <= MAX_ALLOCATION ? malloc(n_bytes) : NULL;
-}
+static void *allocate(size_t n_bytes) { return n_bytes <= MAX_ALLOCATION ? malloc(n_bytes) : NULL; }
 
 static void *reallocate(void *memory, size_t n_bytes) {
     return n_bytes <= MAX_ALLOCATION ? realloc(memory, n_bytes) : NULL;
@@ -31,9 +29,10 @@ static void *reallocate(void *memory, size_t n_bytes) {
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 
-/* Chroma of twice the columns for JPEGs of 4:2:2, as libjpeg interpolates it. stb_image's own function, which this replaces,
- * weighs the last but one column wrongly: as if its nearer neighbour were the farther one. */
-static unsigned char *stbi__resample_row_h_2(unsigned char *out, unsigned char *row, unsigned char *other_row, int n_columns, int factor) {
+/* Chroma of twice the columns for JPEGs of 4:2:2, as libjpeg interpolates it. stb_image's own function, which this
+ * replaces, weighs the last but one column wrongly: as if its nearer neighbour were the farther one. */
+static unsigned char *stbi__resample_row_h_2(unsigned char *out, unsigned char *row, unsigned char *other_row,
+                                             int n_columns, int factor) {
     (void)other_row;
     (void)factor;
     for (int i = 0; i < n_columns; i++) {
@@ -43,9 +42,10 @@ static unsigned char *stbi__resample_row_h_2(unsigned char *out, unsigned char *
     return out;
 }
 
-/* Where the name is followed by its parameters, stb_image defines its function, under another name now; where it is used
- * there are none, and the function above is meant. */
-#define stbi__resample_row_h_2(out, row, other_row, n_columns, factor) resample_unused(out, row, other_row, n_columns, factor)
+/* Where the name is followed by its parameters, stb_image defines its function, under another name now; where it is
+ * used there are none, and the function above is meant. */
+#define stbi__resample_row_h_2(out, row, other_row, n_columns, factor)                                                 \
+    resample_unused(out, row, other_row, n_columns, factor)
 
 /* Not popped: functions without use are reported at the end of this file. */
 #pragma GCC diagnostic ignored "-Wunused-function"

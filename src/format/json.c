@@ -26,7 +26,7 @@ enum {
 /* Integers up to here are exact in a double, and no other integer is rounded to them. */
 static const double LARGEST_EXACT = 9007199254740991.0;
 
-/* ---- files ------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* Opens without waiting for the writer of a pipe that has none, and says what is wrong with everything that is neither
  * file nor pipe. */
@@ -113,7 +113,7 @@ const char *path_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* ---- the grammar ------------------------------------------------------------------------------------------------- */
+/* ---- the grammar ----------------------------------------------------------------------------- */
 
 typedef struct scanner {
     const char *text;
@@ -131,9 +131,7 @@ static void skip_space(scanner *s) {
         s->at++;
 }
 
-static char next_character(const scanner *s) {
-    return s->at < s->n_bytes ? s->text[s->at] : '\0';
-}
+static char next_character(const scanner *s) { return s->at < s->n_bytes ? s->text[s->at] : '\0'; }
 
 static bool skip_digits(scanner *s) {
     size_t begin = s->at;
@@ -318,7 +316,7 @@ static trol_status check_grammar(const char *text, size_t n_bytes, const char *n
                 s.at - line_begin + 1);
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static int compare_texts(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -377,7 +375,7 @@ trol_status json_read_file(const char *path, size_t max_bytes, cJSON **json, tro
     return status;
 }
 
-/* ---- members ----------------------------------------------------------------------------------------------------- */
+/* ---- members --------------------------------------------------------------------------------- */
 
 /* What a value is, for "is ..., expected ...". Returns text. */
 static const char *describe(const cJSON *value, char *text, size_t bytes) {

@@ -28,8 +28,8 @@ bool json_exact_integer(const cJSON *value, int64_t *integer);
 
 /* Members of an object. Where the member is absent or null: the default is taken (json_*_or) or it is an error. A value
  * of another type, no whole number, or one outside smallest .. largest is an error that names `file`, the key, what was
- * found and what was expected. A key may be given with those of the objects around it, "llm_config.hidden_size": errors give
- * all of it, and what is looked up in `object` is the part behind the last '.'. */
+ * found and what was expected. A key may be given with those of the objects around it, "llm_config.hidden_size": errors
+ * give all of it, and what is looked up in `object` is the part behind the last '.'. */
 trol_status json_integer(const cJSON *object, const char *file, const char *key, int64_t smallest, int64_t largest,
                          int64_t *value, trol_error *error);
 trol_status json_integer_or(const cJSON *object, const char *file, const char *key, int64_t otherwise, int64_t smallest,

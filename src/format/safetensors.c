@@ -48,11 +48,9 @@ struct tensor_source {
     size_t n_metadata, metadata_capacity;
 };
 
-static entry **entries_of(const tensor_source *source) {
-    return source->entries;
-}
+static entry **entries_of(const tensor_source *source) { return source->entries; }
 
-/* ---- dtypes ------------------------------------------------------------------------------------------------------ */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 typedef struct dtype {
     const char *name;
@@ -109,7 +107,7 @@ static trol_status check_size(const tensor *t, unsigned bits, trol_error *error)
     return TROL_OK;
 }
 
-/* ---- the source -------------------------------------------------------------------------------------------------- */
+/* ---- the source ------------------------------------------------------------------------------ */
 
 trol_status tensor_source_new(tensor_source **source, trol_error *error) {
     void *memory;
@@ -197,9 +195,7 @@ trol_status tensor_source_add(tensor_source *source, const tensor *added, trol_e
     return TROL_OK;
 }
 
-size_t tensor_source_count(const tensor_source *source) {
-    return source->n_entries;
-}
+size_t tensor_source_count(const tensor_source *source) { return source->n_entries; }
 
 const tensor *tensor_source_at(const tensor_source *source, size_t index) {
     return index < source->n_entries ? &entries_of(source)[index]->tensor : NULL;
@@ -236,7 +232,7 @@ static trol_status sort_entries(tensor_source *source, trol_error *error) {
     return TROL_OK;
 }
 
-/* ---- one file's header ------------------------------------------------------------------------------------------- */
+/* ---- one file's header ----------------------------------------------------------------------- */
 
 static trol_status add_metadata(tensor_source *source, const cJSON *object, const char *file, trol_error *error) {
     if (!cJSON_IsObject(object))
@@ -361,7 +357,7 @@ static trol_status read_header(tensor_source *source, const mapped_file *file, c
     return status == TROL_OK ? check_overlaps(source, first, data_bytes, log, error) : status;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* open(), with a sentence that tells a file that is not there from a link whose target is not. */
 static trol_status open_file(const char *path, int *descriptor, trol_error *error) {
@@ -421,7 +417,7 @@ static trol_status add_file(tensor_source *source, const char *path, const logge
     return read_header(source, kept, log, error);
 }
 
-/* ---- shards ------------------------------------------------------------------------------------------------------ */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 static int compare_members(const void *a, const void *b) {
     return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
@@ -461,7 +457,8 @@ static int compare_name(const void *name, const void *member) {
 }
 
 /* Leaves out what the shards hold beyond what the index lists. listed: in order of name. */
-static void drop_unlisted(tensor_source *source, const char *index, const cJSON *const *listed, size_t n, const logger *log) {
+static void drop_unlisted(tensor_source *source, const char *index, const cJSON *const *listed, size_t n,
+                          const logger *log) {
     enum { MAX_NAMED = 3 };
     entry **entries = entries_of(source);
     size_t n_kept = 0, n_dropped = 0;
@@ -472,12 +469,14 @@ static void drop_unlisted(tensor_source *source, const char *index, const cJSON 
             continue;
         }
         if (n_dropped++ < MAX_NAMED)
-            log_message(log, TROL_LOG_WARNING, "%s: tensor %.200s is not listed in %s: skipped", held->file, held->name, path_name(index));
+            log_message(log, TROL_LOG_WARNING, "%s: tensor %.200s is not listed in %s: skipped", held->file, held->name,
+                        path_name(index));
         memory_free(entries[i]);
     }
     source->n_entries = n_kept;
     if (n_dropped > MAX_NAMED)
-        log_message(log, TROL_LOG_WARNING, "%zu tensors in all are not listed in %s: skipped", n_dropped, path_name(index));
+        log_message(log, TROL_LOG_WARNING, "%zu tensors in all are not listed in %s: skipped", n_dropped,
+                    path_name(index));
 }
 
 /* Each tensor of the index is where it says. listed: in order of name, as the source is; the source holds no others. */
@@ -541,7 +540,7 @@ done:
     return status;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Whether there is anything of that name, a link that leads nowhere included. */
 static bool exists(const char *path) {

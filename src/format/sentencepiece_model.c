@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 
-/* ---- the wire format --------------------------------------------------------------------------------------------- */
+/* ---- the wire format ------------------------------------------------------------------------- */
 
 enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
@@ -99,7 +99,7 @@ static message inner_message(const message *outer, const field *f, const char *n
     return (message){outer->bytes, f->begin, f->begin + f->size, outer->file, name};
 }
 
-/* ---- the messages ------------------------------------------------------------------------------------------------ */
+/* ---- the messages ---------------------------------------------------------------------------- */
 
 static trol_status check_piece(const message *m, const sentencepiece *piece, size_t id, uint64_t type,
                                trol_error *error) {

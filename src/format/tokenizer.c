@@ -16,7 +16,7 @@
 /* Published files have 0.5 to 1.5 MB. */
 #define MAX_FILE_BYTES ((size_t)64 << 20)
 
-/* ---- added tokens: tokenizer_config.json, added_tokens.json ------------------------------------------------------ */
+/* ---- added tokens: tokenizer_config.json, added_tokens.json ---------------------------------- */
 
 typedef struct added_token {
     int32_t id;
@@ -122,7 +122,8 @@ static trol_status read_added_tokens(tokenizer_files *files, int64_t n_tokens, t
     TRY(json_object_or_null(files->config, files->config_path, "added_tokens_decoder", &decoder, error));
     cJSON_ArrayForEach(entry, decoder) TRY(read_decoder_entry(files, entry, n_tokens, error));
     struct stat info;
-    if (lstat(files->added_path, &info) == 0 || errno != ENOENT) /* a link that leads nowhere is told, not passed over */
+    if (lstat(files->added_path, &info) == 0 ||
+        errno != ENOENT) /* a link that leads nowhere is told, not passed over */
         TRY(json_read_file(files->added_path, MAX_FILE_BYTES, &files->added_json, error));
     if (files->added_json && !cJSON_IsObject(files->added_json))
         return fail(error, TROL_ERROR_FORMAT, "%s is no JSON object", files->added_path);
@@ -149,7 +150,7 @@ static trol_status read_files(const char *folder, int64_t n_tokens, tokenizer_fi
     return read_added_tokens(files, n_tokens, error);
 }
 
-/* ---- the tables -------------------------------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 /* "[UNUSED_TOKEN_" digits "]": InternLM2 keeps its chat markers among the user-defined pieces. */
 static bool is_marker(const sentencepiece *piece) {
@@ -323,11 +324,9 @@ void tokenizer_free(tokenizer *t) {
     memory_free(t);
 }
 
-/* ---- looking tokens up ------------------------------------------------------------------------------------------- */
+/* ---- looking tokens up ----------------------------------------------------------------------- */
 
-int32_t tokenizer_id(const tokenizer *t, const char *spelling) {
-    return spelling_find(t, spelling, strlen(spelling));
-}
+int32_t tokenizer_id(const tokenizer *t, const char *spelling) { return spelling_find(t, spelling, strlen(spelling)); }
 
 const char *tokenizer_spelling(const tokenizer *t, int32_t id) {
     bool exists = id >= 0 && id < t->n_tokens && (t->tokens[id].flags & TOKEN_EXISTS);
@@ -338,15 +337,11 @@ bool tokenizer_is_special(const tokenizer *t, int32_t id) {
     return id >= 0 && id < t->n_tokens && (t->tokens[id].flags & TOKEN_SPECIAL);
 }
 
-size_t tokenizer_longest(const tokenizer *t) {
-    return t->max_spelling_bytes;
-}
+size_t tokenizer_longest(const tokenizer *t) { return t->max_spelling_bytes; }
 
-int32_t tokenizer_count(const tokenizer *t) {
-    return t->n_tokens;
-}
+int32_t tokenizer_count(const tokenizer *t) { return t->n_tokens; }
 
-/* ---- tokens to text ---------------------------------------------------------------------------------------------- */
+/* ---- tokens to text -------------------------------------------------------------------------- */
 
 static trol_status append(const char *text, size_t n_text, char **bytes, size_t *n_bytes, size_t *capacity,
                           trol_error *error) {

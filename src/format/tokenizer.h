@@ -57,7 +57,8 @@ int32_t tokenizer_id(const tokenizer *t, const char *spelling);
  */
 const char *tokenizer_spelling(const tokenizer *t, int32_t id);
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
-/* Bytes of the longest spelling: of a text, no token stands for more (white space that an added token swallows aside). */
+/* Bytes of the longest spelling: of a text, no token stands for more (white space that an added token swallows aside).
+ */
 size_t tokenizer_longest(const tokenizer *t);
 int32_t tokenizer_count(const tokenizer *t); /* largest id + 1 */
 

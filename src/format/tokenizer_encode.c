@@ -53,7 +53,7 @@ typedef struct encoder {
     trol_error *error;
 } encoder;
 
-/* ---- the result -------------------------------------------------------------------------------------------------- */
+/* ---- the result ------------------------------------------------------------------------------ */
 
 static trol_status push_id(encoder *e, int32_t id) {
     void *array = *e->ids;
@@ -71,7 +71,7 @@ static trol_status push_symbol(encoder *e, const symbol *s) {
     return TROL_OK;
 }
 
-/* ---- step 3: merging --------------------------------------------------------------------------------------------- */
+/* ---- step 3: merging ------------------------------------------------------------------------- */
 
 /* The piece that a text may become; -1 if there is none. */
 static int32_t find_piece(const tokenizer *t, const char *text, size_t n_bytes, bool plain) {
@@ -169,7 +169,7 @@ static trol_status merge_symbols(encoder *e, int32_t n_symbols) {
     return TROL_OK;
 }
 
-/* ---- step 2: the symbols of a run -------------------------------------------------------------------------------- */
+/* ---- step 2: the symbols of a run ------------------------------------------------------------ */
 
 static trol_status reserve_run(encoder *e, size_t n_bytes) {
     void *run = e->run, *plain = e->run_plain;
@@ -224,9 +224,7 @@ static int32_t match_longest(const tokenizer *t, const byte_trie *trie, const ch
 }
 
 /* Bytes of the character that starts with `lead`, in valid UTF-8. */
-static size_t character_bytes(uint8_t lead) {
-    return lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-}
+static size_t character_bytes(uint8_t lead) { return lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4; }
 
 static trol_status split_run(encoder *e, size_t n_run, int32_t *n_symbols) {
     int32_t n = 0;
@@ -266,7 +264,7 @@ static trol_status encode_run(encoder *e, size_t begin, size_t end) {
     return TROL_OK;
 }
 
-/* ---- step 1: added tokens ---------------------------------------------------------------------------------------- */
+/* ---- step 1: added tokens -------------------------------------------------------------------- */
 
 /* Where the white space in front of text[end] begins, but not before `begin`. */
 static size_t skip_space_back(const encoder *e, size_t begin, size_t end) {
@@ -314,7 +312,7 @@ static trol_status encode_text(encoder *e) {
     return encode_run(e, run_begin, e->n_text);
 }
 
-/* ---- the call ---------------------------------------------------------------------------------------------------- */
+/* ---- the call -------------------------------------------------------------------------------- */
 
 static trol_status count_text(const text_piece *pieces, size_t n_pieces, size_t *n_bytes, trol_error *error) {
     *n_bytes = 0;

@@ -39,7 +39,7 @@ struct torch_file {
     size_t n_arrays, array_capacity;
 };
 
-/* ---- opcodes ----------------------------------------------------------------------------------------------------- */
+/* ---- opcodes --------------------------------------------------------------------------------- */
 
 enum opcode {
     OP_MARK = '(',
@@ -114,7 +114,7 @@ static const char *refused_name(unsigned char opcode) {
     return NULL;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 typedef enum global {
     GLOBAL_ORDERED_DICT,
@@ -200,9 +200,7 @@ static trol_status broken(machine *m, const char *what) {
     return fail(m->error, TROL_ERROR_FORMAT, "%s: its pickle is broken at byte %zu: %s", m->path, m->opcode_at, what);
 }
 
-static value *stack_of(machine *m) {
-    return m->stack;
-}
+static value *stack_of(machine *m) { return m->stack; }
 
 static trol_status push(machine *m, value v) {
     if (m->n_stack == MAX_STACK)
@@ -256,16 +254,12 @@ static const value *tuple_items(const machine *m, value tuple) {
     return tuple.length ? (const value *)m->items + tuple.begin : NULL;
 }
 
-static const char *text_of(const machine *m, value text) {
-    return (const char *)m->pickle + text.begin;
-}
+static const char *text_of(const machine *m, value text) { return (const char *)m->pickle + text.begin; }
 
 /* The text is for the length of a message: at most 200 bytes. */
-static int shown(value text) {
-    return text.length < 200 ? (int)text.length : 200;
-}
+static int shown(value text) { return text.length < 200 ? (int)text.length : 200; }
 
-/* ---- reading the pickle ------------------------------------------------------------------------------------------ */
+/* ---- reading the pickle ---------------------------------------------------------------------- */
 
 static trol_status take_bytes(machine *m, size_t n, const unsigned char **bytes) {
     if (m->n_bytes - m->at < n)
@@ -354,7 +348,7 @@ static trol_status get_memo(machine *m, uint32_t index) {
     return push(m, ((value *)m->memo)[index]);
 }
 
-/* ---- storages and tensors ---------------------------------------------------------------------------------------- */
+/* ---- storages and tensors -------------------------------------------------------------------- */
 
 /* ('storage', type, key, location, number of values) becomes a storage. */
 static trol_status load_storage(machine *m) {
@@ -497,11 +491,9 @@ static trol_status rebuild_tensor(machine *m, value arguments) {
     return push(m, (value){.kind = KIND_TENSOR, .begin = (uint32_t)m->n_tensors++});
 }
 
-/* ---- calls and dicts --------------------------------------------------------------------------------------------- */
+/* ---- calls and dicts ------------------------------------------------------------------------- */
 
-static trol_status push_dict(machine *m) {
-    return push(m, (value){.kind = KIND_DICT, .integer = m->n_dicts++});
-}
+static trol_status push_dict(machine *m) { return push(m, (value){.kind = KIND_DICT, .integer = m->n_dicts++}); }
 
 static trol_status reduce(machine *m) {
     value arguments, callee;
@@ -561,7 +553,7 @@ static trol_status tuple_to_mark(machine *m) {
     return TROL_OK;
 }
 
-/* ---- running ----------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static trol_status refuse(machine *m, unsigned char opcode) {
     const char *name = refused_name(opcode);
@@ -679,7 +671,7 @@ static trol_status keep_tensors(machine *m, int64_t root) {
     return TROL_OK;
 }
 
-/* ---- the file ---------------------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 /* The one entry NAME/data.pkl. */
 static trol_status find_pickle(machine *m) {
@@ -770,9 +762,7 @@ const torch_tensor *torch_file_find(const torch_file *file, const char *name) {
     return NULL;
 }
 
-size_t torch_file_count(const torch_file *file) {
-    return file->n_tensors;
-}
+size_t torch_file_count(const torch_file *file) { return file->n_tensors; }
 
 const torch_tensor *torch_file_at(const torch_file *file, size_t index) {
     return index < file->n_tensors ? &file->tensors[index] : NULL;

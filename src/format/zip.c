@@ -28,15 +28,9 @@ static uint64_t read_integer(const unsigned char *bytes, int n) {
     return value;
 }
 
-static uint32_t read16(const unsigned char *bytes) {
-    return (uint32_t)read_integer(bytes, 2);
-}
-static uint32_t read32(const unsigned char *bytes) {
-    return (uint32_t)read_integer(bytes, 4);
-}
-static uint64_t read64(const unsigned char *bytes) {
-    return read_integer(bytes, 8);
-}
+static uint32_t read16(const unsigned char *bytes) { return (uint32_t)read_integer(bytes, 2); }
+static uint32_t read32(const unsigned char *bytes) { return (uint32_t)read_integer(bytes, 4); }
+static uint64_t read64(const unsigned char *bytes) { return read_integer(bytes, 8); }
 
 /* Whether `length` bytes at `offset` lie within `n_bytes`. */
 static bool within(uint64_t offset, uint64_t length, uint64_t n_bytes) {

@@ -38,15 +38,9 @@ void attention_kernels_fill(attention_kernels *table, int level) {
 #endif
 }
 
-static int64_t round_up(int64_t n, int64_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
-static int64_t min_of(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t max_of(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
+static int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The keys that a row sees: first .. end - 1. */
 static int64_t first_key(const attention_shape *shape, const attention_job *job, int64_t row) {
@@ -71,7 +65,7 @@ static void find_tokens(const attention_source *source, const void *const *block
     }
 }
 
-/* ---- Many rows ---- */
+/* ---- Many rows ------------------------------------------------------------------------------- */
 
 /* Scratch of one thread. Sizes in floats or int32. */
 typedef struct tile_scratch {
@@ -278,9 +272,7 @@ static void apply_tile(const tile_chunk *chunk, int64_t panel, int64_t begin, in
     (work->bf16 ? table->tile_bf16 : table->tile)(&tile);
 }
 
-static bool is_cancelled(const run *r) {
-    return r->cancel && atomic_load_explicit(r->cancel, memory_order_relaxed);
-}
+static bool is_cancelled(const run *r) { return r->cancel && atomic_load_explicit(r->cancel, memory_order_relaxed); }
 
 static void tile_task(void *context, int64_t index, int thread) {
     const tile_work *work = context;
@@ -357,7 +349,7 @@ static trol_status apply_many_rows(const run *r, const attention_shape *shape, c
     return run_chunks(r, work.first_chunk[n_jobs], tile_task, &work);
 }
 
-/* ---- Few rows ---- */
+/* ---- Few rows -------------------------------------------------------------------------------- */
 
 /* The softmax over one span of keys for one row and head. `out` [head_dim] lies elsewhere. */
 typedef struct span_result {

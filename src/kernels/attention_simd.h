@@ -53,7 +53,7 @@ static void store_lanes(const float *from, int64_t n_lanes, int64_t dims, const 
             rows[lane][d] = factors[lane] * from[d * n_lanes + lane];
 }
 
-/* ---- Few rows ---- */
+/* ---- Few rows -------------------------------------------------------------------------------- */
 
 enum { STREAMS = 4, QUERIES_AT_ONCE = VECTOR_REGISTERS / 8, PREFETCH_KEYS = 8 };
 
@@ -219,8 +219,7 @@ INLINE void add_values_of(const int is_f16, const void *const *values, int64_t n
     enum { WIDE = VECTOR_REGISTERS * 3 / 4 }; /* accumulators */
     int64_t d = 0;
 #define ADD_COLUMNS(n_vectors)                                                                                         \
-    for (; n_queries * (n_vectors) <= WIDE && d + (n_vectors) * VECTOR_LANES <= head_dim;                              \
-         d += (n_vectors) * VECTOR_LANES)                                                                              \
+    for (; n_queries * (n_vectors) <= WIDE && d + (n_vectors)*VECTOR_LANES <= head_dim; d += (n_vectors)*VECTOR_LANES) \
     add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, n_vectors, 1)
     ADD_COLUMNS(8);
     ADD_COLUMNS(6); /* all of a head of 96 */

@@ -31,9 +31,7 @@ INLINE void tile_store_weights(float *scores, int64_t key, int64_t n_lanes, vect
 #else
 enum { TILE_GROUP = 1 };
 
-INLINE vector tile_multiply_add(vector a, vector b, vector c) {
-    return vector_multiply_add(a, b, c);
-}
+INLINE vector tile_multiply_add(vector a, vector b, vector c) { return vector_multiply_add(a, b, c); }
 
 INLINE void tile_store_weights(float *scores, int64_t key, int64_t n_lanes, vector a, vector b) {
     vector_store(scores + key * n_lanes, a);

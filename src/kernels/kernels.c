@@ -111,7 +111,8 @@ trol_status kernels_get(const kernels **table, trol_error *error) {
     for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++)
         if (strcmp(forced, level_names[level]) == 0) {
             if (!cpu_has_level(level))
-                return fail(error, TROL_ERROR_UNSUPPORTED, "TROL_CPU asks for %s, which this CPU does not have", forced);
+                return fail(error, TROL_ERROR_UNSUPPORTED, "TROL_CPU asks for %s, which this CPU does not have",
+                            forced);
             *table = kernels_at(level);
             return TROL_OK;
         }

@@ -3,7 +3,8 @@
  * Each area (linear, attention, ops, quantized) has a struct of function pointers and block sizes in its own
  * *_kernels.h, a plain C version of every entry in *_scalar.c, and one file for each instruction set that improves on
  * some of them (*_avx2.c, *_avx512.c, ...), compiled with its own flags. Everything is tested against plain C.
- * The environment variable TROL_CPU forces a level by name, for tests: it is an error to name one that the CPU lacks. */
+ * The environment variable TROL_CPU forces a level by name, for tests: it is an error to name one that the CPU lacks.
+ */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 

@@ -122,9 +122,7 @@ static void begin(void) {
     _tile_loadconfig(&config);
 }
 
-static void end(void) {
-    _tile_release();
-}
+static void end(void) { _tile_release(); }
 
 static void pack_exact_inputs(const float *x, int64_t x_stride, int64_t n_rows, int64_t n_columns, void *panel) {
     pack_inputs(EXACT_PARTS, x, x_stride, n_rows, n_columns, panel);

@@ -180,9 +180,7 @@ static void tile(const void *inputs, const void *weights, int64_t n_columns, flo
 }
 
 #define TYPE_KERNELS(suffix, type)                                                                                     \
-    static void widen_##suffix(const void *from, float *to, int64_t n) {                                               \
-        widen(type, from, to, n);                                                                                      \
-    }                                                                                                                  \
+    static void widen_##suffix(const void *from, float *to, int64_t n) { widen(type, from, to, n); }                   \
     static void dot_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, const float *x, int64_t x_stride,    \
                              int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {                        \
         dot(type, rows, row_bytes, n_rows, x, x_stride, n_inputs, n_columns, y, y_stride);                             \

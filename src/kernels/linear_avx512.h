@@ -20,9 +20,7 @@ static inline __m512 load(element_type type, const unsigned char *from, __mmask1
 
 static const __mmask16 ALL = 0xffff;
 
-static inline __mmask16 first_lanes(int64_t n) {
-    return (__mmask16)((1u << n) - 1);
-}
+static inline __mmask16 first_lanes(int64_t n) { return (__mmask16)((1u << n) - 1); }
 
 /* Sixteen rows of sixteen 32-bit elements become sixteen columns. */
 static inline void transpose(__m512i rows[16]) {

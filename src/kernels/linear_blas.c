@@ -6,9 +6,7 @@
 
 #include "kernels/linear_parts.h"
 
-static void use_one_thread(void) {
-    openblas_set_num_threads(1);
-}
+static void use_one_thread(void) { openblas_set_num_threads(1); }
 
 void blas_prepare(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;

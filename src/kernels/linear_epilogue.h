@@ -24,13 +24,9 @@ static inline float epilogue_exp(float x) {
     return float_from_bits(bits_from_float(p) + (bits_from_float(shifted) << 23));
 }
 
-static inline float epilogue_silu(float x) {
-    return x / (1.0f + epilogue_exp(-x));
-}
+static inline float epilogue_silu(float x) { return x / (1.0f + epilogue_exp(-x)); }
 
-static inline float epilogue_quick_gelu(float x) {
-    return x / (1.0f + epilogue_exp(-1.702f * x));
-}
+static inline float epilogue_quick_gelu(float x) { return x / (1.0f + epilogue_exp(-1.702f * x)); }
 
 /* x * Phi(x). erfc(z), z >= 0, by the Chebyshev fit of Numerical Recipes ("erfcc"): relative error below 1.2e-7. */
 static inline float epilogue_gelu(float x) {

@@ -265,9 +265,7 @@ enum { ENOUGH_CHUNKS = 16, FEWEST_OUTPUTS = 64, FEWEST_ROWS = 96, WIDEST_TILE = 
 /* Multiplications of a chunk at most: about 0.1 s on a slow CPU, for a computation can be cancelled between chunks. */
 static const int64_t MOST_PRODUCTS = (int64_t)1 << 31;
 
-static int64_t greatest_common_divisor(int64_t a, int64_t b) {
-    return b == 0 ? a : greatest_common_divisor(b, a % b);
-}
+static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
 
 /* How a job is cut, by the shape alone: blocks of outputs for all input rows where that gives enough chunks for threads
  * to share, smaller ones otherwise, and of some input rows only where there are few outputs (lora_a) or very many

@@ -5,35 +5,21 @@
 #include "kernels/linear.h"
 #include "kernels/quantize.h"
 
-static inline bool matrix_present(const matrix *m) {
-    return m->data != NULL;
-}
+static inline bool matrix_present(const matrix *m) { return m->data != NULL; }
 
-static inline bool matrix_quantized(const matrix *m) {
-    return m->type == ELEMENT_Q8 || m->type == ELEMENT_Q4;
-}
+static inline bool matrix_quantized(const matrix *m) { return m->type == ELEMENT_Q8 || m->type == ELEMENT_Q4; }
 
 /* Of the unpacked types only. */
 static inline const unsigned char *matrix_row(const matrix *m, int64_t row) {
     return (const unsigned char *)m->data + row * m->columns * (int64_t)element_bytes(m->type);
 }
 
-static inline bool linear_has_lora(const linear *l) {
-    return matrix_present(&l->lora_a) && matrix_present(&l->lora_b);
-}
+static inline bool linear_has_lora(const linear *l) { return matrix_present(&l->lora_a) && matrix_present(&l->lora_b); }
 
-static inline int64_t min_int64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static inline int64_t max_int64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-static inline int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-static inline int64_t round_up(int64_t a, int64_t b) {
-    return divide_up(a, b) * b;
-}
+static inline int64_t min_int64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_int64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
 /* What lora_a of some products makes of the rows that take part: the distinct lora_a matrices of a call. */
 typedef struct lora_inputs {

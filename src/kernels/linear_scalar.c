@@ -24,15 +24,9 @@ static inline void widen(element_type type, const void *from, float *to, int64_t
         to[i] = load_element(type, from, i);
 }
 
-static void widen_f32(const void *from, float *to, int64_t n) {
-    widen(ELEMENT_F32, from, to, n);
-}
-static void widen_f16(const void *from, float *to, int64_t n) {
-    widen(ELEMENT_F16, from, to, n);
-}
-static void widen_bf16(const void *from, float *to, int64_t n) {
-    widen(ELEMENT_BF16, from, to, n);
-}
+static void widen_f32(const void *from, float *to, int64_t n) { widen(ELEMENT_F32, from, to, n); }
+static void widen_f16(const void *from, float *to, int64_t n) { widen(ELEMENT_F16, from, to, n); }
+static void widen_bf16(const void *from, float *to, int64_t n) { widen(ELEMENT_BF16, from, to, n); }
 
 /* Each pair of rows is summed in LANES partial sums, column k in number k % LANES. */
 static inline void dot(element_type type, const void *rows, int64_t row_bytes, int64_t n_rows, const float *x,

@@ -87,9 +87,8 @@ static void small_task(void *context, int64_t chunk, int thread) {
 /* Weight rows a chunk. Every row is summed up by itself, so this may well depend on the number of threads. */
 static int64_t rows_per_chunk(const run *r, const product *p, int64_t n_inputs) {
     const matrix *m = &p->linear->weight;
-    int64_t row_bytes = matrix_quantized(m)
-                            ? (int64_t)quantized_group_bytes(m->type, m->columns) / QUANTIZED_GROUP
-                            : m->columns * (int64_t)element_bytes(m->type);
+    int64_t row_bytes = matrix_quantized(m) ? (int64_t)quantized_group_bytes(m->type, m->columns) / QUANTIZED_GROUP
+                                            : m->columns * (int64_t)element_bytes(m->type);
     if (p->epilogue == EPILOGUE_SILU_MUL)
         row_bytes *= 2;
     int64_t rows = min_int64((n_inputs == 1 ? CHUNK_BYTES : SHARED_CHUNK_BYTES) / max_int64(row_bytes, 1),

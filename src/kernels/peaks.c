@@ -155,7 +155,7 @@ static uint64_t read_scalar(const uint8_t *bytes, int64_t n_bytes, int streams) 
     return sum;
 }
 
-/* ---- measuring --------------------------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
 enum { REPEATS = 5, CHUNKS_A_THREAD = 8 };
 

@@ -7,15 +7,11 @@
 
 enum { TILE_ROWS = 16, TILE_COLUMNS = 32, ALIGNMENT = 64 };
 
-static int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static size_t aligned(size_t bytes) {
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
+static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 bool quantized_bytes(element_type type, int64_t rows, int64_t columns, size_t *bytes) {
     *bytes = 0;
@@ -74,7 +70,7 @@ void dequantize_row(element_type type, const void *packed, int64_t columns, int6
     }
 }
 
-/* ---- input rows -------------------------------------------------------------------------------------------------- */
+/* ---- input rows ------------------------------------------------------------------------------ */
 
 static bool uses_tiles(const quantized_kernels *kernels, int64_t n_rows) {
     return kernels->multiply_tiles && n_rows > QUANTIZED_SMALL_BATCH;
@@ -107,9 +103,7 @@ quantized_input quantized_input_in(const quantized_kernels *kernels, void *memor
     return input;
 }
 
-int64_t quantized_input_chunks(const quantized_input *input) {
-    return divide_up(input->n_rows, input->tile_rows);
-}
+int64_t quantized_input_chunks(const quantized_input *input) { return divide_up(input->n_rows, input->tile_rows); }
 
 /* Rows of tile `tile`: all but the last are full. */
 static int64_t rows_of_tile(const quantized_input *input, int64_t tile) {
@@ -132,7 +126,7 @@ void quantized_input_fill(const quantized_kernels *kernels, const quantized_inpu
                               input->offsets + first * input->n_pairs * 2 + i);
 }
 
-/* ---- product ----------------------------------------------------------------------------------------------------- */
+/* ---- product --------------------------------------------------------------------------------- */
 
 /* A panel of weights stays in the second-level cache while all rows of the input pass by: 256 KiB of 8-bit weights, or
  * as much as the tiles' own panel (see quantized_amx.c). */

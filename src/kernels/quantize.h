@@ -37,12 +37,10 @@
 
 #define QUANTIZED_FORMAT_VERSION "1"
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* Whether a matrix of so many columns can be packed: a multiple of 32. Any number of rows can. */
-static inline bool quantized_columns_fit(int64_t columns) {
-    return columns > 0 && columns % QUANTIZED_BLOCK == 0;
-}
+static inline bool quantized_columns_fit(int64_t columns) { return columns > 0 && columns % QUANTIZED_BLOCK == 0; }
 
 /* Pairs of blocks in a row. */
 static inline int64_t quantized_pairs(int64_t columns) {
@@ -54,9 +52,7 @@ static inline size_t quantized_group_bytes(element_type type, int64_t columns) {
     return (size_t)quantized_pairs(columns) * (type == ELEMENT_Q8 ? QUANTIZED_PAIR_BYTES_Q8 : QUANTIZED_PAIR_BYTES_Q4);
 }
 
-static inline int64_t quantized_groups(int64_t rows) {
-    return (rows + QUANTIZED_GROUP - 1) / QUANTIZED_GROUP;
-}
+static inline int64_t quantized_groups(int64_t rows) { return (rows + QUANTIZED_GROUP - 1) / QUANTIZED_GROUP; }
 
 /* *bytes of a packed matrix; false if they do not fit in a size_t or the shape cannot be packed. */
 bool quantized_bytes(element_type type, int64_t rows, int64_t columns, size_t *bytes);
@@ -76,7 +72,7 @@ trol_status quantize_matrix(const quantized_kernels *kernels, trol_threads *thre
 /* One row back to float32: out [columns]. */
 void dequantize_row(element_type type, const void *packed, int64_t columns, int64_t row, float *out);
 
-/* ---- input rows -------------------------------------------------------------------------------------------------- */
+/* ---- input rows ------------------------------------------------------------------------------ */
 
 /* Input rows (tokens) prepared for products with packed matrices of either type, each row once for all of them.
  * Up to QUANTIZED_SMALL_BATCH rows, and on most CPUs for any number: 8 bits, a scale for each 32 columns (amax / 127).
@@ -101,7 +97,7 @@ int64_t quantized_input_chunks(const quantized_input *input);
 void quantized_input_fill(const quantized_kernels *kernels, const quantized_input *input, const float *x,
                           int64_t stride, int64_t chunk);
 
-/* ---- product ----------------------------------------------------------------------------------------------------- */
+/* ---- product --------------------------------------------------------------------------------- */
 
 /* How many rows of the matrix a chunk of work should have in a large batch: a multiple of 16. The result does not
  * depend on how rows or tokens are cut into calls. */

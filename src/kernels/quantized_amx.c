@@ -24,7 +24,7 @@ enum {
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 /* Up to 16 rows of inputs to tiles [column tile][16][32]. */
 static void round_rows(const float *x, int64_t stride, int64_t n_rows, int64_t columns, int64_t n_pairs,
@@ -40,7 +40,7 @@ static void round_rows(const float *x, int64_t stride, int64_t n_rows, int64_t c
         }
 }
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* What turns a line of 16 rows x 4 columns into two rows of a weight tile, [columns 0, 1] and [2, 3] of 16 weight rows.
  *
@@ -132,7 +132,7 @@ static void widen_panel(element_type type, const uint8_t *groups, int64_t n_grou
     __asm__ volatile("" : : : "memory"); /* tile loads are opaque to gcc 12: the stores above come before them */
 }
 
-/* ---- product ----------------------------------------------------------------------------------------------------- */
+/* ---- product --------------------------------------------------------------------------------- */
 
 /* 32 input rows x 32 weight rows, n_tiles column tiles. a0, a1: two row tiles, b0, b1: two groups, each with its column
  * tiles one after the other. sums: results [group][row tile]. Beside it `next_lines` cache lines a step are fetched

@@ -51,8 +51,8 @@ INLINE void multiply_tile(bool q4, int n_parts, int n_tokens, const uint8_t *gro
             for (int line = 0; line < n_lines; line++, values += (q4 ? 8 : 4) * n_tokens)
 #pragma GCC unroll 2
                 for (int part = 0; part < n_parts; part++) {
-                    __m256i weights = _mm256_loadu_si256((const __m256i *)(group + QUANTIZED_SCALE_BYTES + 32 * part +
-                                                                           64 * (half * n_lines + line)));
+                    __m256i weights = _mm256_loadu_si256(
+                        (const __m256i *)(group + QUANTIZED_SCALE_BYTES + 32 * part + 64 * (half * n_lines + line)));
                     __m256i l = _mm256_and_si256(weights, nibbles);
                     __m256i h = _mm256_and_si256(_mm256_srli_epi16(weights, 4), nibbles);
                     if (q4)

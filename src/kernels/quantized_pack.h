@@ -33,9 +33,7 @@ typedef float pack_lanes __attribute__((vector_size(PACK_LANES * 4)));
 typedef int32_t pack_masks __attribute__((vector_size(PACK_LANES * 4)));
 
 /* What comes out for infinities and NaN means nothing, but is clamped like the rest. */
-static inline int32_t pack_round(float value) {
-    return (int32_t)(bits_from_float(value + PACK_ROUNDER) - 0x4b400000u);
-}
+static inline int32_t pack_round(float value) { return (int32_t)(bits_from_float(value + PACK_ROUNDER) - 0x4b400000u); }
 
 static inline int32_t pack_clamp(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : value > high ? high : value;

@@ -11,37 +11,17 @@ enum { VECTOR_LANES = 8, VECTOR_REGISTERS = 16 };
 typedef __m256 vector;
 typedef __m256 vector_mask; /* all bits of a lane set or clear */
 
-static inline vector vector_zero(void) {
-    return _mm256_setzero_ps();
-}
-static inline vector vector_of(float value) {
-    return _mm256_set1_ps(value);
-}
-static inline vector vector_load(const float *from) {
-    return _mm256_loadu_ps(from);
-}
-static inline void vector_store(float *to, vector a) {
-    _mm256_storeu_ps(to, a);
-}
-static inline vector vector_add(vector a, vector b) {
-    return _mm256_add_ps(a, b);
-}
-static inline vector vector_subtract(vector a, vector b) {
-    return _mm256_sub_ps(a, b);
-}
-static inline vector vector_multiply(vector a, vector b) {
-    return _mm256_mul_ps(a, b);
-}
-static inline vector vector_max(vector a, vector b) {
-    return _mm256_max_ps(a, b);
-}
+static inline vector vector_zero(void) { return _mm256_setzero_ps(); }
+static inline vector vector_of(float value) { return _mm256_set1_ps(value); }
+static inline vector vector_load(const float *from) { return _mm256_loadu_ps(from); }
+static inline void vector_store(float *to, vector a) { _mm256_storeu_ps(to, a); }
+static inline vector vector_add(vector a, vector b) { return _mm256_add_ps(a, b); }
+static inline vector vector_subtract(vector a, vector b) { return _mm256_sub_ps(a, b); }
+static inline vector vector_multiply(vector a, vector b) { return _mm256_mul_ps(a, b); }
+static inline vector vector_max(vector a, vector b) { return _mm256_max_ps(a, b); }
 /* a * b + c and c - a * b, rounded once. */
-static inline vector vector_multiply_add(vector a, vector b, vector c) {
-    return _mm256_fmadd_ps(a, b, c);
-}
-static inline vector vector_subtract_product(vector a, vector b, vector c) {
-    return _mm256_fnmadd_ps(a, b, c);
-}
+static inline vector vector_multiply_add(vector a, vector b, vector c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vector vector_subtract_product(vector a, vector b, vector c) { return _mm256_fnmadd_ps(a, b, c); }
 /* The first n lanes (0 to 8); loads fill up with zeros. */
 static inline __m256i vector_first_lanes(int64_t n) {
     static const int32_t ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -54,9 +34,7 @@ static inline void vector_store_first(float *to, vector a, int64_t n) {
     _mm256_maskstore_ps(to, vector_first_lanes(n), a);
 }
 
-static inline vector vector_select(vector_mask mask, vector a, vector b) {
-    return _mm256_blendv_ps(b, a, mask);
-}
+static inline vector vector_select(vector_mask mask, vector a, vector b) { return _mm256_blendv_ps(b, a, mask); }
 /* Lanes for which first[lane] <= key < end[lane]. */
 static inline vector_mask vector_sees(int32_t key, const int32_t *first, const int32_t *end) {
     __m256i k = _mm256_set1_epi32(key);
@@ -66,9 +44,7 @@ static inline vector_mask vector_sees(int32_t key, const int32_t *first, const i
 }
 
 /* 16-bit values at any address. */
-static inline vector vector_load_f16(const void *from) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(from));
-}
+static inline vector vector_load_f16(const void *from) { return _mm256_cvtph_ps(_mm_loadu_si128(from)); }
 static inline vector vector_load_f16_first(const void *from, int64_t n) {
     uint16_t values[8] = {0};
     memcpy(values, from, (size_t)n * sizeof values[0]);

@@ -10,41 +10,19 @@ enum { VECTOR_LANES = 16, VECTOR_REGISTERS = 32 };
 typedef __m512 vector;
 typedef __mmask16 vector_mask;
 
-static inline vector vector_zero(void) {
-    return _mm512_setzero_ps();
-}
-static inline vector vector_of(float value) {
-    return _mm512_set1_ps(value);
-}
-static inline vector vector_load(const float *from) {
-    return _mm512_loadu_ps(from);
-}
-static inline void vector_store(float *to, vector a) {
-    _mm512_storeu_ps(to, a);
-}
-static inline vector vector_add(vector a, vector b) {
-    return _mm512_add_ps(a, b);
-}
-static inline vector vector_subtract(vector a, vector b) {
-    return _mm512_sub_ps(a, b);
-}
-static inline vector vector_multiply(vector a, vector b) {
-    return _mm512_mul_ps(a, b);
-}
-static inline vector vector_max(vector a, vector b) {
-    return _mm512_max_ps(a, b);
-}
+static inline vector vector_zero(void) { return _mm512_setzero_ps(); }
+static inline vector vector_of(float value) { return _mm512_set1_ps(value); }
+static inline vector vector_load(const float *from) { return _mm512_loadu_ps(from); }
+static inline void vector_store(float *to, vector a) { _mm512_storeu_ps(to, a); }
+static inline vector vector_add(vector a, vector b) { return _mm512_add_ps(a, b); }
+static inline vector vector_subtract(vector a, vector b) { return _mm512_sub_ps(a, b); }
+static inline vector vector_multiply(vector a, vector b) { return _mm512_mul_ps(a, b); }
+static inline vector vector_max(vector a, vector b) { return _mm512_max_ps(a, b); }
 /* a * b + c and c - a * b, rounded once. */
-static inline vector vector_multiply_add(vector a, vector b, vector c) {
-    return _mm512_fmadd_ps(a, b, c);
-}
-static inline vector vector_subtract_product(vector a, vector b, vector c) {
-    return _mm512_fnmadd_ps(a, b, c);
-}
+static inline vector vector_multiply_add(vector a, vector b, vector c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vector vector_subtract_product(vector a, vector b, vector c) { return _mm512_fnmadd_ps(a, b, c); }
 /* The first n lanes (0 to 16); loads fill up with zeros. */
-static inline vector_mask vector_first_lanes(int64_t n) {
-    return (vector_mask)((1u << n) - 1);
-}
+static inline vector_mask vector_first_lanes(int64_t n) { return (vector_mask)((1u << n) - 1); }
 static inline vector vector_load_first(const float *from, int64_t n) {
     return _mm512_maskz_loadu_ps(vector_first_lanes(n), from);
 }
@@ -52,9 +30,7 @@ static inline void vector_store_first(float *to, vector a, int64_t n) {
     _mm512_mask_storeu_ps(to, vector_first_lanes(n), a);
 }
 
-static inline vector vector_select(vector_mask mask, vector a, vector b) {
-    return _mm512_mask_blend_ps(mask, b, a);
-}
+static inline vector vector_select(vector_mask mask, vector a, vector b) { return _mm512_mask_blend_ps(mask, b, a); }
 /* Lanes for which first[lane] <= key < end[lane]. */
 static inline vector_mask vector_sees(int32_t key, const int32_t *first, const int32_t *end) {
     __m512i k = _mm512_set1_epi32(key);
@@ -62,9 +38,7 @@ static inline vector_mask vector_sees(int32_t key, const int32_t *first, const i
 }
 
 /* 16-bit values at any address. */
-static inline vector vector_load_f16(const void *from) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(from));
-}
+static inline vector vector_load_f16(const void *from) { return _mm512_cvtph_ps(_mm256_loadu_si256(from)); }
 static inline vector vector_load_f16_first(const void *from, int64_t n) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vector_first_lanes(n), from));
 }
@@ -82,9 +56,7 @@ static inline float vector_sum(vector a) {
     c = _mm_add_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
-static inline float vector_largest(vector a) {
-    return _mm512_reduce_max_ps(a);
-}
+static inline float vector_largest(vector a) { return _mm512_reduce_max_ps(a); }
 /* The sums of four vectors, to[0] to to[3], each added up in the same order. */
 static inline void vector_store_sums(float *to, vector a, vector b, vector c, vector d) {
     __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));

@@ -8,7 +8,14 @@
 #include "base/memory.h"
 #include "format/json.h"
 
-enum { MAX_CONFIG_BYTES = 16 << 20, MAX_SIZE = 1 << 20, MAX_LAYERS = 1024, MAX_HEADS = 4096, MAX_IMAGE_SIZE = 8192, MAX_TOKEN = 1 << 24 };
+enum {
+    MAX_CONFIG_BYTES = 16 << 20,
+    MAX_SIZE = 1 << 20,
+    MAX_LAYERS = 1024,
+    MAX_HEADS = 4096,
+    MAX_IMAGE_SIZE = 8192,
+    MAX_TOKEN = 1 << 24
+};
 
 static const char file[] = "config.json";
 
@@ -71,8 +78,8 @@ static trol_status read_factors(const cJSON *scaling, const char *key, int32_t h
         return fail(error, TROL_ERROR_FORMAT, "%s: %s is missing or no list, expected %d numbers", file, key,
                     head_dim / 2);
     if (cJSON_GetArraySize(list) != head_dim / 2)
-        return fail(error, TROL_ERROR_FORMAT, "%s: %s has %d numbers, expected %d (half of head_dim)", file,
-                    key, cJSON_GetArraySize(list), head_dim / 2);
+        return fail(error, TROL_ERROR_FORMAT, "%s: %s has %d numbers, expected %d (half of head_dim)", file, key,
+                    cJSON_GetArraySize(list), head_dim / 2);
     int i = 0;
     const cJSON *item;
     cJSON_ArrayForEach(item, list) {
@@ -101,11 +108,12 @@ static trol_status read_rope(const cJSON *json, model_family family, decoder_con
     TRY(json_string(scaling, file, KEY("rope_scaling.type"), &type, error));
     if (!phi3) {
         if (strcmp(type, "dynamic") != 0)
-            return fail(error, TROL_ERROR_UNSUPPORTED, "%s: rope_scaling.type is \"%s\", expected \"dynamic\"", file, type);
+            return fail(error, TROL_ERROR_UNSUPPORTED, "%s: rope_scaling.type is \"%s\", expected \"dynamic\"", file,
+                        type);
         rope->type = ROPE_DYNAMIC_NTK;
         if (c->head_dim < 4)
-            return fail(error, TROL_ERROR_UNSUPPORTED, "%s: head_dim is %d, expected at least 4 with dynamic rope_scaling",
-                        file, c->head_dim);
+            return fail(error, TROL_ERROR_UNSUPPORTED,
+                        "%s: head_dim is %d, expected at least 4 with dynamic rope_scaling", file, c->head_dim);
         return json_number(scaling, file, KEY("rope_scaling.factor"), 1, 1e6, &rope->factor, error);
     }
     if (strcmp(type, "su") == 0 || strcmp(type, "longrope") == 0)
@@ -123,7 +131,8 @@ static trol_status read_rope(const cJSON *json, model_family family, decoder_con
 }
 
 /* One token, or a list of those that end an answer. */
-static trol_status read_eos(const cJSON *json, const char *key, int64_t otherwise, decoder_config *c, trol_error *error) {
+static trol_status read_eos(const cJSON *json, const char *key, int64_t otherwise, decoder_config *c,
+                            trol_error *error) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, "eos_token_id"), *item;
     int64_t token;
     if (!cJSON_IsArray(list)) {
@@ -132,8 +141,10 @@ static trol_status read_eos(const cJSON *json, const char *key, int64_t otherwis
         return TROL_OK;
     }
     cJSON_ArrayForEach(item, list) {
-        if (!json_exact_integer(item, &token) || token < 0 || token > MAX_TOKEN || c->n_eos_tokens == CONFIG_MAX_EOS_TOKENS)
-            return fail(error, TROL_ERROR_FORMAT, "%s: %s is a list of other things than at most %d whole numbers from 0 to %d", file, key,
+        if (!json_exact_integer(item, &token) || token < 0 || token > MAX_TOKEN ||
+            c->n_eos_tokens == CONFIG_MAX_EOS_TOKENS)
+            return fail(error, TROL_ERROR_FORMAT,
+                        "%s: %s is a list of other things than at most %d whole numbers from 0 to %d", file, key,
                         CONFIG_MAX_EOS_TOKENS, MAX_TOKEN);
         c->eos_tokens[c->n_eos_tokens++] = (int32_t)token;
     }
@@ -154,9 +165,8 @@ static trol_status read_decoder(const cJSON *json, model_family family, decoder_
     TRY(json_integer_or(json, file, KEY("num_key_value_heads"), c->n_heads, 1, MAX_HEADS, &n_kv_heads, error));
     c->n_kv_heads = (int32_t)n_kv_heads;
     if (c->n_heads % c->n_kv_heads != 0)
-        return fail(error, TROL_ERROR_FORMAT,
-                    "%s: %s is %d, expected a multiple of num_key_value_heads, which is %d", file,
-                    KEY("num_attention_heads"), c->n_heads, c->n_kv_heads);
+        return fail(error, TROL_ERROR_FORMAT, "%s: %s is %d, expected a multiple of num_key_value_heads, which is %d",
+                    file, KEY("num_attention_heads"), c->n_heads, c->n_kv_heads);
     if (c->hidden_size % c->n_heads != 0)
         return fail(error, TROL_ERROR_FORMAT, "%s: %s is %lld, expected a multiple of num_attention_heads, which is %d",
                     file, KEY("hidden_size"), (long long)c->hidden_size, c->n_heads);
@@ -176,8 +186,8 @@ static trol_status read_decoder(const cJSON *json, model_family family, decoder_
         TRY(require_bool(json, KEY("attention_bias"), false, error));
     else
         TRY(json_bool_or(json, file, KEY("bias"), true, &c->attention_bias, error));
-    TRY(json_integer_or(json, file, KEY("max_position_embeddings"), phi3 ? 4096 : 2048, 1, (int64_t)1 << 31, &c->max_positions,
-                        error));
+    TRY(json_integer_or(json, file, KEY("max_position_embeddings"), phi3 ? 4096 : 2048, 1, (int64_t)1 << 31,
+                        &c->max_positions, error));
     TRY(json_integer_or(json, file, KEY("sliding_window"), INT64_MAX, 1, (int64_t)1 << 40, &c->sliding_window, error));
     int64_t bos;
     TRY(json_integer_or(json, file, KEY("bos_token_id"), 1, 0, MAX_TOKEN, &bos, error));
@@ -191,15 +201,20 @@ static trol_status read_decoder(const cJSON *json, model_family family, decoder_
 
 static trol_status check_image_size(const vision_config *c, int64_t multiple, const char *key, trol_error *error) {
     if (c->image_size % (c->patch_size * multiple) != 0)
-        return fail(error, TROL_ERROR_UNSUPPORTED, "%s: %s is %d, expected a multiple of %lld", file, key, c->image_size,
-                    (long long)(c->patch_size * multiple));
+        return fail(error, TROL_ERROR_UNSUPPORTED, "%s: %s is %d, expected a multiple of %lld", file, key,
+                    c->image_size, (long long)(c->patch_size * multiple));
     return TROL_OK;
 }
 
 /* CLIP. Without a vision_config it is ViT-L/14, the other sizes are those of the tensors. */
 static trol_status read_clip(const cJSON *root, vision_config *c, trol_error *error) {
-    *c = (vision_config){.n_heads = 16, .patch_size = 14, .norm = NORM_LAYER, .norm_eps = 1e-5f, .quick_gelu = true,
-                         .qkv_bias = true, .max_tiles = 1};
+    *c = (vision_config){.n_heads = 16,
+                         .patch_size = 14,
+                         .norm = NORM_LAYER,
+                         .norm_eps = 1e-5f,
+                         .quick_gelu = true,
+                         .qkv_bias = true,
+                         .max_tiles = 1};
     TRY(read_int32(root, "img_size", 1, MAX_IMAGE_SIZE, &c->image_size, error));
     const cJSON *json;
     TRY(json_object_or_null(root, file, "vision_config", &json, error));
@@ -207,7 +222,8 @@ static trol_status read_clip(const cJSON *root, vision_config *c, trol_error *er
         int64_t value;
         double eps;
         TRY(json_integer_or(json, file, "vision_config.hidden_size", 0, 1, MAX_SIZE, &c->hidden_size, error));
-        TRY(json_integer_or(json, file, "vision_config.intermediate_size", 0, 1, MAX_SIZE, &c->intermediate_size, error));
+        TRY(json_integer_or(json, file, "vision_config.intermediate_size", 0, 1, MAX_SIZE, &c->intermediate_size,
+                            error));
         TRY(json_integer_or(json, file, "vision_config.num_hidden_layers", 0, 1, MAX_LAYERS, &c->n_layers, error));
         TRY(json_integer_or(json, file, "vision_config.num_attention_heads", 16, 1, MAX_HEADS, &value, error));
         c->n_heads = (int32_t)value;
@@ -218,8 +234,9 @@ static trol_status read_clip(const cJSON *root, vision_config *c, trol_error *er
         const char *activation;
         TRY(json_string_or(json, file, "vision_config.hidden_act", "quick_gelu", &activation, error));
         if (strcmp(activation, "gelu") != 0 && strcmp(activation, "quick_gelu") != 0)
-            return fail(error, TROL_ERROR_UNSUPPORTED, "%s: vision_config.hidden_act is \"%s\", expected \"quick_gelu\" or \"gelu\"",
-                        file, activation);
+            return fail(error, TROL_ERROR_UNSUPPORTED,
+                        "%s: vision_config.hidden_act is \"%s\", expected \"quick_gelu\" or \"gelu\"", file,
+                        activation);
         c->quick_gelu = strcmp(activation, "quick_gelu") == 0;
     }
     return check_image_size(c, 1, "img_size", error);
@@ -261,8 +278,8 @@ static trol_status read_internvit(const cJSON *root, vision_config *c, trol_erro
     const char *norm;
     TRY(json_string_or(json, file, "vision_config.norm_type", "rms_norm", &norm, error));
     if (strcmp(norm, "rms_norm") != 0 && strcmp(norm, "layer_norm") != 0)
-        return fail(error, TROL_ERROR_UNSUPPORTED, "%s: vision_config.norm_type is \"%s\", expected \"rms_norm\" or \"layer_norm\"",
-                    file, norm);
+        return fail(error, TROL_ERROR_UNSUPPORTED,
+                    "%s: vision_config.norm_type is \"%s\", expected \"rms_norm\" or \"layer_norm\"", file, norm);
     c->norm = strcmp(norm, "rms_norm") == 0 ? NORM_RMS : NORM_LAYER;
     return TROL_OK;
 }
@@ -271,9 +288,10 @@ static trol_status check_vision_heads(const vision_config *c, trol_error *error)
     if (c->hidden_size == 0)
         return TROL_OK;
     if (c->hidden_size % c->n_heads != 0 || c->hidden_size / c->n_heads > CONFIG_MAX_HEAD_DIM)
-        return fail(error, TROL_ERROR_UNSUPPORTED,
-                    "%s: vision_config.hidden_size is %lld with %d heads, expected a multiple with at most %d for each head", file,
-                    (long long)c->hidden_size, c->n_heads, CONFIG_MAX_HEAD_DIM);
+        return fail(
+            error, TROL_ERROR_UNSUPPORTED,
+            "%s: vision_config.hidden_size is %lld with %d heads, expected a multiple with at most %d for each head",
+            file, (long long)c->hidden_size, c->n_heads, CONFIG_MAX_HEAD_DIM);
     return TROL_OK;
 }
 
@@ -313,7 +331,8 @@ trol_status config_load(const char *folder, const logger *log, model_config *con
         status = read_config(json, config, error);
     cJSON_Delete(json);
     if (status == TROL_OK)
-        log_message(log, TROL_LOG_DEBUG, "%s: %s, %lld layers, hidden_size %lld", file, config_family_name(config->family),
-                    (long long)config->decoder.n_layers, (long long)config->decoder.hidden_size);
+        log_message(log, TROL_LOG_DEBUG, "%s: %s, %lld layers, hidden_size %lld", file,
+                    config_family_name(config->family), (long long)config->decoder.n_layers,
+                    (long long)config->decoder.hidden_size);
     return status;
 }

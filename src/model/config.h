@@ -21,8 +21,8 @@ enum { CONFIG_MAX_HEAD_DIM = 256, CONFIG_MAX_EOS_TOKENS = 8 };
 
 typedef struct rope_config {
     rope_type type;
-    double theta, factor;                           /* factor: dynamic NTK's */
-    int64_t max_positions, original_max_positions;  /* original: SU and YARN */
+    double theta, factor;                                                              /* factor: dynamic NTK's */
+    int64_t max_positions, original_max_positions;                                     /* original: SU and YARN */
     float short_factor[CONFIG_MAX_HEAD_DIM / 2], long_factor[CONFIG_MAX_HEAD_DIM / 2]; /* [head_dim / 2] */
 } rope_config;
 

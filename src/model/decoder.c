@@ -7,8 +7,8 @@
  *
  * A prompt goes layer by layer, so that one layer's K2, V2 is all the scratch pass 2 needs; within a layer rows go in
  * tiles, which are causal: a tile's keys are stored before it attends, later tiles' are not needed. Rows that need not
- * go on once their keys and values are stored (in the last layer all whose logits nobody wants; with traversal_skip those
- * whose gate is small) stop there: "selected" rows are the others. */
+ * go on once their keys and values are stored (in the last layer all whose logits nobody wants; with traversal_skip
+ * those whose gate is small) stop there: "selected" rows are the others. */
 #include "model/decoder.h"
 
 #include <math.h>
@@ -31,13 +31,13 @@ typedef struct forward {
 /* Rows of one tile with all that a layer makes of them; `rows` may shrink to the selected ones. */
 typedef struct tile {
     int64_t n_rows;
-    int64_t *rows;       /* [n_rows]: which rows of the batch these are, ascending */
-    int32_t *positions;  /* [n_rows] */
-    float *x;            /* [n_rows, hidden_size] */
-    float *normed;       /* [n_rows, hidden_size] */
-    float *qkv;          /* [n_rows, qkv_width] */
-    float *attended;     /* [n_rows, n_heads * head_dim] */
-    float *ffn;          /* [n_rows, intermediate_size] */
+    int64_t *rows;         /* [n_rows]: which rows of the batch these are, ascending */
+    int32_t *positions;    /* [n_rows] */
+    float *x;              /* [n_rows, hidden_size] */
+    float *normed;         /* [n_rows, hidden_size] */
+    float *qkv;            /* [n_rows, qkv_width] */
+    float *attended;       /* [n_rows, n_heads * head_dim] */
+    float *ffn;            /* [n_rows, intermediate_size] */
     row_range *image_rows; /* [n_image_rows] ranges of the tile */
     int64_t n_image_rows;
 } tile;
@@ -69,7 +69,8 @@ static void find_image_rows(const decoder_batch *batch, tile *t) {
     }
 }
 
-static trol_status tile_linear(const forward *f, const tile *t, const float *input, int64_t n_columns, const product *p) {
+static trol_status tile_linear(const forward *f, const tile *t, const float *input, int64_t n_columns,
+                               const product *p) {
     size_t mark = workspace_mark(f->r->space);
     activations a = activations_of(input, t->n_rows, n_columns, n_columns);
     a.lora_rows = t->image_rows;
@@ -79,7 +80,7 @@ static trol_status tile_linear(const forward *f, const tile *t, const float *inp
     return status;
 }
 
-/* ---- keys and values ---------------------------------------------------------------------------------------------- */
+/* ---- keys and values ------------------------------------------------------------------------- */
 
 typedef struct store_task {
     const forward *f;
@@ -116,19 +117,19 @@ static void store_rows(void *context, int64_t chunk, int thread) {
     }
 }
 
-/* ---- one layer, one tile ------------------------------------------------------------------------------------------ */
+/* ---- one layer, one tile --------------------------------------------------------------------- */
 
 /* Queries, keys and values of the tile, rotated; keys and values go to the cache. */
 static trol_status project_qkv(const forward *f, int64_t layer, int pass, tile *t) {
     const decoder_config *c = f->d->config;
     const decoder_layer_weights *w = &f->d->weights->layers[layer];
     const int64_t half = c->head_dim / 2;
-    TRY(ops_rms_norm(f->r, t->x, c->hidden_size, t->normed, c->hidden_size, t->n_rows, c->hidden_size, w->attention_norm,
-                     c->rms_norm_eps));
+    TRY(ops_rms_norm(f->r, t->x, c->hidden_size, t->normed, c->hidden_size, t->n_rows, c->hidden_size,
+                     w->attention_norm, c->rms_norm_eps));
     const product p = {.linear = &w->qkv, .epilogue = EPILOGUE_STORE, .out = t->qkv, .out_stride = qkv_width(c)};
     TRY(tile_linear(f, t, t->normed, c->hidden_size, &p));
-    TRY(ops_rope(f->r, t->qkv, qkv_width(c), t->n_rows, f->d->weights->qk_offsets, c->n_heads + c->n_kv_heads, c->head_dim,
-                 f->batch->cos + t->rows[0] * half, f->batch->sin + t->rows[0] * half));
+    TRY(ops_rope(f->r, t->qkv, qkv_width(c), t->n_rows, f->d->weights->qk_offsets, c->n_heads + c->n_kv_heads,
+                 c->head_dim, f->batch->cos + t->rows[0] * half, f->batch->sin + t->rows[0] * half));
     store_task task = {f, t, layer, pass};
     return run_chunks(f->r, (t->n_rows + STORE_ROWS - 1) / STORE_ROWS, store_rows, &task);
 }
@@ -173,7 +174,10 @@ static trol_status finish_layer(const forward *f, int64_t layer, const tile *t) 
     const product out = {.linear = &w->attention_out, .epilogue = EPILOGUE_ADD, .out = t->x, .out_stride = hidden};
     TRY(tile_linear(f, t, t->attended, (int64_t)c->n_heads * c->head_dim, &out));
     TRY(ops_rms_norm(f->r, t->x, hidden, t->normed, hidden, t->n_rows, hidden, w->ffn_norm, c->rms_norm_eps));
-    const product gate_up = {.linear = &w->gate, .second = &w->up, .epilogue = EPILOGUE_SILU_MUL, .out = t->ffn,
+    const product gate_up = {.linear = &w->gate,
+                             .second = &w->up,
+                             .epilogue = EPILOGUE_SILU_MUL,
+                             .out = t->ffn,
                              .out_stride = c->intermediate_size};
     TRY(tile_linear(f, t, t->normed, hidden, &gate_up));
     const product down = {.linear = &w->down, .epilogue = EPILOGUE_ADD, .out = t->x, .out_stride = hidden};
@@ -225,9 +229,10 @@ static trol_status layer_tile(const forward *f, int64_t layer, int pass, float *
     return TROL_OK;
 }
 
-/* ---- one layer, all rows ------------------------------------------------------------------------------------------ */
+/* ---- one layer, all rows --------------------------------------------------------------------- */
 
-/* L_layer for rows 0 .. n_rows - 1 of x, in place, with the keys and values of one pass. selected [batch rows], NULL: all. */
+/* L_layer for rows 0 .. n_rows - 1 of x, in place, with the keys and values of one pass. selected [batch rows], NULL:
+ * all. */
 static trol_status layer_pass(forward *f, int64_t layer, int pass, float *x, int64_t n_rows, const bool *selected) {
     const run *r = f->r;
     size_t mark = workspace_mark(r->space);
@@ -254,8 +259,8 @@ static trol_status observe(const forward *f, const char *stage, int64_t layer, c
         const decoder_segment *s = &f->batch->segments[i];
         if (!s->observer || s->first_row >= n_rows)
             continue;
-        if (s->observer(s->observer_user, stage, (int32_t)layer, f->batch->positions[s->first_row], s->n_rows, n_columns,
-                        values + s->first_row * n_columns) != 0)
+        if (s->observer(s->observer_user, stage, (int32_t)layer, f->batch->positions[s->first_row], s->n_rows,
+                        n_columns, values + s->first_row * n_columns) != 0)
             return fail(f->r->error, TROL_ERROR_CANCELLED, "the observer asked to stop");
     }
     return TROL_OK;
@@ -346,10 +351,12 @@ trol_status decoder_forward(const run *r, const decoder *d, decoder_batch *batch
 
 trol_status decoder_logits(const run *r, const decoder *d, float *x, int64_t n_rows, float *logits) {
     const decoder_config *c = d->config;
-    TRY(ops_rms_norm(r, x, c->hidden_size, x, c->hidden_size, n_rows, c->hidden_size, d->weights->norm, c->rms_norm_eps));
+    TRY(ops_rms_norm(r, x, c->hidden_size, x, c->hidden_size, n_rows, c->hidden_size, d->weights->norm,
+                     c->rms_norm_eps));
     size_t mark = workspace_mark(r->space);
     activations a = activations_of(x, n_rows, c->hidden_size, c->hidden_size);
-    const product p = {.linear = &d->weights->output, .epilogue = EPILOGUE_STORE, .out = logits, .out_stride = c->vocab_size};
+    const product p = {
+        .linear = &d->weights->output, .epilogue = EPILOGUE_STORE, .out = logits, .out_stride = c->vocab_size};
     trol_status status = linear_apply(r, d->arithmetic, &a, &p, 1);
     workspace_release(r->space, mark);
     return status;

@@ -15,9 +15,10 @@
 typedef struct decoder_segment {
     int64_t first_row, n_rows;
     const kv_plane *pass1; /* reserved for the rows' positions */
-    const kv_plane *pass2; /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
-    float traversal_skip;  /* rows whose gate is below it skip their second pass */
-    int64_t *n_skipped;    /* [n_layers], += rows that did */
+    const kv_plane
+        *pass2; /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
+    float traversal_skip;   /* rows whose gate is below it skip their second pass */
+    int64_t *n_skipped;     /* [n_layers], += rows that did */
     trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
     void *observer_user;
 } decoder_segment;
@@ -25,14 +26,14 @@ typedef struct decoder_segment {
 /* Rows that go through the layers together, of one session or of several. Segments that are traversed come first. */
 typedef struct decoder_batch {
     int64_t n_rows;
-    float *x;                 /* [n_rows, hidden_size]: embeddings; afterwards what left the last layer, in the wanted rows */
+    float *x; /* [n_rows, hidden_size]: embeddings; afterwards what left the last layer, in the wanted rows */
     const int32_t *positions; /* [n_rows] */
     const float *cos, *sin;   /* [n_rows, head_dim / 2] */
     const bool *is_image;     /* [n_rows]: prompt rows of image tokens, to which LoRA applies; NULL: none */
     const bool *wants_logits; /* [n_rows] */
     const decoder_segment *segments;
     int64_t n_segments;
-    atomic_llong *progress;   /* += rows done, a row counting once for each layer and pass; may be NULL */
+    atomic_llong *progress; /* += rows done, a row counting once for each layer and pass; may be NULL */
 } decoder_batch;
 
 /* A model's decoder and the arithmetic of its large products. */

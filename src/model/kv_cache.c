@@ -84,7 +84,8 @@ trol_status kv_plane_reserve(kv_plane *plane, int64_t first, int64_t last, trol_
 
 trol_status kv_plane_share(const kv_plane *plane, kv_plane *copy, trol_error *error) {
     kv_plane_init(copy, plane->shape);
-    TRY(memory_grow((void **)&copy->blocks, &copy->capacity, plane->n_blocks, sizeof *copy->blocks, "the kv_cache", error));
+    TRY(memory_grow((void **)&copy->blocks, &copy->capacity, plane->n_blocks, sizeof *copy->blocks, "the kv_cache",
+                    error));
     for (size_t i = 0; i < plane->n_blocks; i++) {
         atomic_fetch_add(&plane->blocks[i]->references, 1);
         copy->blocks[copy->n_blocks++] = plane->blocks[i];

@@ -1,7 +1,7 @@
 /* kv_cache.h - keys and values of one pass through the layers, in blocks of 64 tokens that are counted and shared.
  *
- * A plane holds one pass: a session has one for pass 1 and, while pass 2 is wanted, one for pass 2. Blocks are made when
- * tokens come, so a context costs what it holds; forks share them until one of the sessions writes. */
+ * A plane holds one pass: a session has one for pass 1 and, while pass 2 is wanted, one for pass 2. Blocks are made
+ * when tokens come, so a context costs what it holds; forks share them until one of the sessions writes. */
 #ifndef MODEL_KV_CACHE_H
 #define MODEL_KV_CACHE_H
 

@@ -35,8 +35,8 @@ static float attention_scale(const rope_config *rope) {
     return (float)sqrt(1 + log(ratio) / log((double)rope->original_max_positions));
 }
 
-void rope_angles(const rope_config *rope, int32_t head_dim, int64_t length, const int32_t *positions, int64_t n, float *cos,
-                 float *sin) {
+void rope_angles(const rope_config *rope, int32_t head_dim, int64_t length, const int32_t *positions, int64_t n,
+                 float *cos, float *sin) {
     const int32_t half = head_dim / 2;
     const float base = (float)ntk_base(rope, head_dim, rope->type == ROPE_DYNAMIC_NTK ? length : 0);
     const float scale = attention_scale(rope);

@@ -1,7 +1,7 @@
 /* vision.c - CLIP ViT and InternViT are one encoder: patches as rows of one matrix product, a class token, positions,
- * pre-norm layers. They differ in what weights.c and config.c put there: CLIP's norm before the first layer, InternViT's
- * scale vectors, norms of queries and keys, and the activation. What leaves is the last layer's output without the
- * class token, for InternViT after the pixel shuffle. */
+ * pre-norm layers. They differ in what weights.c and config.c put there: CLIP's norm before the first layer,
+ * InternViT's scale vectors, norms of queries and keys, and the activation. What leaves is the last layer's output
+ * without the class token, for InternViT after the pixel shuffle. */
 #include "model/vision.h"
 
 #include <math.h>
@@ -11,9 +11,10 @@
 #include "kernels/attention.h"
 #include "kernels/ops.h"
 
-/* ---- pixels ------------------------------------------------------------------------------------------------------- */
+/* ---- pixels ---------------------------------------------------------------------------------- */
 
-static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f}, clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f},
+                   clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 static const float imagenet_mean[3] = {0.485f, 0.456f, 0.406f}, imagenet_std[3] = {0.229f, 0.224f, 0.225f};
 
 trol_status vision_pixels(const model_config *config, const trol_image *image, float **pixels, int32_t *n_tiles,
@@ -34,7 +35,8 @@ trol_status vision_pixels(const model_config *config, const trol_image *image, f
             return status;
         }
     }
-    trol_status status = memory_alloc((size_t)*n_tiles * tile_values, sizeof(float), "a picture's pixels", (void **)pixels, error);
+    trol_status status =
+        memory_alloc((size_t)*n_tiles * tile_values, sizeof(float), "a picture's pixels", (void **)pixels, error);
     for (int32_t i = 0; status == TROL_OK && i < *n_tiles; i++)
         image_normalize(tiles + (size_t)i * tile_values, c->image_size, tiled ? imagenet_mean : clip_mean,
                         tiled ? imagenet_std : clip_std, tiled, *pixels + (size_t)i * tile_values);
@@ -42,7 +44,7 @@ trol_status vision_pixels(const model_config *config, const trol_image *image, f
     return status;
 }
 
-/* ---- embeddings --------------------------------------------------------------------------------------------------- */
+/* ---- embeddings ------------------------------------------------------------------------------ */
 
 /* One job of encoding: all tiles are rows of the same products. */
 typedef struct encoder {
@@ -123,7 +125,7 @@ static trol_status embed(const encoder *e, const float *pixels) {
     return TROL_OK;
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------- */
+/* ---- layers ---------------------------------------------------------------------------------- */
 
 static trol_status norm_rows(const encoder *e, const float *x, int64_t x_stride, float *out, int64_t out_stride,
                              norm_type type, const float *weight, const float *bias) {
@@ -188,7 +190,8 @@ static trol_status layer(const encoder *e, const vision_layer_weights *w, float 
     product qkv[3];
     TRY(norm_rows(e, e->x, hidden, narrow, hidden, c->norm, w->norm1, w->norm1_bias));
     for (int i = 0; i < 3; i++)
-        qkv[i] = (product){.linear = &w->qkv[i], .epilogue = EPILOGUE_STORE, .out = wide + i * hidden, .out_stride = 3 * hidden};
+        qkv[i] = (product){
+            .linear = &w->qkv[i], .epilogue = EPILOGUE_STORE, .out = wide + i * hidden, .out_stride = 3 * hidden};
     TRY(apply(e, narrow, hidden, qkv, 3));
     if (w->q_norm) {
         TRY(norm_rows(e, wide, 3 * hidden, wide, 3 * hidden, NORM_RMS, w->q_norm, NULL));
@@ -216,7 +219,7 @@ static trol_status layer(const encoder *e, const vision_layer_weights *w, float 
     return apply(e, wide, c->intermediate_size, &fc2, 1);
 }
 
-/* ---- what leaves -------------------------------------------------------------------------------------------------- */
+/* ---- what leaves ----------------------------------------------------------------------------- */
 
 int64_t vision_feature_width(const model_config *config) {
     return config->vision.hidden_size * (config->family == FAMILY_PHI3_INTERNVIT ? 4 : 1);
@@ -225,8 +228,8 @@ int64_t vision_feature_width(const model_config *config) {
 int64_t vision_progress_units(const model_config *config, int32_t n_tiles) { return config->vision.n_layers * n_tiles; }
 
 /* Pixel shuffle by one half with its transposed order: a tile's grid [h, w, C] is viewed as [h, w/2, 2C], its first two
- * axes swapped, viewed as [w/2, h/2, 4C] and swapped back. So feature (j, i), row j of h/2, holds the four tokens at rows
- * 2j, 2j + 1 and columns 2i, 2i + 1: both of the upper row, then both of the lower. */
+ * axes swapped, viewed as [w/2, h/2, 4C] and swapped back. So feature (j, i), row j of h/2, holds the four tokens at
+ * rows 2j, 2j + 1 and columns 2i, 2i + 1: both of the upper row, then both of the lower. */
 static void pixel_shuffle(const encoder *e, float *features) {
     const int64_t hidden = e->v->config->vision.hidden_size, half = e->side / 2;
     for (int64_t tile = 0; tile < e->n_tiles; tile++)
@@ -234,7 +237,8 @@ static void pixel_shuffle(const encoder *e, float *features) {
             for (int64_t i = 0; i < half; i++)
                 for (int64_t part = 0; part < 2; part++, features += 2 * hidden) {
                     const int64_t token = 1 + (2 * j + part) * e->side + 2 * i;
-                    memcpy(features, e->x + (tile * e->n_tokens + token) * hidden, (size_t)(2 * hidden) * sizeof *features);
+                    memcpy(features, e->x + (tile * e->n_tokens + token) * hidden,
+                           (size_t)(2 * hidden) * sizeof *features);
                 }
 }
 
@@ -291,7 +295,7 @@ trol_status vision_encode(const run *r, const vision *v, const float *pixels, in
     return status;
 }
 
-/* ---- projector ---------------------------------------------------------------------------------------------------- */
+/* ---- projector ------------------------------------------------------------------------------- */
 
 static trol_status project(const run *r, const vision *v, const float *features, int64_t n_rows, float *embeddings) {
     const projector_weights *w = v->projector;

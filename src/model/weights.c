@@ -24,16 +24,16 @@ typedef struct tensor_names {
     const char *linear_suffix; /* of the decoder's linears: "ffn.weight" or "weight" */
     bool lora;
     const char *class_embedding, *positions, *patch, *patch_bias, *pre_norm;
-    const char *vision_norm1, *vision_norm2, *vision_q, *vision_k, *vision_v, *vision_qkv, *vision_q_norm, *vision_k_norm,
-        *vision_out, *vision_fc1, *vision_fc2, *vision_scale1, *vision_scale2;
+    const char *vision_norm1, *vision_norm2, *vision_q, *vision_k, *vision_v, *vision_qkv, *vision_q_norm,
+        *vision_k_norm, *vision_out, *vision_fc1, *vision_fc2, *vision_scale1, *vision_scale2;
     const char *projector_norm, *projector_first, *projector_second;
 } tensor_names;
 
-#define CLIP "vit.vision_tower.vision_model."
-#define CLIP_LAYER CLIP "encoder.layers.%d."
-#define PHI3 "language_model.model."
-#define PHI3_LAYER PHI3 "layers.%d."
-#define INTERNVIT "vision_model."
+#define CLIP            "vit.vision_tower.vision_model."
+#define CLIP_LAYER      CLIP "encoder.layers.%d."
+#define PHI3            "language_model.model."
+#define PHI3_LAYER      PHI3 "layers.%d."
+#define INTERNVIT       "vision_model."
 #define INTERNVIT_LAYER INTERNVIT "encoder.layers.%d."
 
 static const tensor_names family_names[] = {
@@ -103,8 +103,8 @@ typedef struct loader {
     model_config *config;
     const weights_options *options;
     const tensor_names *names;
-    trol_weight_type type; /* that matrices are converted to, of the part being loaded */
-    bool *used;            /* [tensor_source_count]: which tensors the model took */
+    trol_weight_type type;                /* that matrices are converted to, of the part being loaded */
+    bool *used;                           /* [tensor_source_count]: which tensors the model took */
     int64_t n_bytes_taken, n_bytes_total; /* of the files, for progress */
     trol_error *error;
 } loader;
@@ -123,7 +123,8 @@ static trol_status own(weights *w, size_t count, size_t size, const char *what, 
     return TROL_OK;
 }
 
-/* Memory for a converted matrix: pages of their own, large ones where the system has them (decoding reads every byte). */
+/* Memory for a converted matrix: pages of their own, large ones where the system has them (decoding reads every byte).
+ */
 static trol_status own_pages(weights *w, size_t n_bytes, const char *what, void **memory, trol_error *error) {
     struct owned_memory *node = malloc(sizeof *node);
     if (!node)
@@ -186,8 +187,8 @@ static trol_status find(loader *l, const char *name, const tensor **found) {
 
 static trol_status check_type(loader *l, const tensor *t) {
     if (t->type == ELEMENT_OTHER)
-        return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: tensor %s has dtype %s, expected F32, F16 or BF16", t->file, t->name,
-                    t->dtype_name);
+        return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: tensor %s has dtype %s, expected F32, F16 or BF16", t->file,
+                    t->name, t->dtype_name);
     return TROL_OK;
 }
 
@@ -225,7 +226,7 @@ static trol_status load_vector(loader *l, const char *name, int64_t n, const flo
     return to_floats(l, t, name, values);
 }
 
-/* ---- matrices and their types ------------------------------------------------------------------------------------- */
+/* ---- matrices and their types ---------------------------------------------------------------- */
 
 static element_type converted_type(trol_weight_type type, element_type stored) {
     static const element_type types[] = {[TROL_WEIGHTS_F32] = ELEMENT_F32,
@@ -250,7 +251,8 @@ static void convert_row(void *context, int64_t row, int thread) {
     const run r = {.kernels = c->kernels};
     const int64_t columns = c->from->columns;
     float *values = c->rows + thread * columns;
-    const unsigned char *source = (const unsigned char *)c->from->data + (size_t)(row * columns) * element_bytes(c->from->type);
+    const unsigned char *source =
+        (const unsigned char *)c->from->data + (size_t)(row * columns) * element_bytes(c->from->type);
     unsigned char *target = c->to + (size_t)(row * columns) * element_bytes(c->type);
     ops_to_float(&r, c->from->type, source, values, columns);
     if (c->type != ELEMENT_BF16) {
@@ -266,20 +268,21 @@ static void convert_row(void *context, int64_t row, int thread) {
 static trol_status convert_floats(loader *l, const matrix *from, element_type type, void *to) {
     const weights_options *o = l->options;
     conversion c = {.kernels = o->kernels, .from = from, .type = type, .to = to};
-    TRY(memory_alloc((size_t)(threads_count(o->threads) * from->columns), sizeof(float), "a matrix's conversion", (void **)&c.rows,
-                     l->error));
+    TRY(memory_alloc((size_t)(threads_count(o->threads) * from->columns), sizeof(float), "a matrix's conversion",
+                     (void **)&c.rows, l->error));
     trol_status status = threads_run(o->threads, from->rows, convert_row, &c, NULL);
     memory_free(c.rows);
     return status;
 }
 
-/* Makes `to` hold the matrix as `type`, a few million values at a time, between which the progress callback can stop it: a
- * large matrix takes longer than a cancel may. */
+/* Makes `to` hold the matrix as `type`, a few million values at a time, between which the progress callback can stop
+ * it: a large matrix takes longer than a cancel may. */
 static trol_status convert_values(loader *l, const matrix *from, element_type type, void *to) {
     enum { VALUES_AT_ONCE = 1 << 21 };
     const weights_options *o = l->options;
     const bool packed = type == ELEMENT_Q8 || type == ELEMENT_Q4;
-    const int64_t groups = VALUES_AT_ONCE / (QUANTIZED_GROUP * from->columns), step = QUANTIZED_GROUP * (groups > 1 ? groups : 1);
+    const int64_t groups = VALUES_AT_ONCE / (QUANTIZED_GROUP * from->columns),
+                  step = QUANTIZED_GROUP * (groups > 1 ? groups : 1);
     for (int64_t first = 0; first < from->rows; first += step) {
         matrix rows = *from;
         rows.rows = from->rows - first < step ? from->rows - first : step;
@@ -287,10 +290,12 @@ static trol_status convert_values(loader *l, const matrix *from, element_type ty
         if (first > 0)
             TRY(show_progress(l));
         if (packed)
-            TRY(quantize_matrix(&o->kernels->quantized, o->threads, NULL, type, rows.type, rows.data, rows.rows, rows.columns,
-                                (unsigned char *)to + (size_t)(first / QUANTIZED_GROUP) * quantized_group_bytes(type, rows.columns)));
+            TRY(quantize_matrix(
+                &o->kernels->quantized, o->threads, NULL, type, rows.type, rows.data, rows.rows, rows.columns,
+                (unsigned char *)to + (size_t)(first / QUANTIZED_GROUP) * quantized_group_bytes(type, rows.columns)));
         else
-            TRY(convert_floats(l, &rows, type, (unsigned char *)to + (size_t)(first * from->columns) * element_bytes(type)));
+            TRY(convert_floats(l, &rows, type,
+                               (unsigned char *)to + (size_t)(first * from->columns) * element_bytes(type)));
     }
     return TROL_OK;
 }
@@ -298,7 +303,8 @@ static trol_status convert_values(loader *l, const matrix *from, element_type ty
 /* What was read of a mapped matrix need not stay in memory. */
 static void forget_pages(const void *data, size_t n_bytes) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t first = ((uintptr_t)data + page - 1) / page * page, last = ((uintptr_t)data + n_bytes) / page * page;
+    const uintptr_t first = ((uintptr_t)data + page - 1) / page * page,
+                    last = ((uintptr_t)data + n_bytes) / page * page;
     if (last > first)
         madvise((void *)first, last - first, MADV_DONTNEED);
 }
@@ -316,8 +322,8 @@ static trol_status convert_matrix(loader *l, const char *name, bool at_least_q8,
         return TROL_OK;
     const bool packed = type == ELEMENT_Q8 || type == ELEMENT_Q4;
     if (packed && !quantized_columns_fit(m->columns)) {
-        log_message(o->log, TROL_LOG_INFO, "tensor %s has %lld columns, no multiple of 32: it stays %s", name, (long long)m->columns,
-                    element_name(m->type));
+        log_message(o->log, TROL_LOG_INFO, "tensor %s has %lld columns, no multiple of 32: it stays %s", name,
+                    (long long)m->columns, element_name(m->type));
         return TROL_OK;
     }
     if (packed && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
@@ -363,22 +369,26 @@ static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_
         *found = true;
         const char *version = tensor_source_metadata(l->w->source, "trol.quantized.version");
         if (!version || strcmp(version, QUANTIZED_FORMAT_VERSION) != 0)
-            return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: trol.quantized.version is %s, expected " QUANTIZED_FORMAT_VERSION, t->file,
+            return fail(l->error, TROL_ERROR_UNSUPPORTED,
+                        "%s: trol.quantized.version is %s, expected " QUANTIZED_FORMAT_VERSION, t->file,
                         version ? version : "missing");
         *m = (matrix){.type = kinds[i].type, .data = t->data};
         TRY(take(l, t));
         size_t n_bytes;
         if (!packed_shape(l, full, &m->rows, &m->columns) || !quantized_bytes(m->type, m->rows, m->columns, &n_bytes) ||
             n_bytes != t->n_bytes)
-            return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has %zu bytes, which trol.quantized.shapes does not explain", t->file,
-                        full, t->n_bytes);
+            return fail(l->error, TROL_ERROR_FORMAT,
+                        "%s: tensor %s has %zu bytes, which trol.quantized.shapes does not explain", t->file, full,
+                        t->n_bytes);
         if ((rows && m->rows != rows) || (columns && m->columns != columns))
-            return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has shape [%lld, %lld], expected [%lld, %lld]", t->file, full,
-                        (long long)m->rows, (long long)m->columns, (long long)(rows ? rows : m->rows),
+            return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has shape [%lld, %lld], expected [%lld, %lld]",
+                        t->file, full, (long long)m->rows, (long long)m->columns, (long long)(rows ? rows : m->rows),
                         (long long)(columns ? columns : m->columns));
-        if (l->type != TROL_WEIGHTS_AS_STORED && l->type != kinds[i].asked && !(l->type == TROL_WEIGHTS_Q4 && m->type == ELEMENT_Q8))
-            return fail(l->error, TROL_ERROR_UNSUPPORTED, "%s: tensor %s is packed as %s, it cannot be converted to another type", t->file,
-                        full, element_name(m->type));
+        if (l->type != TROL_WEIGHTS_AS_STORED && l->type != kinds[i].asked &&
+            !(l->type == TROL_WEIGHTS_Q4 && m->type == ELEMENT_Q8))
+            return fail(l->error, TROL_ERROR_UNSUPPORTED,
+                        "%s: tensor %s is packed as %s, it cannot be converted to another type", t->file, full,
+                        element_name(m->type));
     }
     return TROL_OK;
 }
@@ -408,7 +418,8 @@ static trol_status load_stored(loader *l, const char *name, int64_t rows, int64_
 }
 
 /* The same, converted to the type that this part of the model is to have. */
-static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_t columns, bool at_least_q8, matrix *m) {
+static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_t columns, bool at_least_q8,
+                               matrix *m) {
     bool packed;
     TRY(load_packed(l, name, rows, columns, m, &packed));
     if (!packed) {
@@ -451,8 +462,8 @@ static trol_status load_decoder_linear(loader *l, const char *pattern, int64_t l
 }
 
 /* pattern + "weight" and, for a LayerNorm, pattern + "bias". */
-static trol_status load_norm(loader *l, const char *pattern, int64_t layer, int64_t n, norm_type type, const float **weight,
-                             const float **bias) {
+static trol_status load_norm(loader *l, const char *pattern, int64_t layer, int64_t n, norm_type type,
+                             const float **weight, const float **bias) {
     char name[NAME_BYTES];
     tensor_name(name, pattern, layer, "weight");
     TRY(load_vector(l, name, n, weight));
@@ -464,7 +475,7 @@ static trol_status load_norm(loader *l, const char *pattern, int64_t layer, int6
     return TROL_OK;
 }
 
-/* ---- decoder ------------------------------------------------------------------------------------------------------ */
+/* ---- decoder --------------------------------------------------------------------------------- */
 
 /* Where each head lies in a row of the fused projection. InternLM2: for each key head its queries, its key, its value.
  * Phi-3: all queries, all keys, all values. */
@@ -499,8 +510,8 @@ static trol_status load_decoder_layer(loader *l, int64_t layer, decoder_layer_we
     tensor_name(name, names->ffn_norm, layer, "");
     TRY(load_vector(l, name, hidden, &w->ffn_norm));
     TRY(load_decoder_linear(l, names->qkv, layer, qkv_rows, hidden, c->attention_bias, &w->qkv));
-    TRY(load_decoder_linear(l, names->attention_out, layer, hidden, (int64_t)c->n_heads * c->head_dim, c->attention_bias,
-                            &w->attention_out));
+    TRY(load_decoder_linear(l, names->attention_out, layer, hidden, (int64_t)c->n_heads * c->head_dim,
+                            c->attention_bias, &w->attention_out));
     if (names->gate_up) {
         linear both;
         TRY(load_decoder_linear(l, names->gate_up, layer, 2 * ffn, hidden, false, &both));
@@ -523,7 +534,8 @@ static trol_status load_decoder(loader *l) {
     TRY(load_stored(l, l->names->embeddings, 0, c->hidden_size, &w->embeddings));
     count_matrix(l, &w->embeddings);
     if (w->embeddings.rows < c->vocab_size)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s has %lld rows, expected at least vocab_size, which is %lld",
+        return fail(l->error, TROL_ERROR_FORMAT,
+                    "model.safetensors: tensor %s has %lld rows, expected at least vocab_size, which is %lld",
                     l->names->embeddings, (long long)w->embeddings.rows, (long long)c->vocab_size);
     if (w->embeddings.rows > (int64_t)1 << 24)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s has %lld rows, expected at most %d",
@@ -539,12 +551,12 @@ static trol_status load_decoder(loader *l) {
     return TROL_OK;
 }
 
-/* ---- the TroL-Mixer's gate ---------------------------------------------------------------------------------------- */
+/* ---- the TroL-Mixer's gate ------------------------------------------------------------------- */
 
 static const char gate_file[] = "trol_gating.pt";
 
-static trol_status find_gate_tensor(const torch_file *file, int64_t layer, const char *part, int64_t n, const float **values,
-                                    trol_error *error) {
+static trol_status find_gate_tensor(const torch_file *file, int64_t layer, const char *part, int64_t n,
+                                    const float **values, trol_error *error) {
     char name[NAME_BYTES], shape[128];
     snprintf(name, sizeof name, "%lld.%s", (long long)layer, part);
     const torch_tensor *t = torch_file_find(file, name);
@@ -553,12 +565,14 @@ static trol_status find_gate_tensor(const torch_file *file, int64_t layer, const
     bool weight = strcmp(part, "weight") == 0;
     bool fits = weight ? t->n_dims == 2 && t->shape[0] == 1 && t->shape[1] == n : t->n_dims == 1 && t->shape[0] == 1;
     if (!fits)
-        return fail(error, TROL_ERROR_FORMAT, weight ? "%s: tensor %s has shape %s, expected [1, %lld]" : "%s: tensor %s has shape %s, expected [%lld]",
+        return fail(error, TROL_ERROR_FORMAT,
+                    weight ? "%s: tensor %s has shape %s, expected [1, %lld]"
+                           : "%s: tensor %s has shape %s, expected [%lld]",
                     gate_file, name, tensor_shape_text(t->shape, t->n_dims, shape, sizeof shape), (long long)n);
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(t->values[i]))
-            return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s holds %f at place %lld, expected finite numbers", gate_file, name,
-                        (double)t->values[i], (long long)i);
+            return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s holds %f at place %lld, expected finite numbers",
+                        gate_file, name, (double)t->values[i], (long long)i);
     *values = t->values;
     return TROL_OK;
 }
@@ -596,7 +610,7 @@ static trol_status load_gates(loader *l, const char *folder) {
     return status;
 }
 
-/* ---- vision encoder and projector --------------------------------------------------------------------------------- */
+/* ---- vision encoder and projector ------------------------------------------------------------ */
 
 static trol_status load_vision_layer(loader *l, int64_t layer, vision_layer_weights *w) {
     const vision_config *c = &l->config->vision;
@@ -653,12 +667,15 @@ static trol_status complete_vision_config(loader *l) {
         c->n_layers--;
     }
     if (c->hidden_size == 0)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector", l->names->class_embedding);
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector",
+                    l->names->class_embedding);
     if (c->n_layers == 0)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: the vision encoder's layer 0 is missing (no tensor %s)", name);
+        return fail(l->error, TROL_ERROR_FORMAT,
+                    "model.safetensors: the vision encoder's layer 0 is missing (no tensor %s)", name);
     if (c->hidden_size % c->n_heads != 0 || c->hidden_size / c->n_heads > CONFIG_MAX_HEAD_DIM)
         return fail(l->error, TROL_ERROR_UNSUPPORTED,
-                    "model.safetensors: the vision encoder's hidden_size is %lld, expected a multiple of its %d heads with at most %d each",
+                    "model.safetensors: the vision encoder's hidden_size is %lld, expected a multiple of its %d heads "
+                    "with at most %d each",
                     (long long)c->hidden_size, c->n_heads, CONFIG_MAX_HEAD_DIM);
     return TROL_OK;
 }
@@ -693,7 +710,10 @@ static trol_status load_patch_embedding(loader *l) {
     const float *bias = NULL;
     if (l->names->patch_bias)
         TRY(load_vector(l, l->names->patch_bias, c->hidden_size, &bias));
-    matrix m = {.type = t->type, .rows = c->hidden_size, .columns = 3 * (int64_t)c->patch_size * c->patch_size, .data = t->data};
+    matrix m = {.type = t->type,
+                .rows = c->hidden_size,
+                .columns = 3 * (int64_t)c->patch_size * c->patch_size,
+                .data = t->data};
     count_matrix(l, &m);
     l->w->vision.patch = linear_of(m, bias);
     return TROL_OK;
@@ -710,8 +730,8 @@ static trol_status load_positions(loader *l) {
     w->n_positions = t->shape[t->n_dims - 2] - 1;
     int64_t root = (int64_t)llround(sqrt((double)w->n_positions));
     if (w->n_positions < 1 || root * root != w->n_positions)
-        return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has %lld rows, expected a square and one more", t->file, t->name,
-                    (long long)w->n_positions + 1);
+        return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has %lld rows, expected a square and one more", t->file,
+                    t->name, (long long)w->n_positions + 1);
     return TROL_OK;
 }
 
@@ -744,7 +764,7 @@ static trol_status load_projector(loader *l) {
     return load_linear(l, l->names->projector_second, 0, hidden, w->first.weight.rows, true, &w->second);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* CLIP's post_layernorm and saved position ids are in the published files and of no use here. */
 static bool expected_extra(const char *name) {
@@ -762,7 +782,8 @@ static void report_unused(const loader *l) {
                         tensor_source_at(l->w->source, i)->file, name);
     }
     if (n_unused > 3)
-        log_message(l->options->log, TROL_LOG_WARNING, "%zu tensors in all are not part of the model: skipped", n_unused);
+        log_message(l->options->log, TROL_LOG_WARNING, "%zu tensors in all are not part of the model: skipped",
+                    n_unused);
 }
 
 static trol_status load_all(loader *l, const char *folder) {

@@ -22,13 +22,13 @@ typedef struct decoder_layer_weights {
 } decoder_layer_weights;
 
 typedef struct decoder_weights {
-    matrix embeddings;           /* [n_tokens, H] */
-    const float *norm;           /* [H] */
-    linear output;               /* [vocab_size, H] */
-    decoder_layer_weights *layers; /* [n_layers] */
-    const int32_t *q_offsets;    /* [n_heads]: where query head h begins in a row of qkv */
+    matrix embeddings;                    /* [n_tokens, H] */
+    const float *norm;                    /* [H] */
+    linear output;                        /* [vocab_size, H] */
+    decoder_layer_weights *layers;        /* [n_layers] */
+    const int32_t *q_offsets;             /* [n_heads]: where query head h begins in a row of qkv */
     const int32_t *k_offsets, *v_offsets; /* [n_kv_heads] */
-    const int32_t *qk_offsets;   /* [n_heads + n_kv_heads]: q_offsets, then k_offsets: what rope rotates */
+    const int32_t *qk_offsets;            /* [n_heads + n_kv_heads]: q_offsets, then k_offsets: what rope rotates */
 } decoder_weights;
 
 typedef struct vision_layer_weights {
@@ -41,12 +41,12 @@ typedef struct vision_layer_weights {
 } vision_layer_weights;
 
 typedef struct vision_weights {
-    linear patch;                         /* [H, 3 * patch * patch], columns channel by channel, row by row */
-    const float *class_embedding;         /* [H] */
-    const float *positions;               /* [1 + n_positions, H], the class token's first */
-    int64_t n_positions;                  /* a square */
+    linear patch;                          /* [H, 3 * patch * patch], columns channel by channel, row by row */
+    const float *class_embedding;          /* [H] */
+    const float *positions;                /* [1 + n_positions, H], the class token's first */
+    int64_t n_positions;                   /* a square */
     const float *pre_norm, *pre_norm_bias; /* [H]; NULL: none */
-    vision_layer_weights *layers;         /* [n_layers] */
+    vision_layer_weights *layers;          /* [n_layers] */
 } vision_weights;
 
 typedef struct projector_weights {
@@ -77,9 +77,9 @@ typedef struct weights_options {
 
 /* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell.
  *
- * With Q8 or Q4 the decoder's layers are packed (kernels/quantize.h); LoRA and the output head are at least Q8; embeddings,
- * norms and the gate stay as they are, and so does a matrix whose columns are no multiple of 32, which the log tells. A
- * folder that holds packed matrices is used as it lies. */
+ * With Q8 or Q4 the decoder's layers are packed (kernels/quantize.h); LoRA and the output head are at least Q8;
+ * embeddings, norms and the gate stay as they are, and so does a matrix whose columns are no multiple of 32, which the
+ * log tells. A folder that holds packed matrices is used as it lies. */
 trol_status weights_load(const char *folder, model_config *config, const weights_options *options, weights **result,
                          trol_error *error);
 void weights_free(weights *w);

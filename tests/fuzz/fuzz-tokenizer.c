@@ -19,7 +19,7 @@ static const char config[] = "{\"added_tokens_decoder\":{"
                              "\"300\":{\"content\":\"<image>\",\"special\":true,\"rstrip\":true},"
                              "\"301\":{\"content\":\"<|end|>\",\"special\":true,\"lstrip\":true}}}";
 
-/* ---- a small model ----------------------------------------------------------------------------------------------- */
+/* ---- a small model --------------------------------------------------------------------------- */
 
 typedef struct buffer {
     uint8_t bytes[1 << 16];
@@ -63,7 +63,7 @@ static void put_model(buffer *b) {
     put(b, specs, sizeof specs);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void write_file(const char *name, const void *bytes, size_t n_bytes) {
     char path[600];
@@ -118,7 +118,7 @@ int LLVMFuzzerInitialize(int *n_arguments, char ***arguments) {
     return 0;
 }
 
-/* ---- texts ------------------------------------------------------------------------------------------------------- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 /* The bytes that the tokens spell, put together one by one. */
 static size_t spell(const tokenizer *t, const int32_t *ids, size_t n, char **bytes) {

@@ -13,7 +13,8 @@ static bool read_integer(const char *text, double smallest, double largest, int3
     char *end;
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    if (!strchr("-0123456789", text[0]) || *end || end == text || errno || (double)number < smallest || (double)number > largest)
+    if (!strchr("-0123456789", text[0]) || *end || end == text || errno || (double)number < smallest ||
+        (double)number > largest)
         return false;
     *value = (int32_t)number;
     return true;
@@ -29,7 +30,8 @@ static bool read_seed(const char *text, uint64_t *value) {
 static bool read_number(const char *text, double smallest, double largest, float *value) {
     char *end;
     double number = strtod(text, &end);
-    if (!strchr("-.0123456789", text[0]) || *end || end == text || !isfinite(number) || number < smallest || number > largest)
+    if (!strchr("-.0123456789", text[0]) || *end || end == text || !isfinite(number) || number < smallest ||
+        number > largest)
         return false;
     *value = (float)number;
     return true;
@@ -134,7 +136,8 @@ bool arguments_parse(int argc, char **argv, const argument_flag *flags, size_t n
         const char *equals = strchr(argv[i], '='), *value = NULL;
         char expected[160];
         if (!flag)
-            return !tool_fail(error, TROL_ERROR_ARGUMENT, is_flag ? "unknown option %s" : "unexpected argument %s", argv[i]);
+            return !tool_fail(error, TROL_ERROR_ARGUMENT, is_flag ? "unknown option %s" : "unexpected argument %s",
+                              argv[i]);
         if (flag->kind == ARGUMENT_SWITCH && equals)
             return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s takes no value", flag->name);
         if (flag->kind == ARGUMENT_PLACE) {

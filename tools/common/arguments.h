@@ -30,14 +30,14 @@ typedef enum argument_kind {
 typedef struct argument_flag {
     const char *name, *short_name; /* "--threads", "-t" or NULL */
     argument_kind kind;
-    size_t offset; /* of the member that takes the value, in the options */
+    size_t offset;            /* of the member that takes the value, in the options */
     double smallest, largest; /* of texts: 1 for a name, which is not empty */
-    const char *choices[12]; /* NULL-terminated */
+    const char *choices[12];  /* NULL-terminated */
 } argument_flag;
 
-/* Reads argv[1 ..] into the struct at options: "--flag value", "--flag=value" or "-f value", and at their places, before,
- * between or behind the flags, what is no flag; behind "--" nothing is one. Members of places must be NULL. false, with the flag named
- * and what was expected in *error, for anything else. Texts point into argv. */
+/* Reads argv[1 ..] into the struct at options: "--flag value", "--flag=value" or "-f value", and at their places,
+ * before, between or behind the flags, what is no flag; behind "--" nothing is one. Members of places must be NULL.
+ * false, with the flag named and what was expected in *error, for anything else. Texts point into argv. */
 bool arguments_parse(int argc, char **argv, const argument_flag *flags, size_t n_flags, void *options,
                      trol_error *error);
 

@@ -12,7 +12,7 @@ static trol_status out_of_memory(trol_error *error) {
     return tool_fail(error, TROL_ERROR_MEMORY, "out of memory for the questions");
 }
 
-/* ---- grading ----------------------------------------------------------------------------------------------------- */
+/* ---- grading --------------------------------------------------------------------------------- */
 
 /* The words of a text with one space around each: " the red circle ". NULL without memory. Free with free(). */
 static char *spaced_words(const char *text) {
@@ -62,7 +62,7 @@ bool eval_grade(const eval_question *question, const char *answer) {
     return right;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool is_list_of_strings(const cJSON *list) {
     const cJSON *item;

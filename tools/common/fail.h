@@ -4,7 +4,8 @@
 
 #include "trol.h"
 
-/* Writes the sentence into *error, which may be NULL; control characters and what is no UTF-8 become '?'. Returns status. */
+/* Writes the sentence into *error, which may be NULL; control characters and what is no UTF-8 become '?'. Returns
+ * status. */
 trol_status tool_fail(trol_error *error, trol_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -36,9 +36,7 @@ static void put_number(bytes *b, uint32_t value, int n_bytes) {
     put(b, little, (size_t)n_bytes);
 }
 
-static void put_text(bytes *b, const char *text) {
-    put(b, text, strlen(text));
-}
+static void put_text(bytes *b, const char *text) { put(b, text, strlen(text)); }
 
 /* ---- the pickle ----------------------------------------------------------------------------------------------------
  */

@@ -1,5 +1,5 @@
-/* output_file.h - a file that appears under its name only when it is whole; a link's file is replaced, not the link, and a
- * device or a pipe is written as it is. */
+/* output_file.h - a file that appears under its name only when it is whole; a link's file is replaced, not the link,
+ * and a device or a pipe is written as it is. */
 #ifndef TOOLS_OUTPUT_FILE_H
 #define TOOLS_OUTPUT_FILE_H
 

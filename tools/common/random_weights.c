@@ -12,9 +12,7 @@ const char *random_dtype_name(random_dtype type) {
     return names[type];
 }
 
-size_t random_dtype_bytes(random_dtype type) {
-    return type == RANDOM_F32 ? 4 : 2;
-}
+size_t random_dtype_bytes(random_dtype type) { return type == RANDOM_F32 ? 4 : 2; }
 
 /* ---- the list of tensors -------------------------------------------------------------------------------------------
  */

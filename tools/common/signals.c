@@ -50,6 +50,4 @@ void signals_forget_file(int number) {
         is_unfinished[number] = 0;
 }
 
-void signals_progress_line(const bool *shown) {
-    line_shown = shown;
-}
+void signals_progress_line(const bool *shown) { line_shown = shown; }

@@ -1,14 +1,16 @@
-/* signals.h - the end from outside: what a signal that ends a tool does, and the files that are not to be left behind. */
+/* signals.h - the end from outside: what a signal that ends a tool does, and the files that are not to be left behind.
+ */
 #ifndef TOOLS_SIGNALS_H
 #define TOOLS_SIGNALS_H
 
 #include <stdbool.h>
 
-/* Calls the handler for SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP. A closed pipe and a file-size limit
- * become errors of writing (SIGPIPE and SIGXFSZ are ignored). */
+/* Calls the handler for SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP. A closed pipe and a file-size
+ * limit become errors of writing (SIGPIPE and SIGXFSZ are ignored). */
 void signals_catch(void (*handler)(int number));
 
-/* A handler: removes the unfinished files and ends the program with 128 + number. For all that need not be ended well. */
+/* A handler: removes the unfinished files and ends the program with 128 + number. For all that need not be ended well.
+ */
 void signals_end_at_once(int number);
 
 /* Notes a file that signals_end_at_once is to remove, at best before it is made. Returns a number for

@@ -1,4 +1,5 @@
-/* standard_output.h - whether what a tool printed did arrive: a full disk or a closed pipe shows only when it is asked. */
+/* standard_output.h - whether what a tool printed did arrive: a full disk or a closed pipe shows only when it is asked.
+ */
 #ifndef TOOLS_STANDARD_OUTPUT_H
 #define TOOLS_STANDARD_OUTPUT_H
 
@@ -7,8 +8,8 @@
 /* Prints a line, at once; false if that failed, whose reason standard_output_end then tells. */
 bool standard_output_line(const char *text);
 
-/* The last thing before the end of a program: its exit status, or where standard output could not be written 1, which is
- * told on standard error. */
+/* The last thing before the end of a program: its exit status, or where standard output could not be written 1, which
+ * is told on standard error. */
 int standard_output_end(const char *tool, int exit_status);
 
 /* Prints a text that was asked for, usage or version. Returns the exit status. */

@@ -5,7 +5,11 @@
 
 /* Bytes that a character of this first byte has; 0 if there is none. */
 static size_t expected_bytes(unsigned char first) {
-    return first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+    return first < 0x80                    ? 1
+           : first >= 0xc2 && first < 0xe0 ? 2
+           : first >= 0xe0 && first < 0xf0 ? 3
+           : first >= 0xf0 && first < 0xf5 ? 4
+                                           : 0;
 }
 
 /* Bytes of the valid character at the beginning of n_bytes bytes; 0 if there is none. */
@@ -18,7 +22,8 @@ static size_t character_bytes(const char *text, size_t n_bytes) {
         if ((c[i] & 0xc0) != 0x80)
             return 0;
     const bool overlong = n > 1 && ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90));
-    const bool outside = n > 1 && ((c[0] == 0xed && c[1] >= 0xa0) || (c[0] == 0xf4 && c[1] >= 0x90)); /* surrogates; past U+10FFFF */
+    const bool outside =
+        n > 1 && ((c[0] == 0xed && c[1] >= 0xa0) || (c[0] == 0xf4 && c[1] >= 0x90)); /* surrogates; past U+10FFFF */
     return overlong || outside ? 0 : n;
 }
 

@@ -8,9 +8,7 @@
 
 #include "common/fail.h"
 
-static bool is_space(int c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
+static bool is_space(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* The next number in *id; 1, 0 at the end of the file, -1 for anything else. */
 static int next_token(FILE *stream, int32_t *id) {
@@ -72,7 +70,8 @@ trol_status token_file_read(const char *path, int32_t **tokens, size_t *n_tokens
     return status;
 }
 
-trol_status token_file_check(const char *path, const int32_t *tokens, size_t n_tokens, int32_t n_ids, trol_error *error) {
+trol_status token_file_check(const char *path, const int32_t *tokens, size_t n_tokens, int32_t n_ids,
+                             trol_error *error) {
     for (size_t i = 0; i < n_tokens; i++)
         if (tokens[i] < 0 || tokens[i] >= n_ids)
             return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: token %zu is %d, expected 0 to %d",

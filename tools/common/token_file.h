@@ -11,6 +11,7 @@
 trol_status token_file_read(const char *path, int32_t **tokens, size_t *n_tokens, trol_error *error);
 
 /* Fails, with the file's name and the place in it, if a token is not below n_ids. */
-trol_status token_file_check(const char *path, const int32_t *tokens, size_t n_tokens, int32_t n_ids, trol_error *error);
+trol_status token_file_check(const char *path, const int32_t *tokens, size_t n_tokens, int32_t n_ids,
+                             trol_error *error);
 
 #endif
