@@ -132,25 +132,29 @@ TROL_API TROL_NODISCARD trol_status trol_model_load(const char *path, const trol
 /* Sessions and features keep their model alive: they may be freed in any order. */
 TROL_API void trol_model_free(trol_model *model);
 
+enum { TROL_MAX_END_TOKENS = 8 };
+
 typedef struct trol_model_info {
     size_t size;
     char family[32];    /* "internlm2-clip" or "phi3-internvit" */
     int32_t vocab_size; /* length of a row of logits */
     int32_t n_tokens;   /* ids 0 .. n_tokens-1 have an embedding and may be fed (vocab_size, or more: <image>) */
     int32_t hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
-    int32_t max_positions;   /* of the config */
-    int32_t image_size;      /* side of the square picture or tile, in pixels */
-    int32_t tokens_per_tile; /* image tokens a tile */
-    int32_t max_tiles;       /* tiles a picture at most, the thumbnail included */
-    int32_t image_token;     /* id whose embedding is replaced by a picture's */
-    int32_t bos_token, eos_token;
-    int32_t has_tokenizer; /* 0: only raw token ids can be used */
+    int32_t max_positions;        /* of the config */
+    int32_t image_size;           /* side of the square picture or tile, in pixels */
+    int32_t tokens_per_tile;      /* image tokens a tile */
+    int32_t max_tiles;            /* tiles a picture at most, the thumbnail included */
+    int32_t image_token;          /* id whose embedding is replaced by a picture's */
+    int32_t bos_token, eos_token; /* of config.json; what ends an answer is in end_tokens */
+    int32_t has_tokenizer;        /* 0: only raw token ids can be used */
     int64_t n_parameters;
     int64_t weight_bytes; /* of all tensors, as they are in memory or mapped */
     char weight_type[32]; /* of the decoder's matrices: "f16", "bf16", "f32", "q8", "q4" or "mixed" */
     char cpu_level[32];   /* the kernels in use: "scalar", "avx2", "avx512", ... */
     char compute[32];     /* "exact" or "bf16" */
     int32_t vision_layers, vision_hidden_size, vision_intermediate_size, vision_patch_size;
+    int32_t n_end_tokens; /* an answer ends at any of them */
+    int32_t end_tokens[TROL_MAX_END_TOKENS];
 } trol_model_info;
 
 /* Fills *info; info->size must be set by the caller to sizeof(trol_model_info). */
@@ -252,10 +256,31 @@ TROL_API void trol_session_free(trol_session *session);
 
 typedef enum trol_role { TROL_ROLE_SYSTEM, TROL_ROLE_USER, TROL_ROLE_ASSISTANT } trol_role;
 
+/* A message of a conversation. In a user's text each "<image>" places a picture; "\\<image>" (a backslash before it) is
+ * the literal text "<image>", and "\\\\<image>" a backslash and a picture.
+ * An assistant's message may be the tokens that were generated, without the end token, instead of a text: a later turn
+ * then continues exactly these. Nothing merges across their edges. (An answer that is given as text is part of the
+ * template's text, as in the authors' code, and need not become the tokens that it was decoded from.) */
 typedef struct trol_message {
     trol_role role;
-    const char *text; /* UTF-8; "<image>" in a user's text places a picture */
+    const char *text;      /* UTF-8; NULL for an answer that is given as tokens */
+    const int32_t *tokens; /* [n_tokens]; read only where text is NULL and the role is the assistant's */
+    size_t n_tokens;
 } trol_message;
+
+enum {
+    TROL_RENDER_RAW = 1,    /* no template: the text of one user's message, with its pictures, is the whole prompt */
+    TROL_RENDER_SPECIAL = 2 /* what spells a special token in a message becomes it; else it stays plain text */
+};
+
+/* The token ids of a conversation, image tokens included, as trol_session_set_prompt makes them: for
+ * trol_session_prefill, trol_session_reusable and trol_step. Picture i has image_tokens[i] of them (of an encoded
+ * picture: trol_features_n_tokens); a 1 for each gives a first count before anything is encoded. `flags`: a sum of
+ * TROL_RENDER_*. *tokens: free with trol_free. */
+TROL_API TROL_NODISCARD trol_status trol_render_prompt(const trol_model *model, const trol_message *messages,
+                                                       size_t n_messages, const int32_t *image_tokens, size_t n_images,
+                                                       int32_t flags, int32_t **tokens, size_t *n_tokens,
+                                                       trol_error *error);
 
 /* Puts a conversation through the model's prompt template and processes it; the last message is the user's. Without a
  * system message first the authors' own is used (an empty text: none at all). `images`: the pictures of all messages in
@@ -307,9 +332,36 @@ TROL_API void trol_session_set_observer(trol_session *session, trol_observer obs
 TROL_API TROL_NODISCARD trol_status trol_observe_image(trol_model *model, const trol_image *image,
                                                        trol_observer observer, void *user, trol_error *error);
 
+/* How many tokens of this prompt the session would take from what it holds instead of computing them: a server picks
+ * the session with the most. 0 where an argument is NULL. */
+TROL_API size_t trol_session_reusable(const trol_session *session, const int32_t *tokens, size_t n_tokens,
+                                      trol_features *const *features, size_t n_features);
+
+/* One session's part of a step. */
+typedef struct trol_step_item {
+    trol_session *session;
+    const int32_t *tokens; /* [n_tokens]: between trol_session_prompt_begin and _end the prompt's next piece, else
+                            * answer tokens */
+    size_t n_tokens;
+    trol_error *error;  /* of this item; may be NULL */
+    trol_status status; /* set by the call */
+} trol_step_item;
+
+/* Tokens of n different sessions of one model as one batch: pieces of prompts and answer tokens, mixed as one likes.
+ * Each item gets a status of its own. One that fails (a full context, a cancelled session, a token outside the
+ * vocabulary) does not stop the others, and its session stays as it was, but that a prompt of which a piece failed has
+ * failed as a whole. An item that is cancelled while the batch runs ends with the batch; when all are, the call returns
+ * within 200 ms. Where all of an item's tokens are in place, trol_session_logits holds the logits after the last one
+ * (of a prompt: after its last piece, and a trol_session_prompt_end). The result is TROL_OK when every item has its
+ * status; another one means that nothing was done (items is NULL, or there is no memory for the batch), and each item
+ * has that status. What a session computes does not depend on the other items, to the bit: its logits are those that it
+ * gives alone. */
+TROL_API TROL_NODISCARD trol_status trol_step(trol_step_item *items, size_t n, trol_error *error);
+
 /* Feeds one answer token; afterwards trol_session_logits holds the logits of the next. */
 TROL_API TROL_NODISCARD trol_status trol_session_decode(trol_session *session, int32_t token, trol_error *error);
-/* One answer token for each of n sessions (all of one model) as one batch; each session must appear once. */
+/* One answer token for each of n sessions (all of one model) as one batch; each session must appear once. All or none:
+ * where one cannot take its token, none has. */
 TROL_API TROL_NODISCARD trol_status trol_decode_batch(trol_session *const *sessions, const int32_t *tokens, size_t n,
                                                       trol_error *error);
 /* [vocab_size] logits after the last token; NULL before any. Owned by the session, valid until its next call. */
@@ -351,6 +403,35 @@ typedef struct trol_session_stats {
 TROL_API void trol_session_get_stats(const trol_session *session, trol_session_stats *stats);
 /* The skipped_tokens of one layer, counted from 0; 0 for a layer that there is not. */
 TROL_API int64_t trol_session_skipped_in_layer(const trol_session *session, int32_t layer);
+
+/* ---- text from tokens ------------------------------------------------------------------------ */
+
+/* Tokens in, text out, as an answer is shown while it comes: whole UTF-8 characters, without the white space around the
+ * answer (what could be white space at its end waits until something follows it), up to a stop string, of which nothing
+ * is ever shown. What comes out, all pieces together, depends on the tokens alone. */
+typedef struct trol_stream trol_stream;
+
+typedef struct trol_stream_params {
+    size_t size;
+    const char *const *stops; /* [n_stops]: texts that end the answer where they first occur, each in full */
+    size_t n_stops;
+    int32_t keep_space; /* non-zero: white space around the answer is shown, too */
+    int32_t special;    /* non-zero: special tokens are shown as they are spelled */
+} trol_stream_params;
+
+TROL_API void trol_stream_params_init(trol_stream_params *params);
+/* Without a tokenizer the text is the token ids, separated by spaces. `stops` is copied. */
+TROL_API TROL_NODISCARD trol_status trol_stream_new(const trol_model *model, const trol_stream_params *params,
+                                                    trol_stream **stream, trol_error *error);
+TROL_API void trol_stream_free(trol_stream *stream);
+/* Takes a token. *text: what may be shown from now on that was not before, often ""; owned by the stream, valid until
+ * its next call. *stopped (may be NULL): 1 once a stop string is complete; then nothing more comes out. */
+TROL_API TROL_NODISCARD trol_status trol_stream_put(trol_stream *stream, int32_t token, const char **text,
+                                                    int32_t *stopped, trol_error *error);
+/* The answer is over: the rest that waited for what could have followed, a character that was cut as U+FFFD. */
+TROL_API TROL_NODISCARD trol_status trol_stream_end(trol_stream *stream, const char **text, trol_error *error);
+/* Forgets all tokens, for another answer. */
+TROL_API void trol_stream_reset(trol_stream *stream);
 
 /* ---- sampling and generation ----------------------------------------------------------------- */
 

@@ -82,7 +82,7 @@ static void check_mode(bundled *b, const cJSON *line, size_t number, int mode, t
     trol_session *s = b->sessions[mode];
     char what[256], key[16];
     size_t n_ids, n_tokens;
-    const trol_message message = {TROL_ROLE_USER, cJSON_GetObjectItem(line, "question")->valuestring};
+    const trol_message message = {.role = TROL_ROLE_USER, .text = cJSON_GetObjectItem(line, "question")->valuestring};
     snprintf(key, sizeof key, "%stokens", mode_prefix[mode]);
     int32_t *ids = reference_integers(line, "input_ids", &n_ids), *tokens = reference_integers(line, key, &n_tokens);
     snprintf(what, sizeof what, "%s, question %zu (%.80s), mode %d", b->name, number, message.text, mode);

@@ -35,17 +35,24 @@ static bool equal_ids(const rendered *result, const cJSON *expected) {
     return i == result->n;
 }
 
+static trol_status render(const family *f, const tokenizer *t, const trol_message *messages, size_t n_messages,
+                          const int32_t *counts, size_t n_pictures, int32_t flags, rendered *result) {
+    trol_status status =
+        prompt_render(f->prompt_template, t, messages, n_messages, n_pictures, flags, &result->ids, &result->n, &error);
+    if (status != TROL_OK)
+        return status;
+    const int32_t token = tokenizer_id(t, f->prompt_template->image_token);
+    return prompt_expand(token, counts, n_pictures, &result->ids, &result->n, &error);
+}
+
 static rendered ask(const family *f, const tokenizer *t, const char *question, size_t n_pictures, int32_t n_tokens,
                     bool special) {
     int32_t counts[8];
     for (size_t i = 0; i < n_pictures; i++)
         counts[i] = n_tokens;
-    prompt_pictures pictures = {counts, n_pictures};
-    trol_message message = {TROL_ROLE_USER, question};
+    trol_message message = {.role = TROL_ROLE_USER, .text = question};
     rendered result;
-    CHECK_OK(
-        prompt_render(f->prompt_template, t, &message, 1, &pictures, special, false, &result.ids, &result.n, &error),
-        error);
+    CHECK_OK(render(f, t, &message, 1, counts, n_pictures, special ? TROL_RENDER_SPECIAL : 0, &result), error);
     return result;
 }
 
@@ -113,11 +120,9 @@ static rendered of_text(const tokenizer *t, const char *text) {
     return result;
 }
 
-static rendered of_messages(const family *f, const tokenizer *t, const prompt_message *messages, size_t n) {
+static rendered of_messages(const family *f, const tokenizer *t, const trol_message *messages, size_t n) {
     rendered result;
-    CHECK_OK(
-        prompt_render_history(f->prompt_template, t, messages, n, NULL, false, false, &result.ids, &result.n, &error),
-        error);
+    CHECK_OK(render(f, t, messages, n, NULL, 0, 0, &result), error);
     return result;
 }
 
@@ -136,14 +141,14 @@ static const char *const without_system[] = {
 static void check_turns(const family *f, const tokenizer *t, int which) {
     char text[1024];
     int32_t answer[] = {300, 301, 300}; /* no tokenization of a text, perhaps */
-    prompt_message messages[] = {{.role = TROL_ROLE_SYSTEM, .text = "Be kind."},
-                                 {.role = TROL_ROLE_USER, .text = "One?"},
-                                 {.role = TROL_ROLE_ASSISTANT, .text = "\nYes. "},
-                                 {.role = TROL_ROLE_USER, .text = " Two?"}};
+    trol_message messages[] = {{.role = TROL_ROLE_SYSTEM, .text = "Be kind."},
+                               {.role = TROL_ROLE_USER, .text = "One?"},
+                               {.role = TROL_ROLE_ASSISTANT, .text = "\nYes. "},
+                               {.role = TROL_ROLE_USER, .text = " Two?"}};
     expect_ids(f, of_messages(f, t, messages, 2), of_text(t, first_turns[which]), "one turn");
     snprintf(text, sizeof text, "%s\nYes. %s", first_turns[which], second_turns[which]);
     expect_ids(f, of_messages(f, t, messages, 4), of_text(t, text), "two turns");
-    messages[2] = (prompt_message){.role = TROL_ROLE_ASSISTANT, .tokens = answer, .n_tokens = 3};
+    messages[2] = (trol_message){.role = TROL_ROLE_ASSISTANT, .tokens = answer, .n_tokens = 3};
     for (int empty = 0; empty < 2; empty++) {
         rendered expected = {0};
         size_t capacity = 0;
@@ -156,7 +161,7 @@ static void check_turns(const family *f, const tokenizer *t, int which) {
         }
         put_text(&expected, &capacity, t, second_turns[which]);
         expect_ids(f, of_messages(f, t, messages, 4), expected, "two turns, the answer as tokens");
-        messages[2] = (prompt_message){.role = TROL_ROLE_ASSISTANT};
+        messages[2].n_tokens = 0;
     }
     messages[0].text = "";
     expect_ids(f, of_messages(f, t, messages, 2), of_text(t, without_system[which]), "no system part");
@@ -173,14 +178,12 @@ static void check_pictures(const family *f, const tokenizer *t) {
     expect_ids(f, ask(f, t, "Compare.", 2, 3, false), ask(f, t, "<image>\n<image>\nCompare.", 2, 3, false),
                "two in front");
     int32_t counts[] = {2, 5}, token = tokenizer_id(t, f->prompt_template->image_token);
-    prompt_pictures pictures = {counts, 2};
-    trol_message messages[] = {{TROL_ROLE_SYSTEM, "<image> stays text here"},
-                               {TROL_ROLE_USER, "<image> One?"},
-                               {TROL_ROLE_ASSISTANT, "and <image> here"},
-                               {TROL_ROLE_USER, "And <image>?"}};
+    trol_message messages[] = {{.role = TROL_ROLE_SYSTEM, .text = "<image> stays text here"},
+                               {.role = TROL_ROLE_USER, .text = "<image> One?"},
+                               {.role = TROL_ROLE_ASSISTANT, .text = "and <image> here"},
+                               {.role = TROL_ROLE_USER, .text = "And <image>?"}};
     rendered result;
-    CHECK_OK(prompt_render(f->prompt_template, t, messages, 4, &pictures, false, false, &result.ids, &result.n, &error),
-             error);
+    CHECK_OK(render(f, t, messages, 4, counts, 2, 0, &result), error);
     CHECK(count(result, token) == 7, "%zu image tokens, expected 7", count(result, token));
     size_t first = 0;
     while (first + 2 < result.n && result.ids[first] != token)
@@ -205,23 +208,19 @@ static void check_special(const family *f, const tokenizer *t) {
 
 static void check_raw(const family *f, const tokenizer *t) {
     int32_t n_tokens = 3;
-    prompt_pictures none = {NULL, 0}, one = {&n_tokens, 1};
-    trol_message message = {TROL_ROLE_USER, "<s>Once upon a time"};
+    trol_message message = {.role = TROL_ROLE_USER, .text = "<s>Once upon a time"};
     rendered result;
-    CHECK_OK(prompt_render(f->prompt_template, t, &message, 1, &none, true, true, &result.ids, &result.n, &error),
-             error);
+    CHECK_OK(render(f, t, &message, 1, NULL, 0, TROL_RENDER_RAW | TROL_RENDER_SPECIAL, &result), error);
     expect_ids(f, result, of_text(t, message.text), "raw text");
     message.text = "a <image> b";
-    CHECK_OK(prompt_render(f->prompt_template, t, &message, 1, &one, false, true, &result.ids, &result.n, &error),
-             error);
+    CHECK_OK(render(f, t, &message, 1, &n_tokens, 1, TROL_RENDER_RAW, &result), error);
     char text[256];
     const prompt_template *p = f->prompt_template;
     snprintf(text, sizeof text, "a %s%s%s%s%s b", p->image_open, p->image_token, p->image_token, p->image_token,
              p->image_close);
     expect_ids(f, result, of_text(t, text), "raw text with a picture");
     message.text = "";
-    CHECK_OK(prompt_render(f->prompt_template, t, &message, 1, NULL, false, true, &result.ids, &result.n, &error),
-             error);
+    CHECK_OK(render(f, t, &message, 1, NULL, 0, TROL_RENDER_RAW, &result), error);
     CHECK(result.n == 0, "%zu tokens of nothing", result.n);
     memory_free(result.ids);
 }
@@ -239,40 +238,103 @@ static void check_refusals(const family *f, const tokenizer *t) {
         bool special, raw;
         const char *words;
     } cases[] = {
-        {{{user, "<image> <image>"}}, 1, 1, false, false, "has 2 \"<image>\", but the number of pictures is 1"},
-        {{{user, "<image>"}}, 1, 0, false, false, "has 1 \"<image>\", but the number of pictures is 0"},
-        {{{user, "a"}}, 1, 1, false, true, "has 0 \"<image>\", but the number of pictures is 1"},
-        {{{user, "a"}}, 1, 2, false, false, "picture 2 has 0 tokens"},
-        {{{0}}, 0, 0, false, false, "no message"},
-        {{{system, "a"}}, 1, 0, false, false, "no message"},
-        {{{user, "a"}, {system, "b"}}, 2, 0, false, false, "message 2 is from the system, expected the assistant"},
-        {{{user, "a"}, {user, "b"}}, 2, 0, false, false, "message 2 is from the user, expected the assistant"},
-        {{{assistant, "a"}}, 1, 0, false, false, "message 1 is from the assistant, expected the user"},
-        {{{user, "a"}, {assistant, "b"}}, 2, 0, false, false, "the last message"},
-        {{{user, "a\xff"}}, 1, 0, false, false, "message 1 is no valid UTF-8 from byte 1 on (0xff)"},
-        {{{user, NULL}}, 1, 0, false, false, "message 1 has no text"},
-        {{{user, "a"}, {assistant, NULL}, {user, "b"}}, 3, 0, false, false, "message 2 has no text"},
-        {{{user, "a"}, {user, "b"}}, 2, 0, false, true, "2 messages"},
-        {{{system, "a"}}, 1, 0, false, true, "expected the user"},
-        {{{system, image_token}, {user, "b"}}, 2, 0, true, false, "spells the image token"},
+        {{{.role = user, .text = "<image> <image>"}},
+         1,
+         1,
+         false,
+         false,
+         "has 2 \"<image>\", but the number of pictures is 1"},
+        {{{.role = user, .text = "<image>"}}, 1, 0, false, false, "has 1 \"<image>\", but the number of pictures is 0"},
+        {{{.role = user, .text = "a"}}, 1, 1, false, true, "has 0 \"<image>\", but the number of pictures is 1"},
+        {{{.role = user, .text = "a"}}, 1, 2, false, false, "picture 2 has 0 tokens"},
+        {{{.text = NULL}}, 0, 0, false, false, "no message"},
+        {{{.role = system, .text = "a"}}, 1, 0, false, false, "no message"},
+        {{{.role = user, .text = "a"}, {.role = system, .text = "b"}},
+         2,
+         0,
+         false,
+         false,
+         "message 2 is from the system, expected the assistant"},
+        {{{.role = user, .text = "a"}, {.role = user, .text = "b"}},
+         2,
+         0,
+         false,
+         false,
+         "message 2 is from the user, expected the assistant"},
+        {{{.role = assistant, .text = "a"}}, 1, 0, false, false, "message 1 is from the assistant, expected the user"},
+        {{{.role = user, .text = "a"}, {.role = assistant, .text = "b"}}, 2, 0, false, false, "the last message"},
+        {{{.role = user, .text = "a\xff"}}, 1, 0, false, false, "message 1 is not valid UTF-8 from byte 1 on (0xff)"},
+        {{{.role = user, .text = NULL}}, 1, 0, false, false, "message 1 has no text"},
+        {{{.role = user, .text = "a"}, {.role = assistant, .text = NULL}, {.role = user, .text = "b"}},
+         3,
+         0,
+         false,
+         false,
+         "message 2 has no text"},
+        {{{.role = user, .text = "a"}, {.role = user, .text = "b"}}, 2, 0, false, true, "2 messages"},
+        {{{.role = system, .text = "a"}}, 1, 0, false, true, "expected the user"},
+        {{{.role = system, .text = image_token}, {.role = user, .text = "b"}},
+         2,
+         0,
+         true,
+         false,
+         "spells the image token"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        prompt_pictures pictures = {counts, cases[i].n_pictures};
         rendered result = {(int32_t *)counts, 1};
-        trol_status status = prompt_render(f->prompt_template, t, cases[i].messages, cases[i].n_messages, &pictures,
-                                           cases[i].special, cases[i].raw, &result.ids, &result.n, &error);
+        const int32_t flags = (cases[i].raw ? TROL_RENDER_RAW : 0) | (cases[i].special ? TROL_RENDER_SPECIAL : 0);
+        trol_status status =
+            render(f, t, cases[i].messages, cases[i].n_messages, counts, cases[i].n_pictures, flags, &result);
         CHECK(status == TROL_ERROR_ARGUMENT && !result.ids && result.n == 0 && strstr(error.message, cases[i].words),
               "%s, case %zu: status %d, \"%s\", expected \"%s\"", f->name, i, status, status ? error.message : "",
               cases[i].words);
     }
-    int32_t negative = -5;
-    prompt_message turns[] = {{.role = user, .text = "a"},
-                              {.role = assistant, .tokens = &negative, .n_tokens = 1},
-                              {.role = user, .text = "b"}};
-    rendered result;
-    CHECK(prompt_render_history(f->prompt_template, t, turns, 3, NULL, false, false, &result.ids, &result.n, &error) ==
-              TROL_ERROR_ARGUMENT,
-          "a negative token is taken");
+    int32_t wrong[] = {-5, tokenizer_id(t, f->prompt_template->image_token)};
+    for (size_t i = 0; i < 2; i++) {
+        trol_message turns[] = {{.role = user, .text = "a"},
+                                {.role = assistant, .tokens = &wrong[i], .n_tokens = 1},
+                                {.role = user, .text = "b"}};
+        rendered result;
+        CHECK(render(f, t, turns, 3, NULL, 0, 0, &result) == TROL_ERROR_ARGUMENT &&
+                  strstr(error.message, "token 1 of message 2"),
+              "token %d as an answer: %s", wrong[i], error.message);
+    }
+}
+
+/* A backslash makes a marker plain text, two of them are one before a picture. */
+static void check_escapes(const family *f, const tokenizer *t) {
+    static const struct {
+        const char *escaped, *text;
+    } cases[] = {{"Is \\<image> an HTML tag?", "Is <image> an HTML tag?"},
+                 {"\\\\\\<image>", "\\<image>"},
+                 {"\\n and \\\\ stay", "\\n and \\\\ stay"}};
+    const int32_t token = tokenizer_id(t, f->prompt_template->image_token), n_tokens = 3;
+    char question[128];
+    rendered result, plain;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int32_t special = 0; special < 2; special++) {
+            trol_message messages[] = {{.role = TROL_ROLE_SYSTEM, .text = ""},
+                                       {.role = TROL_ROLE_USER, .text = cases[i].escaped}};
+            CHECK_OK(render(f, t, messages, 2, NULL, 0, special ? TROL_RENDER_SPECIAL : 0, &result), error);
+            CHECK(count(result, token) == 0, "%s: an escaped marker became an image token", cases[i].escaped);
+            char *spelled = NULL;
+            CHECK_OK(tokenizer_decode(t, result.ids, result.n, false, &spelled, &error), error);
+            CHECK(spelled && strstr(spelled, cases[i].text), "%s is spelled \"%s\"", cases[i].escaped, spelled);
+            memory_free(spelled);
+            memory_free(result.ids);
+        }
+    snprintf(question, sizeof question, "a \\\\<image> b \\<image>");
+    trol_message message = {.role = TROL_ROLE_USER, .text = question};
+    CHECK_OK(render(f, t, &message, 1, &n_tokens, 1, TROL_RENDER_RAW, &result), error);
+    CHECK(count(result, token) == 3, "%zu image tokens, expected 3", count(result, token));
+    memory_free(result.ids);
+    /* A picture whose text has only an escaped marker goes in front. */
+    plain = ask(f, t, "<image>\nWhat is \\<image>?", 1, 3, false);
+    expect_ids(f, ask(f, t, "What is \\<image>?", 1, 3, false), plain, "a picture beside an escaped marker");
+    message.text = "<image>";
+    CHECK(render(f, t, &message, 1, NULL, 0, 0, &result) == TROL_ERROR_ARGUMENT &&
+              strstr(error.message, "\"\\<image>\" is the text itself"),
+          "%s", error.message);
 }
 
 static void check_family(const family *f, const tokenizer *t, int which) {
@@ -282,6 +344,7 @@ static void check_family(const family *f, const tokenizer *t, int which) {
     check_pictures(f, t);
     check_special(f, t);
     check_raw(f, t);
+    check_escapes(f, t);
     check_refusals(f, t);
     CHECK_OK(prompt_check(f->prompt_template, t, &error), error);
     CHECK(prompt_check(other, t, &error) == TROL_ERROR_FORMAT && strstr(error.message, other->special_tokens[1]), "%s",

@@ -39,7 +39,7 @@ static void check_null_pointers(const session_case *c) {
     int32_t *ids = c->ids;
     size_t n = 1;
     char *text = "x";
-    const trol_message message = {TROL_ROLE_USER, NULL};
+    const trol_message message = {.role = TROL_ROLE_USER, .text = NULL};
 
     CHECK_REFUSED(trol_threads_new(1, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
     CHECK_REFUSED(trol_threads_new(257, &threads, &refused), TROL_ERROR_ARGUMENT, "257");

@@ -37,7 +37,8 @@ static const char usage[] =
     "  -p, --prompt TEXT        the question; - reads it from standard input\n"
     "      --prompt-file FILE   the question from a file (one line break at its end is dropped)\n"
     "      --image FILE         a picture: JPEG, PNG, BMP, GIF, TGA, PSD, HDR, PIC or PNM; - reads standard input;\n"
-    "                           may be repeated. <image> in the question says where it goes, else in front\n"
+    "                           may be repeated. <image> in the question says where it goes, else in front;\n"
+    "                           \\<image> is the text <image> itself\n"
     "      --exif-rotate        turn pictures upright by their EXIF orientation (the authors' code does not)\n"
     "      --system TEXT        instead of the authors' system prompt; \"\": none\n"
     "      --raw                the prompt as it is, without template; special tokens in it are recognized\n"
@@ -152,8 +153,9 @@ typedef struct run {
     trol_image *images[ARGUMENT_MAX_TEXTS];
     trol_features *features[ARGUMENT_MAX_TEXTS]; /* --tokens and --raw */
     char *prompt;                                /* NULL: --tokens */
-    int32_t *tokens;                             /* --tokens and --raw */
-    size_t n_tokens, tokens_capacity;
+    int32_t *tokens;                             /* --tokens */
+    int32_t *rendered;                           /* --raw; free with trol_free */
+    size_t n_tokens;
     trol_model *model;
     trol_model_info info;
     trol_session *session;
@@ -371,60 +373,15 @@ static trol_status start_session(run *r) {
     return status;
 }
 
-/* ---- prompt ---------------------------------------------------------------------------------- */
-
-static trol_status add_tokens(run *r, const int32_t *tokens, size_t n) {
-    size_t needed = r->n_tokens + n;
-    if (needed > r->tokens_capacity) {
-        int32_t *larger = realloc(r->tokens, 2 * needed * sizeof *larger);
-        if (!larger)
-            return tool_fail(r->error, TROL_ERROR_MEMORY, "out of memory: a prompt of %zu tokens", needed);
-        r->tokens = larger;
-        r->tokens_capacity = 2 * needed;
-    }
-    for (size_t i = 0; i < n; i++)
-        r->tokens[r->n_tokens++] = tokens[i];
-    return TROL_OK;
-}
-
-static trol_status add_text(run *r, const char *text, size_t n_bytes) {
-    int32_t *tokens;
-    size_t n;
-    trol_status status = trol_tokenize(r->model, text, n_bytes, 1, &tokens, &n, r->error);
-    if (status == TROL_OK)
-        status = add_tokens(r, tokens, n);
-    trol_free(tokens);
-    return status;
-}
-
-/* The tokens of one picture; Phi-3 has a token of its own before and behind them. */
-static trol_status add_picture(run *r, const trol_features *features) {
-    bool framed = strncmp(r->info.family, "phi3", 4) == 0;
-    trol_status status = framed ? add_text(r, "<img>", 5) : TROL_OK;
-    for (int32_t i = 0; status == TROL_OK && i < trol_features_n_tokens(features); i++)
-        status = add_tokens(r, &r->info.image_token, 1);
-    return status == TROL_OK && framed ? add_text(r, "</img>", 6) : status;
-}
-
-/* --raw: the text between pictures, each <image> replaced by a picture's tokens. */
+/* --raw: special tokens are recognized, each <image> becomes a picture's tokens. */
 static trol_status make_raw_tokens(run *r) {
-    static const char placeholder[] = "<image>";
-    const char *text = r->prompt, *found;
-    size_t n_found = 0, n_images = r->chosen->images.count;
-    for (const char *p = text; (p = strstr(p, placeholder)); p += sizeof placeholder - 1)
-        n_found++;
-    if (n_found != n_images)
-        return tool_fail(r->error, TROL_ERROR_ARGUMENT, "the raw prompt has %zu <image> and there are %zu pictures",
-                         n_found, n_images);
-    trol_status status = TROL_OK;
-    for (size_t i = 0; status == TROL_OK && (found = strstr(text, placeholder)); i++) {
-        if (found > text)
-            status = add_text(r, text, (size_t)(found - text));
-        if (status == TROL_OK)
-            status = add_picture(r, r->features[i]);
-        text = found + sizeof placeholder - 1;
-    }
-    return status == TROL_OK && *text ? add_text(r, text, strlen(text)) : status;
+    int32_t image_tokens[ARGUMENT_MAX_TEXTS];
+    const size_t n_images = r->chosen->images.count;
+    const trol_message message = {.role = TROL_ROLE_USER, .text = r->prompt};
+    for (size_t i = 0; i < n_images; i++)
+        image_tokens[i] = trol_features_n_tokens(r->features[i]);
+    return trol_render_prompt(r->model, &message, 1, image_tokens, n_images, TROL_RENDER_RAW | TROL_RENDER_SPECIAL,
+                              &r->rendered, &r->n_tokens, r->error);
 }
 
 static trol_status prefill_tokens(run *r) {
@@ -435,7 +392,8 @@ static trol_status prefill_tokens(run *r) {
     r->image_seconds = now_seconds() - start;
     if (status == TROL_OK && r->chosen->raw)
         status = make_raw_tokens(r);
-    return status == TROL_OK ? trol_session_prefill(r->session, r->tokens, r->n_tokens, r->features, n_images, r->error)
+    const int32_t *tokens = r->chosen->raw ? r->rendered : r->tokens;
+    return status == TROL_OK ? trol_session_prefill(r->session, tokens, r->n_tokens, r->features, n_images, r->error)
                              : status;
 }
 
@@ -443,7 +401,8 @@ static trol_status prefill(run *r) {
     const options *o = r->chosen;
     if (o->tokens || o->raw)
         return prefill_tokens(r);
-    const trol_message messages[2] = {{TROL_ROLE_SYSTEM, o->system}, {TROL_ROLE_USER, r->prompt}};
+    const trol_message messages[2] = {{.role = TROL_ROLE_SYSTEM, .text = o->system},
+                                      {.role = TROL_ROLE_USER, .text = r->prompt}};
     size_t first = o->system ? 0 : 1;
     return trol_session_set_prompt(r->session, messages + first, 2 - first, (const trol_image *const *)r->images,
                                    o->images.count, r->error);
@@ -568,6 +527,7 @@ static void release(run *r) {
     free_images(r);
     trol_model_free(r->model);
     free(r->tokens);
+    trol_free(r->rendered);
     free(r->prompt);
 }
 

@@ -130,7 +130,7 @@ static trol_status write_error(evaluation *e, const column *c, const eval_questi
 }
 
 static trol_status ask(evaluation *e, column *c, const eval_question *q, trol_features *features) {
-    const trol_message message = {TROL_ROLE_USER, q->question};
+    const trol_message message = {.role = TROL_ROLE_USER, .text = q->question};
     trol_generate_params params;
     trol_generate_params_init(&params);
     params.max_tokens = e->chosen->n_predict;

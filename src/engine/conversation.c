@@ -53,9 +53,27 @@ static trol_status check_messages(const trol_message *messages, size_t n, trol_e
     if (n == 0 || !messages)
         return fail(error, TROL_ERROR_ARGUMENT, "the prompt has no messages, expected at least one of the user");
     for (size_t i = 0; i < n; i++)
-        if (!messages[i].text)
+        if (!messages[i].text && !(messages[i].role == TROL_ROLE_ASSISTANT && messages[i].tokens))
             return fail(error, TROL_ERROR_ARGUMENT, "the text of message %zu is NULL", i + 1);
     return TROL_OK;
+}
+
+trol_status trol_render_prompt(const trol_model *model, const trol_message *messages, size_t n_messages,
+                               const int32_t *image_tokens, size_t n_images, int32_t flags, int32_t **tokens,
+                               size_t *n_tokens, trol_error *error) {
+    if (!tokens || !n_tokens)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_render_prompt: an out-pointer is NULL");
+    *tokens = NULL;
+    *n_tokens = 0;
+    TRY(require_tokenizer(model, "trol_render_prompt", error));
+    TRY(check_messages(messages, n_messages, error));
+    if (n_images > 0 && !image_tokens)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_render_prompt: the numbers of image tokens are NULL");
+    if (flags & ~(TROL_RENDER_RAW | TROL_RENDER_SPECIAL))
+        return fail(error, TROL_ERROR_ARGUMENT, "flags is %d, expected a sum of TROL_RENDER_*", flags);
+    TRY(prompt_render(model->prompt_template, model->tokenizer, messages, n_messages, n_images, flags, tokens, n_tokens,
+                      error));
+    return prompt_expand(model->image_token, image_tokens, n_images, tokens, n_tokens, error);
 }
 
 /* Before a text is tokenized, which nothing can stop: does it have more bytes than so many tokens can stand for? */
@@ -64,6 +82,8 @@ static trol_status check_length(const trol_session *s, const trol_message *messa
     const size_t longest = tokenizer_longest(s->model->tokenizer), room = (size_t)s->params.context_size;
     size_t n_bytes = 0;
     for (size_t i = 0; i < n; i++) {
+        if (!messages[i].text)
+            continue;
         const char *text = messages[i].text + strspn(messages[i].text, white_space);
         size_t length = strlen(text);
         while (length > 0 && strchr(white_space, text[length - 1]))
@@ -78,22 +98,32 @@ static trol_status check_length(const trol_session *s, const trol_message *messa
     return TROL_OK;
 }
 
-static trol_status prefill_messages(trol_session *s, const trol_message *messages, size_t n_messages,
-                                    trol_features *const *features, size_t n_features, trol_error *error) {
-    int32_t *image_tokens = calloc(n_features + 1, sizeof *image_tokens), *ids = NULL;
-    size_t n_ids = 0;
+/* The prompt's tokens, one for each picture as yet. Before seconds go into pictures: would the messages take so many,
+ * and do they fit with one token each? */
+static trol_status render(const trol_session *s, const trol_message *messages, size_t n_messages, size_t n_images,
+                          int32_t **ids, size_t *n_ids, trol_error *error) {
+    *ids = NULL;
+    TRY(check_length(s, messages, n_messages, error));
+    TRY(prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, n_images, 0, ids, n_ids,
+                      error));
+    if (*n_ids <= (size_t)s->params.context_size)
+        return TROL_OK;
+    return fail(error, TROL_ERROR_CONTEXT,
+                "the prompt has at least %zu tokens and does not fit the context, which has room for %d", *n_ids,
+                s->params.context_size);
+}
+
+/* Gives the pictures in a rendered prompt their tokens and processes it. */
+static trol_status prefill_rendered(trol_session *s, int32_t **ids, size_t *n_ids, trol_features *const *features,
+                                    size_t n_features, trol_error *error) {
+    int32_t *image_tokens = calloc(n_features + 1, sizeof *image_tokens);
     if (!image_tokens)
         return fail_memory(error, n_features * sizeof *image_tokens, "a prompt");
     for (size_t i = 0; i < n_features; i++)
         image_tokens[i] = features[i]->n_tokens;
-    const prompt_pictures pictures = {image_tokens, n_features};
-    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures,
-                                       false, false, &ids, &n_ids, error);
-    if (status == TROL_OK)
-        status = trol_session_prefill(s, ids, n_ids, features, n_features, error);
-    memory_free(ids);
+    trol_status status = prompt_expand(s->model->image_token, image_tokens, n_features, ids, n_ids, error);
     free(image_tokens);
-    return status;
+    return status == TROL_OK ? trol_session_prefill(s, *ids, *n_ids, features, n_features, error) : status;
 }
 
 trol_status trol_session_set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
@@ -101,31 +131,26 @@ trol_status trol_session_set_prompt_features(trol_session *s, const trol_message
     TRY(session_check(s, "trol_session_set_prompt_features", error));
     TRY(require_tokenizer(s->model, "trol_session_set_prompt_features", error));
     TRY(check_messages(messages, n_messages, error));
-    TRY(check_length(s, messages, n_messages, error));
     for (size_t i = 0; i < n_features; i++)
         if (!features || !features[i])
             return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
-    return prefill_messages(s, messages, n_messages, features, n_features, error);
+    int32_t *ids;
+    size_t n_ids;
+    trol_status status = render(s, messages, n_messages, n_features, &ids, &n_ids, error);
+    if (status == TROL_OK)
+        status = prefill_rendered(s, &ids, &n_ids, features, n_features, error);
+    memory_free(ids);
+    return status;
 }
 
-/* Before seconds go into pictures: would the messages take so many? One token each stands for them. */
-static trol_status check_pictures(const trol_session *s, const trol_message *messages, size_t n_messages,
-                                  size_t n_images, trol_error *error) {
-    int32_t *ones = malloc((n_images + 1) * sizeof *ones), *ids = NULL;
-    size_t n_ids = 0;
-    if (!ones)
-        return fail_memory(error, n_images * sizeof *ones, "a prompt");
-    for (size_t i = 0; i < n_images; i++)
-        ones[i] = 1;
-    const prompt_pictures pictures = {ones, n_images};
-    trol_status status = prompt_render(s->model->prompt_template, s->model->tokenizer, messages, n_messages, &pictures,
-                                       false, false, &ids, &n_ids, error);
-    if (status == TROL_OK && n_ids > (size_t)s->params.context_size)
-        status = fail(error, TROL_ERROR_CONTEXT,
-                      "the prompt has at least %zu tokens and does not fit the context, which has room for %d", n_ids,
-                      s->params.context_size);
-    memory_free(ids);
-    free(ones);
+static trol_status encode(trol_session *s, const trol_image *const *images, size_t n_images, trol_features **features,
+                          trol_error *error) {
+    const double start = clock_seconds();
+    trol_status status = model_encode_images(s->model, images, n_images, s->params.progress, s->params.progress_user,
+                                             &s->cancel, features, error);
+    s->stats.image_seconds += clock_seconds() - start;
+    if (status == TROL_ERROR_CANCELLED)
+        atomic_store(&s->cancel, 0);
     return status;
 }
 
@@ -134,30 +159,28 @@ trol_status trol_session_set_prompt(trol_session *s, const trol_message *message
     TRY(session_check(s, "trol_session_set_prompt", error));
     TRY(require_tokenizer(s->model, "trol_session_set_prompt", error));
     TRY(check_messages(messages, n_messages, error));
-    TRY(check_length(s, messages, n_messages, error));
     for (size_t i = 0; i < n_images; i++)
         if (!images || !images[i])
             return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
-    TRY(check_pictures(s, messages, n_messages, n_images, error));
+    int32_t *ids;
+    size_t n_ids;
     trol_features **features = calloc(n_images + 1, sizeof *features);
     if (!features)
         return fail_memory(error, n_images * sizeof *features, "a prompt's pictures");
-    const double start = clock_seconds();
-    trol_status status = model_encode_images(s->model, images, n_images, s->params.progress, s->params.progress_user,
-                                             &s->cancel, features, error);
-    s->stats.image_seconds += clock_seconds() - start;
+    trol_status status = render(s, messages, n_messages, n_images, &ids, &n_ids, error);
     if (status == TROL_OK)
-        status = prefill_messages(s, messages, n_messages, features, n_images, error);
-    else if (status == TROL_ERROR_CANCELLED)
-        atomic_store(&s->cancel, 0);
+        status = encode(s, images, n_images, features, error);
+    if (status == TROL_OK)
+        status = prefill_rendered(s, &ids, &n_ids, features, n_images, error);
     for (size_t i = 0; i < n_images; i++)
         trol_features_free(features[i]);
     free(features);
+    memory_free(ids);
     return status;
 }
 
 trol_status trol_session_ask(trol_session *s, const char *question, const trol_image *const *images, size_t n_images,
                              trol_error *error) {
-    const trol_message message = {TROL_ROLE_USER, question};
+    const trol_message message = {.role = TROL_ROLE_USER, .text = question};
     return trol_session_set_prompt(s, &message, 1, images, n_images, error);
 }

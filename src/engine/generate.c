@@ -6,11 +6,8 @@
  * computed as single ones would be; those that the sampler would have chosen anyway are kept, so the answer is the
  * same. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
 #include "engine/params.h"
 #include "engine/session.h"
 
@@ -21,77 +18,15 @@ void trol_generate_params_init(trol_generate_params *params) {
         *params = (trol_generate_params){.size = sizeof *params};
 }
 
-/* ---- text out -------------------------------------------------------------------------------- */
-
-/* An answer on its way to the callback: characters whose bytes have not all come wait, and so does white space, which
- * is shown only if something follows it. */
-typedef struct answer_text {
-    const tokenizer *tokenizer;  /* NULL: token ids are shown */
-    trol_text_callback callback; /* may be NULL */
-    void *user;
-    char *bytes; /* [n_bytes]: not shown yet */
-    size_t n_bytes, capacity;
-    bool started; /* something was shown */
-    bool any_token;
-} answer_text;
-
-/* Shows what is ready, or with `last` all but the white space at the end. */
-static trol_status show(answer_text *text, bool last, trol_error *error) {
-    char *repaired = malloc(UTF8_REPAIRED_BYTES(text->n_bytes) + 1);
-    if (!repaired)
-        return fail_memory(error, UTF8_REPAIRED_BYTES(text->n_bytes), "the answer");
-    size_t n_used, begin = 0, end = 0;
-    const size_t n = utf8_repair(text->bytes, text->n_bytes, last, repaired, &n_used);
-    for (size_t i = 0, length; i < n; i += length) {
-        uint32_t c = 0;
-        length = utf8_decode(repaired + i, n - i, &c);
-        if (!utf8_is_space(c))
-            end = i + length;
-        else if (!text->started && end == 0)
-            begin = i + length;
-    }
-    trol_status status = TROL_OK;
-    if (end > begin) {
-        /* The white space behind `end` waits: it is whole characters, so as many bytes of the original's used part. */
-        const size_t waiting = n - end;
-        repaired[end] = '\0';
-        if (text->callback && text->callback(text->user, repaired + begin) != 0)
-            status = fail(error, TROL_ERROR_CANCELLED, "the text callback asked to stop");
-        text->started = true;
-        memmove(text->bytes, text->bytes + n_used - waiting, text->n_bytes - n_used + waiting);
-        text->n_bytes -= n_used - waiting;
-    }
-    free(repaired);
-    return status;
-}
-
-static trol_status show_id(answer_text *text, int32_t token, trol_error *error) {
-    char number[16];
-    snprintf(number, sizeof number, text->any_token ? " %d" : "%d", token);
-    text->any_token = true;
-    if (text->callback && text->callback(text->user, number) != 0)
-        return fail(error, TROL_ERROR_CANCELLED, "the text callback asked to stop");
-    return TROL_OK;
-}
-
-static trol_status show_token(answer_text *text, int32_t token, trol_error *error) {
-    if (!text->tokenizer)
-        return show_id(text, token, error);
-    if (!tokenizer_spelling(text->tokenizer, token)) /* a row of the vocabulary that no token has: it says nothing */
-        return TROL_OK;
-    TRY(tokenizer_append_bytes(text->tokenizer, token, !text->any_token, &text->bytes, &text->n_bytes, &text->capacity,
-                               error));
-    text->any_token = true;
-    return show(text, false, error);
-}
-
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
 /* One call of trol_generate. */
 typedef struct generation {
     trol_session *session;
     const trol_generate_params *params;
-    answer_text text;
+    trol_stream *stream;
+    trol_text_callback callback; /* may be NULL */
+    void *user;
     int32_t max_tokens, n_tokens;
     bool token_waits; /* the last token of the answer was said but not fed yet */
     float *logits;    /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
@@ -102,6 +37,12 @@ static bool is_end(const trol_model *model, int32_t token) {
         if (model->end_tokens[i] == token)
             return true;
     return false;
+}
+
+static trol_status show(const generation *g, const char *text, trol_error *error) {
+    if (*text && g->callback && g->callback(g->user, text) != 0)
+        return fail(error, TROL_ERROR_CANCELLED, "the text callback asked to stop");
+    return TROL_OK;
 }
 
 /* What followed the last `lookup` tokens (the held ones and `token`) at their latest earlier place: up to `room`
@@ -127,6 +68,7 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
 /* Takes a chosen token into the answer: the logits it was chosen from, its text. *stop is set if the answer ends. */
 static trol_status take_token(generation *g, int32_t token, const float *logits, trol_stop *stop, trol_error *error) {
     const trol_model *model = g->session->model;
+    const char *text;
     if (!isfinite(
             logits[token])) /* nothing was chosen: weights that are no numbers must not pass for an empty answer */
         return fail(
@@ -142,7 +84,8 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
     }
     g->n_tokens++;
     g->token_waits = true;
-    TRY(show_token(&g->text, token, error));
+    TRY(trol_stream_put(g->stream, token, &text, NULL, error));
+    TRY(show(g, text, error));
     if (g->n_tokens == g->max_tokens)
         *stop = TROL_STOP_LENGTH;
     else if (g->session->n_tokens + 1 > (size_t)g->session->params.context_size)
@@ -207,17 +150,13 @@ static trol_status feed(generation *g, int32_t *token, trol_stop *stop, trol_err
 /* An answer that was cut goes on: its text is gone through again without showing it, to know what waits. */
 static trol_status resume(generation *g, trol_stop *stop, trol_error *error) {
     const trol_session *s = g->session;
-    const trol_text_callback callback = g->text.callback;
-    trol_status status = TROL_OK;
-    g->text.callback = NULL;
-    for (size_t i = s->n_picture_scope; i < s->n_tokens && status == TROL_OK; i++)
-        status = show_token(&g->text, s->tokens[i], error);
-    if (status == TROL_OK)
-        status = show_token(&g->text, s->pending_token, error);
-    g->text.callback = callback;
+    const char *shown;
+    for (size_t i = s->n_picture_scope; i < s->n_tokens; i++)
+        TRY(trol_stream_put(g->stream, s->tokens[i], &shown, NULL, error));
+    TRY(trol_stream_put(g->stream, s->pending_token, &shown, NULL, error));
     if (s->n_tokens + 1 > (size_t)s->params.context_size)
         *stop = TROL_STOP_CONTEXT;
-    return status;
+    return TROL_OK;
 }
 
 static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_error *error) {
@@ -241,9 +180,10 @@ static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
     g->session->has_pending = g->token_waits;
     g->session->pending_token = token;
     /* Half a character at the end is shown only when nothing can follow that completes it. */
-    if (status == TROL_OK && *stop == TROL_STOP_END && g->text.tokenizer)
-        status = show(&g->text, true, error);
-    return status;
+    const char *text;
+    if (status == TROL_OK && *stop == TROL_STOP_END)
+        status = trol_stream_end(g->stream, &text, error);
+    return status == TROL_OK && *stop == TROL_STOP_END ? show(g, text, error) : status;
 }
 
 static trol_status check_params(const trol_generate_params *p, trol_error *error) {
@@ -267,11 +207,13 @@ trol_status trol_generate(trol_session *session, const trol_generate_params *par
         return fail(error, TROL_ERROR_STATE, "trol_generate: the session holds no prompt to answer");
     generation g = {.session = session,
                     .params = &p,
-                    .text = {.tokenizer = session->model->tokenizer, .callback = callback, .user = user},
+                    .callback = callback,
+                    .user = user,
                     .max_tokens = p.max_tokens ? p.max_tokens : DEFAULT_MAX_TOKENS};
+    TRY(trol_stream_new(session->model, NULL, &g.stream, error));
     trol_status status = generate(&g, &reason, error);
     memory_free(g.logits);
-    free(g.text.bytes);
+    trol_stream_free(g.stream);
     if (stop)
         *stop = reason;
     return status;

@@ -215,6 +215,8 @@ trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, 
                             .vision_patch_size = model->config.vision.patch_size,
                             .n_parameters = model->weights->n_parameters,
                             .weight_bytes = model->weights->n_bytes};
+    full.n_end_tokens = (int32_t)model->n_end_tokens;
+    memcpy(full.end_tokens, model->end_tokens, model->n_end_tokens * sizeof *full.end_tokens);
     snprintf(full.family, sizeof full.family, "%s", config_family_name(model->config.family));
     snprintf(full.weight_type, sizeof full.weight_type, "%s",
              element_name(model->weights->decoder.layers[0].qkv.weight.type));

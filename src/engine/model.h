@@ -15,7 +15,9 @@
 #include "model/weights.h"
 #include "trol.h"
 
-enum { MODEL_MAX_END_TOKENS = CONFIG_MAX_EOS_TOKENS, MODEL_MAX_WORKSPACES = 8 };
+enum { MODEL_MAX_END_TOKENS = TROL_MAX_END_TOKENS, MODEL_MAX_WORKSPACES = 8 };
+
+_Static_assert((int)MODEL_MAX_END_TOKENS >= (int)CONFIG_MAX_EOS_TOKENS, "room for the end tokens of config.json");
 
 struct trol_model {
     atomic_int references;

@@ -54,9 +54,27 @@ const prompt_template prompt_template_phi3 = {
     .special_tokens = phi3_special_tokens,
 };
 
-/* How a user's text says where a picture goes, in both families. */
+/* How a user's text shows where a picture goes, in both families. */
 static const char placeholder[] = "<image>";
 enum { PLACEHOLDER_BYTES = sizeof placeholder - 1 };
+
+/* The next "<image>" of a text, with the backslashes before it: each two of them stand for one, and an odd one makes
+ * the marker plain text. */
+typedef struct marker {
+    const char *begin, *end; /* of backslashes and marker; NULL: there is none */
+    size_t n_backslashes;    /* that are left */
+    bool literal;
+} marker;
+
+static marker find_marker(const char *text) {
+    const char *at = strstr(text, placeholder), *begin = at;
+    if (!at)
+        return (marker){0};
+    while (begin > text && begin[-1] == '\\')
+        begin--;
+    const size_t n = (size_t)(at - begin);
+    return (marker){begin, at + PLACEHOLDER_BYTES, n / 2, n % 2 == 1};
+}
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
@@ -91,25 +109,28 @@ static const char *role_name(trol_role role) {
                                          : "nobody that is known";
 }
 
-static bool is_tokens(const prompt_message *message) { return message->role == TROL_ROLE_ASSISTANT && !message->text; }
+static bool is_tokens(const trol_message *message) {
+    return message->role == TROL_ROLE_ASSISTANT && !message->text && message->tokens;
+}
 
-static trol_status check_message(const prompt_message *message, size_t number, trol_role expected, trol_error *error) {
+static trol_status check_message(const trol_message *message, size_t number, trol_role expected, trol_error *error) {
     if (message->role != expected)
         return fail(error, TROL_ERROR_ARGUMENT, "message %zu is from %s, expected %s", number, role_name(message->role),
                     role_name(expected));
     if (is_tokens(message))
         return TROL_OK;
     if (!message->text)
-        return fail(error, TROL_ERROR_ARGUMENT, "message %zu has no text", number);
+        return fail(error, TROL_ERROR_ARGUMENT, "message %zu has no text%s", number,
+                    message->role == TROL_ROLE_ASSISTANT ? " and no tokens" : "");
     size_t n_bytes = strlen(message->text), valid = utf8_valid_prefix(message->text, n_bytes);
     if (valid != n_bytes)
-        return fail(error, TROL_ERROR_ARGUMENT, "message %zu is no valid UTF-8 from byte %zu on (0x%02x)", number,
+        return fail(error, TROL_ERROR_ARGUMENT, "message %zu is not valid UTF-8 from byte %zu on (0x%02x)", number,
                     valid, (unsigned)(uint8_t)message->text[valid]);
     return TROL_OK;
 }
 
 /* System first if at all, then user and assistant in turns, user last. */
-static trol_status check_messages(const prompt_message *messages, size_t n_messages, bool raw, trol_error *error) {
+static trol_status check_messages(const trol_message *messages, size_t n_messages, bool raw, trol_error *error) {
     size_t first = !raw && n_messages > 0 && messages[0].role == TROL_ROLE_SYSTEM ? 1 : 0;
     if (raw && n_messages != 1)
         return fail(error, TROL_ERROR_ARGUMENT, "%zu messages for a prompt without template, expected 1", n_messages);
@@ -124,24 +145,23 @@ static trol_status check_messages(const prompt_message *messages, size_t n_messa
     return TROL_OK;
 }
 
-static size_t count_placeholders(const prompt_message *messages, size_t n_messages) {
+static size_t count_placeholders(const trol_message *messages, size_t n_messages) {
     size_t count = 0;
-    for (size_t i = 0; i < n_messages; i++)
-        if (messages[i].role == TROL_ROLE_USER)
-            for (const char *at = messages[i].text; (at = strstr(at, placeholder)); at += PLACEHOLDER_BYTES)
-                count++;
+    for (size_t i = 0; i < n_messages; i++) {
+        if (messages[i].role != TROL_ROLE_USER)
+            continue;
+        for (marker m = find_marker(messages[i].text); m.begin; m = find_marker(m.end))
+            count += !m.literal;
+    }
     return count;
 }
 
-static trol_status check_pictures(const prompt_pictures *pictures, size_t n_placeholders, bool raw, trol_error *error) {
-    for (size_t i = 0; i < pictures->n; i++)
-        if (pictures->image_tokens[i] < 1)
-            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu has %" PRId32 " tokens, expected at least 1", i + 1,
-                        pictures->image_tokens[i]);
-    if (n_placeholders == pictures->n || (n_placeholders == 0 && !raw))
+static trol_status check_pictures(size_t n_images, size_t n_placeholders, bool raw, trol_error *error) {
+    if (n_placeholders == n_images || (n_placeholders == 0 && !raw))
         return TROL_OK;
-    return fail(error, TROL_ERROR_ARGUMENT, "the text has %zu \"<image>\", but the number of pictures is %zu",
-                n_placeholders, pictures->n);
+    return fail(error, TROL_ERROR_ARGUMENT,
+                "the text has %zu \"<image>\", but the number of pictures is %zu (\"\\<image>\" is the text itself)",
+                n_placeholders, n_images);
 }
 
 /* ---- the prompt under construction ----------------------------------------------------------- */
@@ -149,12 +169,11 @@ static trol_status check_pictures(const prompt_pictures *pictures, size_t n_plac
 typedef struct prompt {
     const prompt_template *family;
     const tokenizer *t;
-    const prompt_pictures *pictures;
     bool special;
     text_piece *pieces; /* [n_pieces], texts that are not encoded yet */
     size_t n_pieces, piece_capacity;
     size_t n_placed; /* pictures placed so far */
-    size_t n_images; /* image tokens of the pictures among the pieces */
+    size_t n_images; /* pictures among the pieces */
     int32_t *ids;    /* [n_ids] */
     size_t n_ids, id_capacity;
     trol_error *error;
@@ -171,21 +190,21 @@ static trol_status put_text(prompt *p, const char *text, size_t n_bytes, bool sp
 static trol_status put_template(prompt *p, const char *text) { return put_text(p, text, strlen(text), true); }
 
 static trol_status put_picture(prompt *p) {
-    int32_t n = p->pictures->image_tokens[p->n_placed++];
-    size_t n_bytes = strlen(p->family->image_token);
+    p->n_placed++;
+    p->n_images++;
     TRY(put_template(p, p->family->image_open));
-    for (int32_t i = 0; i < n; i++)
-        TRY(put_text(p, p->family->image_token, n_bytes, true));
-    p->n_images += (size_t)n;
+    TRY(put_template(p, p->family->image_token));
     return put_template(p, p->family->image_close);
 }
 
-/* A user's text, with a picture for each "<image>" in it. */
+/* A user's text, with a picture for each marker in it. */
 static trol_status put_user_text(prompt *p, const char *text) {
-    const char *at;
-    for (; (at = strstr(text, placeholder)); text = at + PLACEHOLDER_BYTES) {
-        TRY(put_text(p, text, (size_t)(at - text), p->special));
-        TRY(put_picture(p));
+    for (marker m = find_marker(text); m.begin; text = m.end, m = find_marker(text)) {
+        TRY(put_text(p, text, (size_t)(m.begin - text) + m.n_backslashes, p->special));
+        if (m.literal)
+            TRY(put_text(p, placeholder, PLACEHOLDER_BYTES, false));
+        else
+            TRY(put_picture(p));
     }
     return put_text(p, text, strlen(text), p->special);
 }
@@ -208,10 +227,12 @@ static trol_status flush(prompt *p) {
 
 static trol_status put_tokens(prompt *p, const int32_t *tokens, size_t n_tokens, size_t message) {
     TRY(flush(p));
+    const int32_t image_token = tokenizer_id(p->t, p->family->image_token);
     for (size_t i = 0; i < n_tokens; i++)
-        if (tokens[i] < 0)
-            return fail(p->error, TROL_ERROR_ARGUMENT, "token %zu of message %zu is %" PRId32 ", expected 0 or more",
-                        i + 1, message, tokens[i]);
+        if (tokens[i] < 0 || tokens[i] == image_token)
+            return fail(p->error, TROL_ERROR_ARGUMENT,
+                        "token %zu of message %zu is %" PRId32 ", expected 0 or more and no image token", i + 1,
+                        message, tokens[i]);
     void *ids = p->ids;
     TRY(memory_grow(&ids, &p->id_capacity, p->n_ids + n_tokens, sizeof *p->ids, "a prompt", p->error));
     p->ids = ids;
@@ -229,7 +250,7 @@ static trol_status put_system(prompt *p, const char *text) {
     return put_template(p, p->family->system_close);
 }
 
-static trol_status put_answer(prompt *p, const prompt_message *message, size_t number) {
+static trol_status put_answer(prompt *p, const trol_message *message, size_t number) {
     if (is_tokens(message))
         TRY(put_tokens(p, message->tokens, message->n_tokens, number));
     else
@@ -237,7 +258,8 @@ static trol_status put_answer(prompt *p, const prompt_message *message, size_t n
     return put_template(p, p->family->assistant_close);
 }
 
-static trol_status put_conversation(prompt *p, const prompt_message *messages, size_t n_messages, bool in_front) {
+/* in_front: pictures that go in front of the first user's text. */
+static trol_status put_conversation(prompt *p, const trol_message *messages, size_t n_messages, size_t in_front) {
     size_t first = messages[0].role == TROL_ROLE_SYSTEM ? 1 : 0;
     TRY(put_template(p, p->family->begin));
     TRY(put_system(p, first ? messages[0].text : prompt_default_system));
@@ -247,7 +269,7 @@ static trol_status put_conversation(prompt *p, const prompt_message *messages, s
             continue;
         }
         TRY(put_template(p, p->family->user_open));
-        while (in_front && p->n_placed < p->pictures->n) {
+        while (p->n_placed < in_front) {
             TRY(put_picture(p));
             TRY(put_template(p, "\n"));
         }
@@ -260,22 +282,22 @@ static trol_status put_conversation(prompt *p, const prompt_message *messages, s
 
 /* ---- the calls ------------------------------------------------------------------------------- */
 
-trol_status prompt_render_history(const prompt_template *family, const tokenizer *t, const prompt_message *messages,
-                                  size_t n_messages, const prompt_pictures *pictures, bool special, bool raw,
-                                  int32_t **ids, size_t *n_ids, trol_error *error) {
-    static const prompt_pictures none = {NULL, 0};
-    prompt p = {.family = family, .t = t, .pictures = pictures ? pictures : &none, .special = special, .error = error};
+trol_status prompt_render(const prompt_template *family, const tokenizer *t, const trol_message *messages,
+                          size_t n_messages, size_t n_images, int32_t flags, int32_t **ids, size_t *n_ids,
+                          trol_error *error) {
+    const bool raw = flags & TROL_RENDER_RAW;
+    prompt p = {.family = family, .t = t, .special = flags & TROL_RENDER_SPECIAL, .error = error};
     trol_status status;
     *ids = NULL;
     *n_ids = 0;
     TRY(prompt_check(family, t, error));
     TRY(check_messages(messages, n_messages, raw, error));
     size_t n_placeholders = count_placeholders(messages, n_messages);
-    TRY(check_pictures(p.pictures, n_placeholders, raw, error));
+    TRY(check_pictures(n_images, n_placeholders, raw, error));
     if (raw)
         TRY_GOTO(put_user_text(&p, messages[0].text), done);
     else
-        TRY_GOTO(put_conversation(&p, messages, n_messages, n_placeholders == 0), done);
+        TRY_GOTO(put_conversation(&p, messages, n_messages, n_placeholders == 0 ? n_images : 0), done);
     TRY_GOTO(flush(&p), done);
     *ids = p.ids;
     *n_ids = p.n_ids;
@@ -286,23 +308,37 @@ done:
     return status;
 }
 
-trol_status prompt_render(const prompt_template *family, const tokenizer *t, const trol_message *messages,
-                          size_t n_messages, const prompt_pictures *pictures, bool special, bool raw, int32_t **ids,
-                          size_t *n_ids, trol_error *error) {
-    prompt_message *copies;
-    *ids = NULL;
-    *n_ids = 0;
-    TRY(memory_alloc(n_messages, sizeof *copies, "a prompt", (void **)&copies, error));
-    for (size_t i = 0; i < n_messages; i++) {
-        if (!messages[i].text) {
-            memory_free(copies);
-            return fail(error, TROL_ERROR_ARGUMENT, "message %zu has no text", i + 1);
-        }
-        copies[i] = (prompt_message){.role = messages[i].role, .text = messages[i].text};
+static trol_status expand(int32_t image_token, const int32_t *image_tokens, size_t n_images, const int32_t *ids,
+                          size_t n_ids, int32_t **expanded, size_t *n_expanded, trol_error *error) {
+    size_t count = n_ids - n_images, picture = 0;
+    for (size_t i = 0; i < n_images; i++) {
+        if (image_tokens[i] < 1)
+            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu has %" PRId32 " tokens, expected at least 1", i + 1,
+                        image_tokens[i]);
+        count += (size_t)image_tokens[i];
     }
-    trol_status status =
-        prompt_render_history(family, t, copies, n_messages, pictures, special, raw, ids, n_ids, error);
-    memory_free(copies);
+    TRY(memory_alloc(count, sizeof **expanded, "a prompt", (void **)expanded, error));
+    *n_expanded = 0;
+    for (size_t i = 0; i < n_ids; i++) {
+        int32_t copies = 1;
+        if (ids[i] == image_token)
+            copies = image_tokens[picture++];
+        for (; copies > 0; copies--)
+            (*expanded)[(*n_expanded)++] = ids[i];
+    }
+    return TROL_OK;
+}
+
+trol_status prompt_expand(int32_t image_token, const int32_t *image_tokens, size_t n_images, int32_t **ids,
+                          size_t *n_ids, trol_error *error) {
+    if (n_images == 0)
+        return TROL_OK;
+    int32_t *expanded = NULL;
+    size_t n_expanded = 0;
+    trol_status status = expand(image_token, image_tokens, n_images, *ids, *n_ids, &expanded, &n_expanded, error);
+    memory_free(*ids);
+    *ids = expanded;
+    *n_ids = n_expanded;
     return status;
 }
 

@@ -31,45 +31,28 @@ extern const prompt_template prompt_template_internlm2, prompt_template_phi3;
 /* The authors' system prompt. */
 extern const char prompt_default_system[];
 
-/* How the pictures' tokens are counted: picture i has image_tokens[i] of them. */
-typedef struct prompt_pictures {
-    const int32_t *image_tokens; /* [n], each at least 1 */
-    size_t n;
-} prompt_pictures;
-
-/* A message of a conversation. An answer may be given as the tokens that were generated, without the end token: a later
- * turn then continues exactly these. Nothing merges across their borders; the template's text on both sides is what it
- * is without them, so up to the answer's end the tokens are those of the earlier prompt followed by the answer's. (Text
- * that an answer is given as is part of the template's text instead, as in the authors' code: it may join the line
- * break in front, and need not become the tokens that it was decoded from.) */
-typedef struct prompt_message {
-    trol_role role;
-    const char *text;      /* UTF-8, NUL-terminated; NULL for an answer that is given as tokens */
-    const int32_t *tokens; /* [n_tokens], read where text is NULL */
-    size_t n_tokens;
-} prompt_message;
-
 /* Fails if the tokenizer does not know a special token of the template. */
 trol_status prompt_check(const prompt_template *family, const tokenizer *t, trol_error *error);
 
 /* The rules of trol_session_set_prompt:
  *  - A first message may be the system's (without one: the authors' own; an empty text: no system part); then user and
- *    assistant take turns, the user first and last.
- *  - Each "<image>" in a user's text places the next picture; their numbers must agree. Where there are pictures and no
- *    "<image>" at all, "<image>\n" is put in front of the first user's text for each picture.
- *  - What spells a special token in a message stays plain text; `special` makes it that token, in every message. An
- *    image token may come only where a picture is placed.
- * raw: no template: the text of the one message, a user's, with pictures placed in it at each "<image>" (and nowhere
- * else), is the whole prompt; no <s> is put in front.
- * Ids are allocated: free with memory_free; *ids is NULL where there are none. */
+ *    assistant take turns, the user first and last. An answer may be given as tokens instead of text (trol_message).
+ *  - Each "<image>" in a user's text places the next picture; their numbers must agree. "\\<image>" is the text
+ *    "<image>"; of backslashes before a marker each two stand for one. Where there are pictures and no "<image>" that
+ *    places one, "<image>\n" is put in front of the first user's text for each picture.
+ *  - What spells a special token in a message stays plain text; with TROL_RENDER_SPECIAL it is that token, in every
+ *    message. An image token may come only where a picture is placed.
+ * TROL_RENDER_RAW: no template: the text of the one message, a user's, with pictures placed in it at each "<image>"
+ * (and nowhere else), is the whole prompt; no <s> is put in front. Each picture is one image token here, whatever it
+ * will have: see prompt_expand. Ids are allocated: free with memory_free; *ids is NULL where there are none. */
 trol_status prompt_render(const prompt_template *family, const tokenizer *t, const trol_message *messages,
-                          size_t n_messages, const prompt_pictures *pictures, bool special, bool raw, int32_t **ids,
-                          size_t *n_ids, trol_error *error);
+                          size_t n_messages, size_t n_images, int32_t flags, int32_t **ids, size_t *n_ids,
+                          trol_error *error);
 
-/* The same for messages of which answers may be tokens. */
-trol_status prompt_render_history(const prompt_template *family, const tokenizer *t, const prompt_message *messages,
-                                  size_t n_messages, const prompt_pictures *pictures, bool special, bool raw,
-                                  int32_t **ids, size_t *n_ids, trol_error *error);
+/* Makes of picture i's one image token image_tokens[i] of them. Takes *ids over and replaces it; on failure it is freed
+ * and NULL. */
+trol_status prompt_expand(int32_t image_token, const int32_t *image_tokens, size_t n_images, int32_t **ids,
+                          size_t *n_ids, trol_error *error);
 
 /* Ids of the end tokens that this tokenizer knows; returns how many (at most capacity). */
 size_t prompt_end_tokens(const prompt_template *family, const tokenizer *t, int32_t *ids, size_t capacity);

@@ -441,6 +441,37 @@ trol_status trol_session_decode(trol_session *s, int32_t token, trol_error *erro
     return trol_decode_batch(&s, &token, 1, error);
 }
 
+static trol_status step_one(trol_step_item *item) {
+    if (item->n_tokens > 0 && !item->tokens)
+        return fail(item->error, TROL_ERROR_ARGUMENT, "trol_step: the tokens are NULL");
+    TRY(session_check(item->session, "trol_step", item->error));
+    if (item->session->in_prompt)
+        return trol_session_prompt_append(item->session, item->tokens, item->n_tokens, item->error);
+    for (size_t i = 0; i < item->n_tokens; i++)
+        TRY(trol_session_decode(item->session, item->tokens[i], item->error));
+    return TROL_OK;
+}
+
+trol_status trol_step(trol_step_item *items, size_t n, trol_error *error) {
+    if (n > 0 && !items)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_step: the items are NULL");
+    for (size_t i = 0; i < n; i++)
+        items[i].status = step_one(&items[i]);
+    return TROL_OK;
+}
+
+size_t trol_session_reusable(const trol_session *s, const int32_t *tokens, size_t n_tokens,
+                             trol_features *const *features, size_t n_features) {
+    if (!s || !tokens || (n_features > 0 && !features))
+        return 0;
+    const size_t limit = count_reusable(s, n_tokens), rows = count_equal_rows(s, features, n_features);
+    const size_t valid = count_valid(s, rows);
+    size_t n = 0;
+    while (n < limit && n < valid && tokens[n] == s->tokens[n])
+        n++;
+    return n;
+}
+
 trol_status session_decode_many(trol_session *s, const int32_t *tokens, size_t n, float *all_logits,
                                 trol_error *error) {
     for (size_t i = 0; i < n; i++)
