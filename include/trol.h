@@ -155,6 +155,7 @@ typedef struct trol_model_info {
     int32_t vision_layers, vision_hidden_size, vision_intermediate_size, vision_patch_size;
     int32_t n_end_tokens; /* an answer ends at any of them */
     int32_t end_tokens[TROL_MAX_END_TOKENS];
+    int32_t vision_feature_size; /* width of what enters the projector */
 } trol_model_info;
 
 /* Fills *info; info->size must be set by the caller to sizeof(trol_model_info). */

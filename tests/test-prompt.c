@@ -11,13 +11,14 @@ static trol_error error;
 
 typedef struct family {
     const char *name;
-    const prompt_template *prompt_template;
     bool dummy_prefix;
     int32_t tokens_per_tile; /* in the end-to-end case */
 } family;
 
-static const family families[] = {{"internlm2", &prompt_template_internlm2, false, 49},
-                                  {"phi3", &prompt_template_phi3, true, 256}};
+static const family families[] = {{"internlm2", false, 49}, {"phi3", true, 256}};
+
+/* The rows of model/family.c have the same order. */
+static const prompt_template *template_of(const family *f) { return &family_at((size_t)(f - families))->prompt; }
 
 typedef struct rendered {
     int32_t *ids;
@@ -38,10 +39,10 @@ static bool equal_ids(const rendered *result, const cJSON *expected) {
 static trol_status render(const family *f, const tokenizer *t, const trol_message *messages, size_t n_messages,
                           const int32_t *counts, size_t n_pictures, int32_t flags, rendered *result) {
     trol_status status =
-        prompt_render(f->prompt_template, t, messages, n_messages, n_pictures, flags, &result->ids, &result->n, &error);
+        prompt_render(template_of(f), t, messages, n_messages, n_pictures, flags, &result->ids, &result->n, &error);
     if (status != TROL_OK)
         return status;
-    const int32_t token = tokenizer_id(t, f->prompt_template->image_token);
+    const int32_t token = tokenizer_id(t, template_of(f)->image_token);
     return prompt_expand(token, counts, n_pictures, &result->ids, &result->n, &error);
 }
 
@@ -177,7 +178,7 @@ static size_t count(rendered result, int32_t id) {
 static void check_pictures(const family *f, const tokenizer *t) {
     expect_ids(f, ask(f, t, "Compare.", 2, 3, false), ask(f, t, "<image>\n<image>\nCompare.", 2, 3, false),
                "two in front");
-    int32_t counts[] = {2, 5}, token = tokenizer_id(t, f->prompt_template->image_token);
+    int32_t counts[] = {2, 5}, token = tokenizer_id(t, template_of(f)->image_token);
     trol_message messages[] = {{.role = TROL_ROLE_SYSTEM, .text = "<image> stays text here"},
                                {.role = TROL_ROLE_USER, .text = "<image> One?"},
                                {.role = TROL_ROLE_ASSISTANT, .text = "and <image> here"},
@@ -193,7 +194,7 @@ static void check_pictures(const family *f, const tokenizer *t) {
 }
 
 static void check_special(const family *f, const tokenizer *t) {
-    const char *end = f->prompt_template->end_tokens[0];
+    const char *end = template_of(f)->end_tokens[0];
     char question[64];
     snprintf(question, sizeof question, "a %s</s> b", end);
     for (int special = 0; special < 2; special++) {
@@ -215,7 +216,7 @@ static void check_raw(const family *f, const tokenizer *t) {
     message.text = "a <image> b";
     CHECK_OK(render(f, t, &message, 1, &n_tokens, 1, TROL_RENDER_RAW, &result), error);
     char text[256];
-    const prompt_template *p = f->prompt_template;
+    const prompt_template *p = template_of(f);
     snprintf(text, sizeof text, "a %s%s%s%s%s b", p->image_open, p->image_token, p->image_token, p->image_token,
              p->image_close);
     expect_ids(f, result, of_text(t, text), "raw text with a picture");
@@ -231,7 +232,7 @@ static void check_refusals(const family *f, const tokenizer *t) {
     int32_t counts[] = {3, 0};
     const trol_role user = TROL_ROLE_USER, assistant = TROL_ROLE_ASSISTANT, system = TROL_ROLE_SYSTEM;
     char image_token[64];
-    snprintf(image_token, sizeof image_token, "a %s", f->prompt_template->image_token);
+    snprintf(image_token, sizeof image_token, "a %s", template_of(f)->image_token);
     struct {
         trol_message messages[3];
         size_t n_messages, n_pictures;
@@ -289,7 +290,7 @@ static void check_refusals(const family *f, const tokenizer *t) {
               "%s, case %zu: status %d, \"%s\", expected \"%s\"", f->name, i, status, status ? error.message : "",
               cases[i].words);
     }
-    int32_t wrong[] = {-5, tokenizer_id(t, f->prompt_template->image_token)};
+    int32_t wrong[] = {-5, tokenizer_id(t, template_of(f)->image_token)};
     for (size_t i = 0; i < 2; i++) {
         trol_message turns[] = {{.role = user, .text = "a"},
                                 {.role = assistant, .tokens = &wrong[i], .n_tokens = 1},
@@ -308,7 +309,7 @@ static void check_escapes(const family *f, const tokenizer *t) {
     } cases[] = {{"Is \\<image> an HTML tag?", "Is <image> an HTML tag?"},
                  {"\\\\\\<image>", "\\<image>"},
                  {"\\n and \\\\ stay", "\\n and \\\\ stay"}};
-    const int32_t token = tokenizer_id(t, f->prompt_template->image_token), n_tokens = 3;
+    const int32_t token = tokenizer_id(t, template_of(f)->image_token), n_tokens = 3;
     char question[128];
     rendered result, plain;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -339,19 +340,19 @@ static void check_escapes(const family *f, const tokenizer *t) {
 
 static void check_family(const family *f, const tokenizer *t, int which) {
     int32_t ends[8];
-    const prompt_template *other = families[1 - which].prompt_template;
+    const prompt_template *other = template_of(&families[1 - which]);
     check_turns(f, t, which);
     check_pictures(f, t);
     check_special(f, t);
     check_raw(f, t);
     check_escapes(f, t);
     check_refusals(f, t);
-    CHECK_OK(prompt_check(f->prompt_template, t, &error), error);
+    CHECK_OK(prompt_check(template_of(f), t, &error), error);
     CHECK(prompt_check(other, t, &error) == TROL_ERROR_FORMAT && strstr(error.message, other->special_tokens[1]), "%s",
           error.message);
-    CHECK(prompt_end_tokens(f->prompt_template, t, ends, 8) == (which ? 3 : 2), "%s", f->name);
-    CHECK(prompt_end_tokens(f->prompt_template, t, ends, 1) == 1 &&
-              ends[0] == tokenizer_id(t, f->prompt_template->end_tokens[0]),
+    CHECK(prompt_end_tokens(template_of(f), t, ends, 8) == (which ? 3 : 2), "%s", f->name);
+    CHECK(prompt_end_tokens(template_of(f), t, ends, 1) == 1 &&
+              ends[0] == tokenizer_id(t, template_of(f)->end_tokens[0]),
           "%s: end token %d", f->name, ends[0]);
 }
 

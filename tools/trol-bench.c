@@ -185,8 +185,7 @@ static double decode_bytes(const bench *b, double context, bool traversed) {
 static double vision_operations(const bench *b, int32_t n_tiles, int32_t n_tokens) {
     const trol_model_info *info = &b->info;
     const double side = info->image_size / info->vision_patch_size, tokens = side * side + 1,
-                 hidden = info->vision_hidden_size, patch = info->vision_patch_size,
-                 wide = strcmp(info->family, "phi3-internvit") == 0 ? 4 * hidden : hidden;
+                 hidden = info->vision_hidden_size, patch = info->vision_patch_size, wide = info->vision_feature_size;
     const double layer =
         2 * tokens * (4 * hidden * hidden + 2 * hidden * info->vision_intermediate_size) + 4 * tokens * tokens * hidden;
     return n_tiles * (info->vision_layers * layer + 2 * tokens * 3 * patch * patch * hidden) +

@@ -122,7 +122,7 @@ static trol_status take_pictures(const model_config *config, const trol_image *c
 }
 
 static trol_status encode(trol_model *model, encoding *e, encoded *out, trol_error *error) {
-    const int64_t width = vision_feature_width(&model->config), hidden = model->config.decoder.hidden_size;
+    const int64_t width = config_feature_width(&model->config), hidden = model->config.decoder.hidden_size;
     workspace *space;
     out->n_rows = out->n_tiles * config_tokens_per_tile(&model->config);
     e->total = vision_progress_units(&model->config, out->n_tiles);
@@ -229,7 +229,7 @@ trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_
     const int64_t size = model->config.vision.image_size;
     if (status == TROL_OK &&
         (observer(user, "pixels", -1, 0, out.n_tiles, 3 * size * size, out.pixels) != 0 ||
-         observer(user, "vision_features", -1, 0, out.n_rows, vision_feature_width(&model->config), out.features) !=
+         observer(user, "vision_features", -1, 0, out.n_rows, config_feature_width(&model->config), out.features) !=
              0 ||
          observer(user, "image_embeds", -1, 0, out.n_rows, model->config.decoder.hidden_size, out.embeddings) != 0))
         status = fail(error, TROL_ERROR_CANCELLED, "the observer asked to stop");

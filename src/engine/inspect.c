@@ -96,8 +96,8 @@ static bool inspect_config(report *r, const char *folder, const logger *log, mod
     const decoder_config *d = &config->decoder;
     good(r, "config.json",
          "%s: %lld decoder layers, hidden %lld, intermediate %lld, %d heads of %d, %d KV heads, vocabulary %lld",
-         config_family_name(config->family), (long long)d->n_layers, (long long)d->hidden_size,
-         (long long)d->intermediate_size, d->n_heads, d->head_dim, d->n_kv_heads, (long long)d->vocab_size);
+         config->family->name, (long long)d->n_layers, (long long)d->hidden_size, (long long)d->intermediate_size,
+         d->n_heads, d->head_dim, d->n_kv_heads, (long long)d->vocab_size);
     describe_rope(r, d);
     return true;
 }
@@ -232,9 +232,8 @@ static void inspect_tokenizer(report *r, const char *folder, const logger *log, 
     }
     trol_error error;
     tokenizer *t = NULL;
-    const bool phi3 = config->family == FAMILY_PHI3_INTERNVIT;
-    const prompt_template *family = phi3 ? &prompt_template_phi3 : &prompt_template_internlm2;
-    const tokenizer_options options = {.dummy_prefix = phi3, .n_tokens = n_tokens};
+    const prompt_template *family = &config->family->prompt;
+    const tokenizer_options options = {.dummy_prefix = config->family->dummy_prefix, .n_tokens = n_tokens};
     trol_status status = tokenizer_load(folder, &options, log, &t, &error);
     if (status != TROL_OK) {
         bad(r, "tokenizer", status, &error);

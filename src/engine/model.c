@@ -35,22 +35,10 @@ static trol_status file_exists(const char *folder, const char *name, bool *exist
     return TROL_OK;
 }
 
-/* The published models' id where there is no tokenizer to ask: <image> follows InternLM2's vocabulary; <IMG_CONTEXT> is
- * Phi-3's 32013, or the last id of a smaller vocabulary. */
-static int32_t default_image_token(const model_config *config) {
-    enum { PUBLISHED_IMG_CONTEXT = 32013 };
-    const int64_t vocab = config->decoder.vocab_size;
-    if (config->decoder.image_token >= 0)
-        return (int32_t)config->decoder.image_token;
-    if (config->family == FAMILY_INTERNLM2_CLIP)
-        return (int32_t)vocab;
-    return vocab > PUBLISHED_IMG_CONTEXT ? PUBLISHED_IMG_CONTEXT : (int32_t)vocab - 1;
-}
-
 static trol_status load_tokenizer(trol_model *model, const char *folder, trol_error *error) {
-    const bool phi3 = model->config.family == FAMILY_PHI3_INTERNVIT;
-    model->prompt_template = phi3 ? &prompt_template_phi3 : &prompt_template_internlm2;
-    model->image_token = default_image_token(&model->config);
+    const model_family *family = model->config.family;
+    model->prompt_template = &family->prompt;
+    model->image_token = config_image_token(&model->config);
     model->n_end_tokens = (size_t)model->config.decoder.n_eos_tokens;
     memcpy(model->end_tokens, model->config.decoder.eos_tokens, model->n_end_tokens * sizeof *model->end_tokens);
     bool exists;
@@ -60,7 +48,8 @@ static trol_status load_tokenizer(trol_model *model, const char *folder, trol_er
                     "tokenizer.model is missing: only raw token ids can be used (image token %d)", model->image_token);
         return TROL_OK;
     }
-    const tokenizer_options options = {.dummy_prefix = phi3, .n_tokens = model->weights->decoder.embeddings.rows};
+    const tokenizer_options options = {.dummy_prefix = family->dummy_prefix,
+                                       .n_tokens = model->weights->decoder.embeddings.rows};
     TRY(tokenizer_load(folder, &options, &model->log, &model->tokenizer, error));
     TRY(prompt_check(model->prompt_template, model->tokenizer, error));
     model->image_token = tokenizer_id(model->tokenizer, model->prompt_template->image_token);
@@ -85,8 +74,7 @@ static trol_status load_into(trol_model *model, const char *path, const trol_mod
         TRY(trol_threads_new(p->n_threads, &model->threads, error));
     TRY(locate_checkpoint(path, &folder, error));
     TRY_GOTO(config_load(folder, &model->log, &model->config, error), done);
-    const weights_options options = {.decoder_type = p->weight_type,
-                                     .vision_type = p->vision_type,
+    const weights_options options = {.types = {p->weight_type, p->vision_type},
                                      .kernels = model->kernels,
                                      .threads = model->threads,
                                      .log = &model->log,
@@ -134,8 +122,8 @@ trol_status trol_model_load(const char *path, const trol_model_params *params, t
         return status;
     }
     log_message(&model->log, TROL_LOG_INFO, "%s: %s, %.2f G parameters, %d threads, %s kernels", path,
-                config_family_name(model->config.family), (double)model->weights->n_parameters / 1e9,
-                threads_count(model->threads), cpu_level_name(model->kernels->level));
+                model->config.family->name, (double)model->weights->n_parameters / 1e9, threads_count(model->threads),
+                cpu_level_name(model->kernels->level));
     describe_blas(model);
     *result = model;
     return TROL_OK;
@@ -213,11 +201,12 @@ trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, 
                             .vision_hidden_size = (int32_t)model->config.vision.hidden_size,
                             .vision_intermediate_size = (int32_t)model->config.vision.intermediate_size,
                             .vision_patch_size = model->config.vision.patch_size,
+                            .vision_feature_size = (int32_t)config_feature_width(&model->config),
                             .n_parameters = model->weights->n_parameters,
                             .weight_bytes = model->weights->n_bytes};
     full.n_end_tokens = (int32_t)model->n_end_tokens;
     memcpy(full.end_tokens, model->end_tokens, model->n_end_tokens * sizeof *full.end_tokens);
-    snprintf(full.family, sizeof full.family, "%s", config_family_name(model->config.family));
+    snprintf(full.family, sizeof full.family, "%s", model->config.family->name);
     snprintf(full.weight_type, sizeof full.weight_type, "%s",
              element_name(model->weights->decoder.layers[0].qkv.weight.type));
     snprintf(full.cpu_level, sizeof full.cpu_level, "%s", cpu_level_name(model->kernels->level));

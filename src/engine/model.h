@@ -11,6 +11,7 @@
 #include "kernels/run.h"
 #include "model/config.h"
 #include "model/decoder.h"
+#include "model/family.h"
 #include "model/vision.h"
 #include "model/weights.h"
 #include "trol.h"

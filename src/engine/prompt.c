@@ -1,4 +1,4 @@
-/* prompt.c - the two families' templates, and the rules of a conversation, in front of the tokenizer.
+/* prompt.c - a family's template and the rules of a conversation, in front of the tokenizer.
  *
  * A prompt is collected as a list of text pieces, template and messages alike, which the tokenizer takes as one text.
  * Only an answer given as tokens interrupts it: then the list so far is encoded, the tokens are put behind, and a new
@@ -16,45 +16,7 @@ const char prompt_default_system[] =
     "of "
     "Layers). You must give helpful, detailed, and polite answers to the user's questions";
 
-static const char *const internlm2_end_tokens[] = {"[UNUSED_TOKEN_145]", "</s>", NULL};
-static const char *const internlm2_special_tokens[] = {"<s>", "[UNUSED_TOKEN_146]", "[UNUSED_TOKEN_145]", "<image>",
-                                                       NULL};
-
-const prompt_template prompt_template_internlm2 = {
-    .begin = "<s>",
-    .system_open = "[UNUSED_TOKEN_146]system\n",
-    .system_close = "[UNUSED_TOKEN_145]\n",
-    .user_open = "[UNUSED_TOKEN_146]user\n",
-    .user_close = "[UNUSED_TOKEN_145]\n",
-    .assistant_open = "[UNUSED_TOKEN_146]assistant\n",
-    .assistant_close = "[UNUSED_TOKEN_145]\n",
-    .image_open = "",
-    .image_close = "",
-    .image_token = "<image>",
-    .end_tokens = internlm2_end_tokens,
-    .special_tokens = internlm2_special_tokens,
-};
-
-static const char *const phi3_end_tokens[] = {"<|end|>", "<|endoftext|>", "</s>", NULL};
-static const char *const phi3_special_tokens[] = {
-    "<s>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<img>", "</img>", "<IMG_CONTEXT>", NULL};
-
-const prompt_template prompt_template_phi3 = {
-    .begin = "<s>",
-    .system_open = "<|system|>\n",
-    .system_close = "<|end|>\n",
-    .user_open = "<|user|>\n",
-    .user_close = "<|end|>\n",
-    .assistant_open = "<|assistant|>\n",
-    .assistant_close = "<|end|>\n",
-    .image_open = "<img>",
-    .image_close = "</img>",
-    .image_token = "<IMG_CONTEXT>",
-    .end_tokens = phi3_end_tokens,
-    .special_tokens = phi3_special_tokens,
-};
-
-/* How a user's text shows where a picture goes, in both families. */
+/* How a user's text shows where a picture goes, in all families. */
 static const char placeholder[] = "<image>";
 enum { PLACEHOLDER_BYTES = sizeof placeholder - 1 };
 

@@ -7,26 +7,8 @@
 #include <stdint.h>
 
 #include "format/tokenizer.h"
+#include "model/family.h"
 #include "trol.h"
-
-/* A family's template: one row of data. A conversation is
- *
- *     begin (system_open SYSTEM system_close)? (user_open USER user_close assistant_open ANSWER assistant_close)*
- *     user_open USER user_close assistant_open
- *
- * and each picture image_open, its image tokens, image_close. */
-typedef struct prompt_template {
-    const char *begin; /* "<s>" */
-    const char *system_open, *system_close;
-    const char *user_open, *user_close;
-    const char *assistant_open, *assistant_close;
-    const char *image_open, *image_close; /* around a picture's tokens: "<img>", "</img>", or "" */
-    const char *image_token;              /* "<image>" or "<IMG_CONTEXT>" */
-    const char *const *end_tokens;        /* that end an answer, NULL-terminated */
-    const char *const *special_tokens;    /* all that the texts above spell, NULL-terminated */
-} prompt_template;
-
-extern const prompt_template prompt_template_internlm2, prompt_template_phi3;
 
 /* The authors' system prompt. */
 extern const char prompt_default_system[];

@@ -22,6 +22,8 @@
 #include "format/safetensors.h"
 #include "kernels/kernels.h"
 #include "kernels/quantize.h"
+#include "model/config.h"
+#include "model/weights.h"
 
 enum {
     GROUPS_AT_ONCE = 64,           /* rows / 16 that are packed, then written */
@@ -43,6 +45,7 @@ typedef struct packer {
     const trol_quantize_params *params;
     const quantized_kernels *kernels;
     trol_threads *threads;
+    const model_family *family;
     tensor_source *source;
     entry *entries; /* packed ones first, both in order of name */
     size_t n_entries;
@@ -69,28 +72,17 @@ static trol_status check_params(const trol_quantize_params *p, trol_error *error
 
 /* ---- what is packed -------------------------------------------------------------------------- */
 
-static bool begins_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
-
 static bool ends_with(const char *text, const char *end) {
     const size_t length = strlen(text), end_length = strlen(end);
     return length >= end_length && strcmp(text + length - end_length, end) == 0;
 }
 
-/* The same choice as when a checkpoint is loaded with that type (model/weights.h): matrices of the decoder's and, if
- * asked, of the encoder's layers; LoRA and the output head at least q8; no embeddings and nothing with fewer
- * dimensions. */
-static element_type packed_type(const trol_quantize_params *p, const tensor *t) {
-    size_t n_bytes;
-    const bool float_matrix = element_bytes(t->type) > 0 && t->n_dims == 2 && ends_with(t->name, ".weight");
-    if (!float_matrix || strstr(t->name, "embed") || !quantized_bytes(ELEMENT_Q8, t->shape[0], t->shape[1], &n_bytes))
+/* The same choice as when a checkpoint is loaded with these types. */
+static element_type packed_type(const packer *p, const tensor *t) {
+    if (element_bytes(t->type) == 0 || t->n_dims != 2)
         return t->type;
-    const bool vision = begins_with(t->name, "vit.") || begins_with(t->name, "vision_");
-    const trol_weight_type asked = vision ? p->vision_type : p->weight_type;
-    if (asked == TROL_WEIGHTS_AS_STORED)
-        return t->type;
-    const bool at_least_q8 =
-        strstr(t->name, ".lora_") || strcmp(t->name, "output.weight") == 0 || ends_with(t->name, "lm_head.weight");
-    return asked == TROL_WEIGHTS_Q4 && !at_least_q8 ? ELEMENT_Q4 : ELEMENT_Q8;
+    const weight_types asked = {p->params->weight_type, p->params->vision_type};
+    return packing_of(family_role_of_name(p->family, t->name), asked, t->type, t->shape[1]);
 }
 
 static bool is_packed(const entry *e) { return e->type == ELEMENT_Q8 || e->type == ELEMENT_Q4; }
@@ -101,7 +93,7 @@ static trol_status plan(packer *p) {
     for (int packed = 1; packed >= 0; packed--)
         for (size_t i = 0; i < n; i++) {
             const tensor *t = tensor_source_at(p->source, i);
-            entry e = {t, packed_type(p->params, t), t->n_bytes};
+            entry e = {t, packed_type(p, t), t->n_bytes};
             if (is_packed(&e) != packed)
                 continue;
             if (packed && !quantized_bytes(e.type, t->shape[0], t->shape[1], &e.n_bytes))
@@ -416,10 +408,14 @@ static trol_status write_folder(packer *p, const char *from, const char *to, con
 }
 
 static trol_status pack_folder(packer *p, const char *from, const char *to) {
+    const logger log = {p->params->log, p->params->log_user};
     side_files files = {0};
+    model_config config;
     bool made = false;
     trol_status status;
-    TRY(tensor_source_open(from, &(logger){p->params->log, p->params->log_user}, &p->source, p->error));
+    TRY(config_load(from, &log, &config, p->error));
+    p->family = config.family;
+    TRY(tensor_source_open(from, &log, &p->source, p->error));
     if (tensor_source_metadata(p->source, "trol.quantized.version")) {
         status =
             fail(p->error, TROL_ERROR_ARGUMENT, "%s: this checkpoint is packed already; pack its source instead", from);

@@ -1,4 +1,4 @@
-/* config.h - config.json of both families as numbers that were checked: what is not understood is refused by name. */
+/* config.h - config.json as numbers that were checked: what is not understood is refused by name. */
 #ifndef MODEL_CONFIG_H
 #define MODEL_CONFIG_H
 
@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-typedef enum model_family { FAMILY_INTERNLM2_CLIP, FAMILY_PHI3_INTERNVIT } model_family;
+typedef struct model_family model_family; /* family.h */
 
 typedef enum rope_type {
     ROPE_PLAIN,
@@ -56,7 +56,7 @@ typedef struct vision_config {
 } vision_config;
 
 typedef struct model_config {
-    model_family family;
+    const model_family *family;
     decoder_config decoder;
     vision_config vision;
 } model_config;
@@ -64,11 +64,15 @@ typedef struct model_config {
 /* Reads folder/config.json. */
 trol_status config_load(const char *folder, const logger *log, model_config *config, trol_error *error);
 
-/* Image tokens a tile: patches, quartered by InternViT's pixel shuffle. */
+/* Image tokens a tile, and the width of their features: the encoder's patches, or a quarter of them four times as wide
+ * after a pixel shuffle. */
 int64_t config_tokens_per_tile(const model_config *config);
+int64_t config_feature_width(const model_config *config);
+/* Tokens that the model was trained for, what its rope scaling adds included. */
+int64_t config_trained_positions(const decoder_config *config);
 /* Tiles of a picture at most, the thumbnail included. */
 int32_t config_max_tiles(const model_config *config);
-/* "internlm2-clip" or "phi3-internvit". */
-const char *config_family_name(model_family family);
+/* The image token's id where there is no tokenizer to ask: config.json's, or that of the published model. */
+int32_t config_image_token(const model_config *config);
 
 #endif

@@ -25,8 +25,7 @@ double rope_variant(const rope_config *rope, int32_t head_dim, int64_t length) {
     return 0;
 }
 
-/* What cos and sin are multiplied by. */
-static float attention_scale(const rope_config *rope) {
+float rope_attention_scale(const rope_config *rope) {
     double ratio = (double)rope->max_positions / (double)rope->original_max_positions;
     if ((rope->type != ROPE_SU && rope->type != ROPE_YARN) || ratio <= 1)
         return 1;
@@ -39,7 +38,7 @@ void rope_angles(const rope_config *rope, int32_t head_dim, int64_t length, cons
                  float *cos, float *sin) {
     const int32_t half = head_dim / 2;
     const float base = (float)ntk_base(rope, head_dim, rope->type == ROPE_DYNAMIC_NTK ? length : 0);
-    const float scale = attention_scale(rope);
+    const float scale = rope_attention_scale(rope);
     float frequencies[CONFIG_MAX_HEAD_DIM / 2];
     for (int32_t i = 0; i < half; i++) {
         float factor = 1;

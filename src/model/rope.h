@@ -12,6 +12,9 @@
 /* What a length makes of the rope: two lengths of equal variant turn every position alike. */
 double rope_variant(const rope_config *rope, int32_t head_dim, int64_t length);
 
+/* What cos and sin are multiplied by. */
+float rope_attention_scale(const rope_config *rope);
+
 /* cos and sin, [n, head_dim / 2] each, of n positions in a text of `length` tokens. Computed as the authors' code
  * does, frequencies and angles rounded to float32. */
 void rope_angles(const rope_config *rope, int32_t head_dim, int64_t length, const int32_t *positions, int64_t n,

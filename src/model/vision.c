@@ -10,22 +10,19 @@
 #include "format/image.h"
 #include "kernels/attention.h"
 #include "kernels/ops.h"
+#include "model/family.h"
 
 /* ---- pixels ---------------------------------------------------------------------------------- */
-
-static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f},
-                   clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
-static const float imagenet_mean[3] = {0.485f, 0.456f, 0.406f}, imagenet_std[3] = {0.229f, 0.224f, 0.225f};
 
 trol_status vision_pixels(const model_config *config, const trol_image *image, float **pixels, int32_t *n_tiles,
                           trol_error *error) {
     const vision_config *c = &config->vision;
     const size_t side = (size_t)c->image_size, tile_values = 3 * side * side;
-    const bool tiled = config->family == FAMILY_PHI3_INTERNVIT;
+    const picture_recipe *recipe = &config->family->picture;
     uint8_t *tiles = NULL;
     *pixels = NULL;
     *n_tiles = 1;
-    if (tiled) {
+    if (recipe->tiled) {
         TRY(image_make_tiles(image, c->image_size, c->max_tiles, 1, &tiles, n_tiles, error));
     } else {
         TRY(memory_alloc(tile_values, 1, "a resized picture", (void **)&tiles, error));
@@ -38,8 +35,8 @@ trol_status vision_pixels(const model_config *config, const trol_image *image, f
     trol_status status =
         memory_alloc((size_t)*n_tiles * tile_values, sizeof(float), "a picture's pixels", (void **)pixels, error);
     for (int32_t i = 0; status == TROL_OK && i < *n_tiles; i++)
-        image_normalize(tiles + (size_t)i * tile_values, c->image_size, tiled ? imagenet_mean : clip_mean,
-                        tiled ? imagenet_std : clip_std, tiled, *pixels + (size_t)i * tile_values);
+        image_normalize(tiles + (size_t)i * tile_values, c->image_size, recipe->mean, recipe->std, recipe->unit_range,
+                        *pixels + (size_t)i * tile_values);
     memory_free(tiles);
     return status;
 }
@@ -221,10 +218,6 @@ static trol_status layer(const encoder *e, const vision_layer_weights *w, float 
 
 /* ---- what leaves ----------------------------------------------------------------------------- */
 
-int64_t vision_feature_width(const model_config *config) {
-    return config->vision.hidden_size * (config->family == FAMILY_PHI3_INTERNVIT ? 4 : 1);
-}
-
 int64_t vision_progress_units(const model_config *config, int32_t n_tiles) { return config->vision.n_layers * n_tiles; }
 
 /* Pixel shuffle by one half with its transposed order: a tile's grid [h, w, C] is viewed as [h, w/2, 2C], its first two
@@ -270,7 +263,7 @@ static trol_status encode_tiles(encoder *e, const float *pixels, float *features
         if (e->progress)
             atomic_fetch_add(e->progress, e->n_tiles);
     }
-    if (e->v->config->family == FAMILY_PHI3_INTERNVIT)
+    if (e->v->config->family->pixel_shuffle)
         pixel_shuffle(e, features);
     else
         drop_class_tokens(e, features);
@@ -299,7 +292,7 @@ trol_status vision_encode(const run *r, const vision *v, const float *pixels, in
 
 static trol_status project(const run *r, const vision *v, const float *features, int64_t n_rows, float *embeddings) {
     const projector_weights *w = v->projector;
-    const int64_t width = vision_feature_width(v->config), middle = w->first.n_rows, hidden = w->second.n_rows;
+    const int64_t width = config_feature_width(v->config), middle = w->first.n_rows, hidden = w->second.n_rows;
     const float projector_eps = 1e-5f;
     float *normed, *activated;
     if (w->norm) {

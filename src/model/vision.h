@@ -20,9 +20,6 @@ typedef struct vision {
 trol_status vision_pixels(const model_config *config, const trol_image *image, float **pixels, int32_t *n_tiles,
                           trol_error *error);
 
-/* Width of a row of vision features: the encoder's hidden_size, four times that after InternViT's pixel shuffle. */
-int64_t vision_feature_width(const model_config *config);
-
 /* Encodes tiles: pixels [n_tiles, 3, S, S], features [n_tiles * tokens_per_tile, feature width]. */
 trol_status vision_encode(const run *r, const vision *v, const float *pixels, int32_t n_tiles, float *features,
                           atomic_llong *progress);

@@ -1,5 +1,5 @@
-/* weights.c - one loader for both families: each names its tensors in a table, and every tensor is looked up, compared
- * with the shape that config.json implies, and marked as used, so that what is left over can be reported. */
+/* weights.c - one loader for all families: every tensor is looked up by the name that family.c gives it, compared with
+ * the shape that config.json implies, and marked as used, so that what is left over can be reported. */
 #define _DEFAULT_SOURCE /* madvise */
 #include "model/weights.h"
 
@@ -17,80 +17,6 @@
 #include "kernels/ops.h"
 #include "kernels/quantize.h"
 
-/* Tensor names of a family; %d is the layer. NULL: the family has no such tensor. */
-typedef struct tensor_names {
-    const char *embeddings, *norm, *output;
-    const char *attention_norm, *ffn_norm, *qkv, *attention_out, *gate, *up, *gate_up, *down;
-    const char *linear_suffix; /* of the decoder's linears: "ffn.weight" or "weight" */
-    bool lora;
-    const char *class_embedding, *positions, *patch, *patch_bias, *pre_norm;
-    const char *vision_norm1, *vision_norm2, *vision_q, *vision_k, *vision_v, *vision_qkv, *vision_q_norm,
-        *vision_k_norm, *vision_out, *vision_fc1, *vision_fc2, *vision_scale1, *vision_scale2;
-    const char *projector_norm, *projector_first, *projector_second;
-} tensor_names;
-
-#define CLIP            "vit.vision_tower.vision_model."
-#define CLIP_LAYER      CLIP "encoder.layers.%d."
-#define PHI3            "language_model.model."
-#define PHI3_LAYER      PHI3 "layers.%d."
-#define INTERNVIT       "vision_model."
-#define INTERNVIT_LAYER INTERNVIT "encoder.layers.%d."
-
-static const tensor_names family_names[] = {
-    [FAMILY_INTERNLM2_CLIP] = {.embeddings = "model.tok_embeddings.weight",
-                               .norm = "model.norm.weight",
-                               .output = "output.weight",
-                               .attention_norm = "model.layers.%d.attention_norm.weight",
-                               .ffn_norm = "model.layers.%d.ffn_norm.weight",
-                               .qkv = "model.layers.%d.attention.wqkv.",
-                               .attention_out = "model.layers.%d.attention.wo.",
-                               .gate = "model.layers.%d.feed_forward.w1.",
-                               .up = "model.layers.%d.feed_forward.w3.",
-                               .down = "model.layers.%d.feed_forward.w2.",
-                               .linear_suffix = "ffn.",
-                               .lora = true,
-                               .class_embedding = CLIP "embeddings.class_embedding",
-                               .positions = CLIP "embeddings.position_embedding.weight",
-                               .patch = CLIP "embeddings.patch_embedding.weight",
-                               .pre_norm = CLIP "pre_layrnorm.",
-                               .vision_norm1 = CLIP_LAYER "layer_norm1.",
-                               .vision_norm2 = CLIP_LAYER "layer_norm2.",
-                               .vision_q = CLIP_LAYER "self_attn.q_proj.",
-                               .vision_k = CLIP_LAYER "self_attn.k_proj.",
-                               .vision_v = CLIP_LAYER "self_attn.v_proj.",
-                               .vision_out = CLIP_LAYER "self_attn.out_proj.",
-                               .vision_fc1 = CLIP_LAYER "mlp.fc1.",
-                               .vision_fc2 = CLIP_LAYER "mlp.fc2.",
-                               .projector_first = "vision_proj.0.",
-                               .projector_second = "vision_proj.2."},
-    [FAMILY_PHI3_INTERNVIT] = {.embeddings = PHI3 "embed_tokens.weight",
-                               .norm = PHI3 "norm.weight",
-                               .output = "language_model.lm_head.weight",
-                               .attention_norm = PHI3_LAYER "input_layernorm.weight",
-                               .ffn_norm = PHI3_LAYER "post_attention_layernorm.weight",
-                               .qkv = PHI3_LAYER "self_attn.qkv_proj.",
-                               .attention_out = PHI3_LAYER "self_attn.o_proj.",
-                               .gate_up = PHI3_LAYER "mlp.gate_up_proj.",
-                               .down = PHI3_LAYER "mlp.down_proj.",
-                               .linear_suffix = "",
-                               .class_embedding = INTERNVIT "embeddings.class_embedding",
-                               .positions = INTERNVIT "embeddings.position_embedding",
-                               .patch = INTERNVIT "embeddings.patch_embedding.weight",
-                               .patch_bias = INTERNVIT "embeddings.patch_embedding.bias",
-                               .vision_norm1 = INTERNVIT_LAYER "norm1.",
-                               .vision_norm2 = INTERNVIT_LAYER "norm2.",
-                               .vision_qkv = INTERNVIT_LAYER "attn.qkv.",
-                               .vision_q_norm = INTERNVIT_LAYER "attn.q_norm.weight",
-                               .vision_k_norm = INTERNVIT_LAYER "attn.k_norm.weight",
-                               .vision_out = INTERNVIT_LAYER "attn.proj.",
-                               .vision_fc1 = INTERNVIT_LAYER "mlp.fc1.",
-                               .vision_fc2 = INTERNVIT_LAYER "mlp.fc2.",
-                               .vision_scale1 = INTERNVIT_LAYER "ls1",
-                               .vision_scale2 = INTERNVIT_LAYER "ls2",
-                               .projector_norm = "vision_proj.0.",
-                               .projector_first = "vision_proj.1.",
-                               .projector_second = "vision_proj.3."}};
-
 /* Memory that the weights own, as a list. */
 struct owned_memory {
     struct owned_memory *next;
@@ -102,8 +28,7 @@ typedef struct loader {
     weights *w;
     model_config *config;
     const weights_options *options;
-    const tensor_names *names;
-    trol_weight_type type;                /* that matrices are converted to, of the part being loaded */
+    const model_family *family;
     bool *used;                           /* [tensor_source_count]: which tensors the model took */
     int64_t n_bytes_taken, n_bytes_total; /* of the files, for progress */
     trol_error *error;
@@ -144,16 +69,9 @@ static trol_status own_pages(weights *w, size_t n_bytes, const char *what, void 
     return TROL_OK;
 }
 
-enum { NAME_BYTES = 256 };
+enum { NAME_BYTES = FAMILY_NAME_BYTES };
 
-/* "%d" of the pattern becomes the layer; `suffix` goes behind it. The patterns are ours, so the length is known. */
-static void tensor_name(char name[NAME_BYTES], const char *pattern, int64_t layer, const char *suffix) {
-    const char *hole = strstr(pattern, "%d");
-    if (hole)
-        snprintf(name, NAME_BYTES, "%.*s%lld%s%s", (int)(hole - pattern), pattern, (long long)layer, hole + 2, suffix);
-    else
-        snprintf(name, NAME_BYTES, "%s%s", pattern, suffix);
-}
+static bool has(const loader *l, tensor_id id) { return l->family->tensors[id] != NULL; }
 
 static trol_status show_progress(loader *l) {
     const weights_options *o = l->options;
@@ -217,8 +135,11 @@ static trol_status to_floats(loader *l, const tensor *t, const char *what, const
 }
 
 /* A vector [n], as float32. */
-static trol_status load_vector(loader *l, const char *name, int64_t n, const float **values) {
+static trol_status load_vector(loader *l, tensor_id id, int64_t layer, const char *suffix, int64_t n,
+                               const float **values) {
+    char name[NAME_BYTES];
     const tensor *t;
+    family_tensor_name(l->family, id, layer, suffix, name);
     TRY(find(l, name, &t));
     TRY(check_type(l, t));
     if (!same_shape(t, &n, 1))
@@ -228,13 +149,20 @@ static trol_status load_vector(loader *l, const char *name, int64_t n, const flo
 
 /* ---- matrices and their types ---------------------------------------------------------------- */
 
-static element_type converted_type(trol_weight_type type, element_type stored) {
+static bool is_packed(element_type type) { return type == ELEMENT_Q8 || type == ELEMENT_Q4; }
+
+element_type packing_of(tensor_role role, weight_types asked, element_type stored, int64_t columns) {
     static const element_type types[] = {[TROL_WEIGHTS_F32] = ELEMENT_F32,
                                          [TROL_WEIGHTS_F16] = ELEMENT_F16,
                                          [TROL_WEIGHTS_BF16] = ELEMENT_BF16,
                                          [TROL_WEIGHTS_Q8] = ELEMENT_Q8,
                                          [TROL_WEIGHTS_Q4] = ELEMENT_Q4};
-    return type == TROL_WEIGHTS_AS_STORED ? stored : types[type];
+    const trol_weight_type part = role == ROLE_VISION ? asked.vision : asked.decoder;
+    if (role == ROLE_OTHER || part == TROL_WEIGHTS_AS_STORED)
+        return stored;
+    const element_type type =
+        types[part] == ELEMENT_Q4 && (role == ROLE_OUTPUT || role == ROLE_LORA) ? ELEMENT_Q8 : types[part];
+    return is_packed(type) && !quantized_columns_fit(columns) ? stored : type;
 }
 
 /* One matrix being converted between F32, F16 and BF16, a row a chunk. */
@@ -280,7 +208,7 @@ static trol_status convert_floats(loader *l, const matrix *from, element_type ty
 static trol_status convert_values(loader *l, const matrix *from, element_type type, void *to) {
     enum { VALUES_AT_ONCE = 1 << 21 };
     const weights_options *o = l->options;
-    const bool packed = type == ELEMENT_Q8 || type == ELEMENT_Q4;
+    const bool packed = is_packed(type);
     const int64_t groups = VALUES_AT_ONCE / (QUANTIZED_GROUP * from->columns),
                   step = QUANTIZED_GROUP * (groups > 1 ? groups : 1);
     for (int64_t first = 0; first < from->rows; first += step) {
@@ -309,24 +237,18 @@ static void forget_pages(const void *data, size_t n_bytes) {
         madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
-/* Makes the matrix one of the wanted type, in memory of its own; at_least_q8: not narrower than that. */
-static trol_status convert_matrix(loader *l, const char *name, bool at_least_q8, matrix *m) {
-    const weights_options *o = l->options;
+/* Makes the matrix one of the wanted type, in memory of its own. */
+static trol_status convert_matrix(loader *l, const char *name, tensor_role role, matrix *m) {
     const size_t stored_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
-    element_type type = converted_type(l->type, m->type);
+    const element_type type = packing_of(role, l->options->types, m->type, m->columns);
     size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(type);
     void *memory;
-    if (type == ELEMENT_Q4 && at_least_q8)
-        type = ELEMENT_Q8;
+    if (packing_of(role, l->options->types, m->type, QUANTIZED_BLOCK) != type)
+        log_message(l->options->log, TROL_LOG_INFO, "tensor %s has %lld columns, no multiple of 32: it stays %s", name,
+                    (long long)m->columns, element_name(m->type));
     if (type == m->type)
         return TROL_OK;
-    const bool packed = type == ELEMENT_Q8 || type == ELEMENT_Q4;
-    if (packed && !quantized_columns_fit(m->columns)) {
-        log_message(o->log, TROL_LOG_INFO, "tensor %s has %lld columns, no multiple of 32: it stays %s", name,
-                    (long long)m->columns, element_name(m->type));
-        return TROL_OK;
-    }
-    if (packed && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
+    if (is_packed(type) && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
         return fail(l->error, TROL_ERROR_FORMAT, "tensor %s is too large to be packed", name);
     TRY(own_pages(l->w, n_bytes, name, &memory, l->error));
     TRY(convert_values(l, m, type, memory));
@@ -353,16 +275,13 @@ static bool packed_shape(const loader *l, const char *name, int64_t *rows, int64
 }
 
 /* A matrix that the checkpoint holds packed. *found tells whether it does. */
-static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_t columns, matrix *m, bool *found) {
-    static const struct {
-        const char *suffix;
-        element_type type;
-        trol_weight_type asked;
-    } kinds[] = {{".q8", ELEMENT_Q8, TROL_WEIGHTS_Q8}, {".q4", ELEMENT_Q4, TROL_WEIGHTS_Q4}};
+static trol_status load_packed(loader *l, const char *name, tensor_role role, int64_t rows, int64_t columns, matrix *m,
+                               bool *found) {
+    static const element_type kinds[] = {ELEMENT_Q8, ELEMENT_Q4};
     char full[NAME_BYTES + 4];
     *found = false;
     for (int i = 0; i < 2 && !*found; i++) {
-        snprintf(full, sizeof full, "%s%s", name, kinds[i].suffix);
+        snprintf(full, sizeof full, "%s.%s", name, element_name(kinds[i]));
         const tensor *t = tensor_source_find(l->w->source, full);
         if (!t)
             continue;
@@ -372,7 +291,7 @@ static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_
             return fail(l->error, TROL_ERROR_UNSUPPORTED,
                         "%s: trol.quantized.version is %s, expected " QUANTIZED_FORMAT_VERSION, t->file,
                         version ? version : "missing");
-        *m = (matrix){.type = kinds[i].type, .data = t->data};
+        *m = (matrix){.type = kinds[i], .data = t->data};
         TRY(take(l, t));
         size_t n_bytes;
         if (!packed_shape(l, full, &m->rows, &m->columns) || !quantized_bytes(m->type, m->rows, m->columns, &n_bytes) ||
@@ -384,8 +303,8 @@ static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_
             return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s has shape [%lld, %lld], expected [%lld, %lld]",
                         t->file, full, (long long)m->rows, (long long)m->columns, (long long)(rows ? rows : m->rows),
                         (long long)(columns ? columns : m->columns));
-        if (l->type != TROL_WEIGHTS_AS_STORED && l->type != kinds[i].asked &&
-            !(l->type == TROL_WEIGHTS_Q4 && m->type == ELEMENT_Q8))
+        const element_type wanted = packing_of(role, l->options->types, m->type, m->columns);
+        if (wanted != m->type && !(wanted == ELEMENT_Q4 && m->type == ELEMENT_Q8))
             return fail(l->error, TROL_ERROR_UNSUPPORTED,
                         "%s: tensor %s is packed as %s, it cannot be converted to another type", t->file, full,
                         element_name(m->type));
@@ -395,7 +314,7 @@ static trol_status load_packed(loader *l, const char *name, int64_t rows, int64_
 
 static void count_matrix(loader *l, const matrix *m) {
     size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
-    if (m->type == ELEMENT_Q8 || m->type == ELEMENT_Q4)
+    if (is_packed(m->type))
         (void)quantized_bytes(m->type, m->rows, m->columns, &n_bytes);
     l->w->n_parameters += m->rows * m->columns;
     l->w->n_bytes += (int64_t)n_bytes;
@@ -417,75 +336,58 @@ static trol_status load_stored(loader *l, const char *name, int64_t rows, int64_
     return TROL_OK;
 }
 
-/* The same, converted to the type that this part of the model is to have. */
-static trol_status load_matrix(loader *l, const char *name, int64_t rows, int64_t columns, bool at_least_q8,
+/* The same, converted to the type that a matrix of its role is to have. */
+static trol_status load_matrix(loader *l, const char *name, tensor_role role, int64_t rows, int64_t columns,
                                matrix *m) {
     bool packed;
-    TRY(load_packed(l, name, rows, columns, m, &packed));
+    TRY(load_packed(l, name, role, rows, columns, m, &packed));
     if (!packed) {
         TRY(load_stored(l, name, rows, columns, m));
-        TRY(convert_matrix(l, name, at_least_q8, m));
+        TRY(convert_matrix(l, name, role, m));
     }
     count_matrix(l, m);
     return TROL_OK;
 }
 
-/* pattern + "weight" and, if asked, pattern + "bias". */
-static trol_status load_linear(loader *l, const char *pattern, int64_t layer, int64_t rows, int64_t columns, bool bias,
+/* Weight and, if asked, bias; of the decoder's linears also the LoRA pair where the family has one, whose rank is the
+ * tensors' own. */
+static trol_status load_linear(loader *l, tensor_id id, int64_t layer, int64_t rows, int64_t columns, bool bias,
                                linear *result) {
     char name[NAME_BYTES];
+    const tensor_role role = family_role(id);
     matrix weight;
     const float *bias_values = NULL;
-    tensor_name(name, pattern, layer, "weight");
-    TRY(load_matrix(l, name, rows, columns, false, &weight));
-    if (bias) {
-        tensor_name(name, pattern, layer, "bias");
-        TRY(load_vector(l, name, weight.rows, &bias_values));
-    }
+    family_tensor_name(l->family, id, layer, "weight", name);
+    TRY(load_matrix(l, name, role, rows, columns, &weight));
+    if (bias)
+        TRY(load_vector(l, id, layer, "bias", weight.rows, &bias_values));
     *result = linear_of(weight, bias_values);
-    return TROL_OK;
+    if (role != ROLE_DECODER || !l->family->lora)
+        return TROL_OK;
+    family_tensor_name(l->family, id, layer, "lora_A.weight", name);
+    TRY(load_matrix(l, name, ROLE_LORA, 0, columns, &result->lora_a));
+    family_tensor_name(l->family, id, layer, "lora_B.weight", name);
+    return load_matrix(l, name, ROLE_LORA, rows, result->lora_a.rows, &result->lora_b);
 }
 
-/* One of the decoder's linears, with its LoRA pair where the family has one; the rank is the tensors' own. */
-static trol_status load_decoder_linear(loader *l, const char *pattern, int64_t layer, int64_t rows, int64_t columns,
-                                       bool bias, linear *result) {
-    char full[NAME_BYTES], name[NAME_BYTES];
-    snprintf(full, sizeof full, "%s%s", pattern, l->names->linear_suffix);
-    TRY(load_linear(l, full, layer, rows, columns, bias, result));
-    if (l->names->lora) {
-        tensor_name(name, pattern, layer, "lora_A.weight");
-        TRY(load_matrix(l, name, 0, columns, true, &result->lora_a));
-        tensor_name(name, pattern, layer, "lora_B.weight");
-        TRY(load_matrix(l, name, rows, result->lora_a.rows, true, &result->lora_b));
-    }
-    return TROL_OK;
-}
-
-/* pattern + "weight" and, for a LayerNorm, pattern + "bias". */
-static trol_status load_norm(loader *l, const char *pattern, int64_t layer, int64_t n, norm_type type,
-                             const float **weight, const float **bias) {
-    char name[NAME_BYTES];
-    tensor_name(name, pattern, layer, "weight");
-    TRY(load_vector(l, name, n, weight));
+/* Weight and, for a LayerNorm, bias. */
+static trol_status load_norm(loader *l, tensor_id id, int64_t layer, int64_t n, norm_type type, const float **weight,
+                             const float **bias) {
     *bias = NULL;
-    if (type == NORM_LAYER) {
-        tensor_name(name, pattern, layer, "bias");
-        TRY(load_vector(l, name, n, bias));
-    }
-    return TROL_OK;
+    TRY(load_vector(l, id, layer, "weight", n, weight));
+    return type == NORM_LAYER ? load_vector(l, id, layer, "bias", n, bias) : TROL_OK;
 }
 
 /* ---- decoder --------------------------------------------------------------------------------- */
 
-/* Where each head lies in a row of the fused projection. InternLM2: for each key head its queries, its key, its value.
- * Phi-3: all queries, all keys, all values. */
+/* Where each head begins in a row of the fused projection. */
 static trol_status build_head_offsets(loader *l) {
     const decoder_config *c = &l->config->decoder;
     int32_t n = c->n_heads, n_kv = c->n_kv_heads, d = c->head_dim, group = n / n_kv;
     void *memory;
     TRY(own(l->w, (size_t)(n + 2 * n_kv), sizeof(int32_t), "head offsets", &memory, l->error));
     int32_t *q = memory, *k = q + n, *v = k + n_kv;
-    bool grouped = l->config->family == FAMILY_INTERNLM2_CLIP;
+    bool grouped = l->family->qkv == QKV_BY_KV_HEAD;
     for (int32_t h = 0; h < n; h++)
         q[h] = grouped ? (h / group * (group + 2) + h % group) * d : h * d;
     for (int32_t g = 0; g < n_kv; g++) {
@@ -501,27 +403,23 @@ static trol_status build_head_offsets(loader *l) {
 
 static trol_status load_decoder_layer(loader *l, int64_t layer, decoder_layer_weights *w) {
     const decoder_config *c = &l->config->decoder;
-    const tensor_names *names = l->names;
     const int64_t hidden = c->hidden_size, ffn = c->intermediate_size;
     const int64_t qkv_rows = (c->n_heads + 2 * (int64_t)c->n_kv_heads) * c->head_dim;
-    char name[NAME_BYTES];
-    tensor_name(name, names->attention_norm, layer, "");
-    TRY(load_vector(l, name, hidden, &w->attention_norm));
-    tensor_name(name, names->ffn_norm, layer, "");
-    TRY(load_vector(l, name, hidden, &w->ffn_norm));
-    TRY(load_decoder_linear(l, names->qkv, layer, qkv_rows, hidden, c->attention_bias, &w->qkv));
-    TRY(load_decoder_linear(l, names->attention_out, layer, hidden, (int64_t)c->n_heads * c->head_dim,
-                            c->attention_bias, &w->attention_out));
-    if (names->gate_up) {
+    TRY(load_vector(l, TENSOR_ATTENTION_NORM, layer, "", hidden, &w->attention_norm));
+    TRY(load_vector(l, TENSOR_FFN_NORM, layer, "", hidden, &w->ffn_norm));
+    TRY(load_linear(l, TENSOR_QKV, layer, qkv_rows, hidden, c->attention_bias, &w->qkv));
+    TRY(load_linear(l, TENSOR_ATTENTION_OUT, layer, hidden, (int64_t)c->n_heads * c->head_dim, c->attention_bias,
+                    &w->attention_out));
+    if (has(l, TENSOR_GATE_UP)) {
         linear both;
-        TRY(load_decoder_linear(l, names->gate_up, layer, 2 * ffn, hidden, false, &both));
+        TRY(load_linear(l, TENSOR_GATE_UP, layer, 2 * ffn, hidden, false, &both));
         w->gate = linear_view(&both, 0, ffn);
         w->up = linear_view(&both, ffn, ffn);
     } else {
-        TRY(load_decoder_linear(l, names->gate, layer, ffn, hidden, false, &w->gate));
-        TRY(load_decoder_linear(l, names->up, layer, ffn, hidden, false, &w->up));
+        TRY(load_linear(l, TENSOR_GATE, layer, ffn, hidden, false, &w->gate));
+        TRY(load_linear(l, TENSOR_UP, layer, ffn, hidden, false, &w->up));
     }
-    return load_decoder_linear(l, names->down, layer, hidden, ffn, false, &w->down);
+    return load_linear(l, TENSOR_DOWN, layer, hidden, ffn, false, &w->down);
 }
 
 static trol_status load_decoder(loader *l) {
@@ -531,20 +429,20 @@ static trol_status load_decoder(loader *l) {
     TRY(own(l->w, (size_t)c->n_layers, sizeof *w->layers, "decoder layers", &memory, l->error));
     w->layers = memory;
     TRY(build_head_offsets(l));
-    TRY(load_stored(l, l->names->embeddings, 0, c->hidden_size, &w->embeddings));
+    TRY(load_stored(l, l->family->tensors[TENSOR_EMBEDDINGS], 0, c->hidden_size, &w->embeddings));
     count_matrix(l, &w->embeddings);
     if (w->embeddings.rows < c->vocab_size)
         return fail(l->error, TROL_ERROR_FORMAT,
                     "model.safetensors: tensor %s has %lld rows, expected at least vocab_size, which is %lld",
-                    l->names->embeddings, (long long)w->embeddings.rows, (long long)c->vocab_size);
+                    l->family->tensors[TENSOR_EMBEDDINGS], (long long)w->embeddings.rows, (long long)c->vocab_size);
     if (w->embeddings.rows > (int64_t)1 << 24)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s has %lld rows, expected at most %d",
-                    l->names->embeddings, (long long)w->embeddings.rows, 1 << 24);
-    TRY(load_vector(l, l->names->norm, c->hidden_size, &w->norm));
+                    l->family->tensors[TENSOR_EMBEDDINGS], (long long)w->embeddings.rows, 1 << 24);
+    TRY(load_vector(l, TENSOR_NORM, 0, "", c->hidden_size, &w->norm));
     matrix output = w->embeddings;
     output.rows = c->vocab_size;
     if (!c->tie_word_embeddings)
-        TRY(load_matrix(l, l->names->output, c->vocab_size, c->hidden_size, true, &output));
+        TRY(load_matrix(l, l->family->tensors[TENSOR_OUTPUT], ROLE_OUTPUT, c->vocab_size, c->hidden_size, &output));
     w->output = linear_of(output, NULL);
     for (int64_t i = 0; i < c->n_layers; i++)
         TRY(load_decoder_layer(l, i, &w->layers[i]));
@@ -614,35 +512,29 @@ static trol_status load_gates(loader *l, const char *folder) {
 
 static trol_status load_vision_layer(loader *l, int64_t layer, vision_layer_weights *w) {
     const vision_config *c = &l->config->vision;
-    const tensor_names *names = l->names;
     const int64_t hidden = c->hidden_size;
-    char name[NAME_BYTES];
-    TRY(load_norm(l, names->vision_norm1, layer, hidden, c->norm, &w->norm1, &w->norm1_bias));
-    TRY(load_norm(l, names->vision_norm2, layer, hidden, c->norm, &w->norm2, &w->norm2_bias));
-    if (names->vision_qkv) {
+    TRY(load_norm(l, TENSOR_VISION_NORM1, layer, hidden, c->norm, &w->norm1, &w->norm1_bias));
+    TRY(load_norm(l, TENSOR_VISION_NORM2, layer, hidden, c->norm, &w->norm2, &w->norm2_bias));
+    if (has(l, TENSOR_VISION_QKV)) {
         linear whole;
-        TRY(load_linear(l, names->vision_qkv, layer, 3 * hidden, hidden, c->qkv_bias, &whole));
+        TRY(load_linear(l, TENSOR_VISION_QKV, layer, 3 * hidden, hidden, c->qkv_bias, &whole));
         for (int i = 0; i < 3; i++)
             w->qkv[i] = linear_view(&whole, i * hidden, hidden);
     } else {
-        TRY(load_linear(l, names->vision_q, layer, hidden, hidden, c->qkv_bias, &w->qkv[0]));
-        TRY(load_linear(l, names->vision_k, layer, hidden, hidden, c->qkv_bias, &w->qkv[1]));
-        TRY(load_linear(l, names->vision_v, layer, hidden, hidden, c->qkv_bias, &w->qkv[2]));
+        TRY(load_linear(l, TENSOR_VISION_Q, layer, hidden, hidden, c->qkv_bias, &w->qkv[0]));
+        TRY(load_linear(l, TENSOR_VISION_K, layer, hidden, hidden, c->qkv_bias, &w->qkv[1]));
+        TRY(load_linear(l, TENSOR_VISION_V, layer, hidden, hidden, c->qkv_bias, &w->qkv[2]));
     }
     if (c->qk_norm) {
-        tensor_name(name, names->vision_q_norm, layer, "");
-        TRY(load_vector(l, name, hidden, &w->q_norm));
-        tensor_name(name, names->vision_k_norm, layer, "");
-        TRY(load_vector(l, name, hidden, &w->k_norm));
+        TRY(load_vector(l, TENSOR_VISION_Q_NORM, layer, "", hidden, &w->q_norm));
+        TRY(load_vector(l, TENSOR_VISION_K_NORM, layer, "", hidden, &w->k_norm));
     }
-    TRY(load_linear(l, names->vision_out, layer, hidden, hidden, true, &w->attention_out));
-    TRY(load_linear(l, names->vision_fc1, layer, c->intermediate_size, hidden, true, &w->fc1));
-    TRY(load_linear(l, names->vision_fc2, layer, hidden, c->intermediate_size, true, &w->fc2));
-    if (names->vision_scale1) {
-        tensor_name(name, names->vision_scale1, layer, "");
-        TRY(load_vector(l, name, hidden, &w->scale1));
-        tensor_name(name, names->vision_scale2, layer, "");
-        TRY(load_vector(l, name, hidden, &w->scale2));
+    TRY(load_linear(l, TENSOR_VISION_OUT, layer, hidden, hidden, true, &w->attention_out));
+    TRY(load_linear(l, TENSOR_VISION_FC1, layer, c->intermediate_size, hidden, true, &w->fc1));
+    TRY(load_linear(l, TENSOR_VISION_FC2, layer, hidden, c->intermediate_size, true, &w->fc2));
+    if (has(l, TENSOR_VISION_SCALE1)) {
+        TRY(load_vector(l, TENSOR_VISION_SCALE1, layer, "", hidden, &w->scale1));
+        TRY(load_vector(l, TENSOR_VISION_SCALE2, layer, "", hidden, &w->scale2));
     }
     return TROL_OK;
 }
@@ -651,10 +543,10 @@ static trol_status load_vision_layer(loader *l, int64_t layer, vision_layer_weig
 static trol_status complete_vision_config(loader *l) {
     vision_config *c = &l->config->vision;
     char name[NAME_BYTES];
-    const tensor *t = tensor_source_find(l->w->source, l->names->class_embedding);
+    const tensor *t = tensor_source_find(l->w->source, l->family->tensors[TENSOR_CLASS_EMBEDDING]);
     if (c->hidden_size == 0 && t && t->n_dims == 1)
         c->hidden_size = t->shape[0];
-    tensor_name(name, l->names->vision_fc1, 0, "bias"); /* the weight may be packed */
+    family_tensor_name(l->family, TENSOR_VISION_FC1, 0, "bias", name); /* the weight may be packed */
     t = tensor_source_find(l->w->source, name);
     if (c->intermediate_size == 0 && t && t->n_dims == 1)
         c->intermediate_size = t->shape[0];
@@ -662,13 +554,13 @@ static trol_status complete_vision_config(loader *l) {
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector", name);
     if (c->n_layers == 0) {
         do
-            tensor_name(name, l->names->vision_norm1, c->n_layers++, "weight");
+            family_tensor_name(l->family, TENSOR_VISION_NORM1, c->n_layers++, "weight", name);
         while (tensor_source_find(l->w->source, name));
         c->n_layers--;
     }
     if (c->hidden_size == 0)
         return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector",
-                    l->names->class_embedding);
+                    l->family->tensors[TENSOR_CLASS_EMBEDDING]);
     if (c->n_layers == 0)
         return fail(l->error, TROL_ERROR_FORMAT,
                     "model.safetensors: the vision encoder's layer 0 is missing (no tensor %s)", name);
@@ -702,14 +594,14 @@ static trol_status load_table(loader *l, const char *name, int64_t rows, int64_t
 static trol_status load_patch_embedding(loader *l) {
     const vision_config *c = &l->config->vision;
     const tensor *t;
-    TRY(find(l, l->names->patch, &t));
+    TRY(find(l, l->family->tensors[TENSOR_PATCH], &t));
     TRY(check_type(l, t));
     int64_t expected[4] = {c->hidden_size, 3, c->patch_size, c->patch_size};
     if (!same_shape(t, expected, 4))
         return shape_error(l, t, expected, 4);
     const float *bias = NULL;
-    if (l->names->patch_bias)
-        TRY(load_vector(l, l->names->patch_bias, c->hidden_size, &bias));
+    if (has(l, TENSOR_PATCH_BIAS))
+        TRY(load_vector(l, TENSOR_PATCH_BIAS, 0, "", c->hidden_size, &bias));
     matrix m = {.type = t->type,
                 .rows = c->hidden_size,
                 .columns = 3 * (int64_t)c->patch_size * c->patch_size,
@@ -719,14 +611,14 @@ static trol_status load_patch_embedding(loader *l) {
     return TROL_OK;
 }
 
-/* Position embeddings: for CLIP as many as the picture has patches; InternViT's may be those of another square grid. */
+/* Position embeddings: as many as the picture has patches, or those of another square grid. */
 static trol_status load_positions(loader *l) {
     const vision_config *c = &l->config->vision;
     vision_weights *w = &l->w->vision;
     int64_t side = c->image_size / c->patch_size;
-    bool exact = l->config->family == FAMILY_INTERNLM2_CLIP;
-    TRY(load_table(l, l->names->positions, exact ? 1 + side * side : 0, c->hidden_size, &w->positions));
-    const tensor *t = tensor_source_find(l->w->source, l->names->positions);
+    TRY(load_table(l, l->family->tensors[TENSOR_POSITIONS], l->family->exact_positions ? 1 + side * side : 0,
+                   c->hidden_size, &w->positions));
+    const tensor *t = tensor_source_find(l->w->source, l->family->tensors[TENSOR_POSITIONS]);
     w->n_positions = t->shape[t->n_dims - 2] - 1;
     int64_t root = (int64_t)llround(sqrt((double)w->n_positions));
     if (w->n_positions < 1 || root * root != w->n_positions)
@@ -742,11 +634,11 @@ static trol_status load_vision(loader *l) {
     void *memory;
     TRY(own(l->w, (size_t)c->n_layers, sizeof *w->layers, "vision layers", &memory, l->error));
     w->layers = memory;
-    TRY(load_table(l, l->names->class_embedding, 1, c->hidden_size, &w->class_embedding));
+    TRY(load_table(l, l->family->tensors[TENSOR_CLASS_EMBEDDING], 1, c->hidden_size, &w->class_embedding));
     TRY(load_patch_embedding(l));
     TRY(load_positions(l));
-    if (l->names->pre_norm)
-        TRY(load_norm(l, l->names->pre_norm, 0, c->hidden_size, NORM_LAYER, &w->pre_norm, &w->pre_norm_bias));
+    if (has(l, TENSOR_PRE_NORM))
+        TRY(load_norm(l, TENSOR_PRE_NORM, 0, c->hidden_size, NORM_LAYER, &w->pre_norm, &w->pre_norm_bias));
     for (int64_t i = 0; i < c->n_layers; i++)
         TRY(load_vision_layer(l, i, &w->layers[i]));
     return TROL_OK;
@@ -755,13 +647,11 @@ static trol_status load_vision(loader *l) {
 static trol_status load_projector(loader *l) {
     projector_weights *w = &l->w->projector;
     const int64_t hidden = l->config->decoder.hidden_size;
-    int64_t features = l->config->vision.hidden_size;
-    if (l->config->family == FAMILY_PHI3_INTERNVIT)
-        features *= 4;
-    if (l->names->projector_norm)
-        TRY(load_norm(l, l->names->projector_norm, 0, features, NORM_LAYER, &w->norm, &w->norm_bias));
-    TRY(load_linear(l, l->names->projector_first, 0, 0, features, true, &w->first));
-    return load_linear(l, l->names->projector_second, 0, hidden, w->first.weight.rows, true, &w->second);
+    const int64_t features = config_feature_width(l->config);
+    if (has(l, TENSOR_PROJECTOR_NORM))
+        TRY(load_norm(l, TENSOR_PROJECTOR_NORM, 0, features, NORM_LAYER, &w->norm, &w->norm_bias));
+    TRY(load_linear(l, TENSOR_PROJECTOR_FIRST, 0, 0, features, true, &w->first));
+    return load_linear(l, TENSOR_PROJECTOR_SECOND, 0, hidden, w->first.weight.rows, true, &w->second);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -787,10 +677,8 @@ static void report_unused(const loader *l) {
 }
 
 static trol_status load_all(loader *l, const char *folder) {
-    l->type = l->options->decoder_type;
     TRY(load_decoder(l));
     TRY(load_gates(l, folder));
-    l->type = l->options->vision_type;
     TRY(load_vision(l));
     TRY(load_projector(l));
     report_unused(l);
@@ -803,7 +691,7 @@ trol_status weights_load(const char *folder, model_config *config, const weights
     weights *w = calloc(1, sizeof *w);
     if (!w)
         return fail_memory(error, sizeof *w, "the weights");
-    loader l = {.w = w, .config = config, .options = options, .names = &family_names[config->family], .error = error};
+    loader l = {.w = w, .config = config, .options = options, .family = config->family, .error = error};
     trol_status status = tensor_source_open(folder, options->log, &w->source, error);
     if (status == TROL_OK) {
         const size_t n = tensor_source_count(w->source);

@@ -1,13 +1,14 @@
 /* weights.h - a checkpoint's tensors by their place in the model, each checked for shape and type.
  *
- * Matrices stay where the file has them (mapped); vectors are small and become float32. Names of the two families are
- * data, in weights.c. */
+ * Matrices stay where the file has them (mapped); vectors are small and become float32. Names are data,
+ * in family.c. */
 #ifndef MODEL_WEIGHTS_H
 #define MODEL_WEIGHTS_H
 
 #include "format/safetensors.h"
 #include "kernels/linear.h"
 #include "model/config.h"
+#include "model/family.h"
 
 /* H hidden_size, I intermediate_size, D head_dim; of the decoder here, of the encoder below. */
 typedef struct decoder_layer_weights {
@@ -15,7 +16,7 @@ typedef struct decoder_layer_weights {
     const float *ffn_norm;       /* [H] */
     linear qkv;                  /* [(n_heads + 2 n_kv_heads) D, H], rows at decoder_weights.q_offsets ... */
     linear attention_out;        /* [H, n_heads D] */
-    linear gate, up;             /* [I, H] each, w1 and w3; views of one matrix in Phi-3 */
+    linear gate, up;             /* [I, H] each, w1 and w3; or views of one matrix */
     linear down;                 /* [H, I] */
     const float *mixer_weight;   /* [H]: the TroL-Mixer's gate; layers whose gates are equal share it */
     float mixer_bias;
@@ -33,7 +34,7 @@ typedef struct decoder_weights {
 
 typedef struct vision_layer_weights {
     const float *norm1, *norm1_bias, *norm2, *norm2_bias; /* [H]; biases NULL with RMS norm */
-    linear qkv[3];                                        /* [H, H] each: q, k, v; views of one matrix in InternViT */
+    linear qkv[3];                                        /* [H, H] each: q, k, v; or views of one matrix */
     const float *q_norm, *k_norm;                         /* [H]; NULL: none */
     linear attention_out;                                 /* [H, H] */
     linear fc1, fc2;                                      /* [I, H], [H, I] */
@@ -64,10 +65,20 @@ typedef struct weights {
     struct owned_memory *owned;    /* vectors and tables, freed with the weights */
 } weights;
 
+/* The types that are asked for. TROL_WEIGHTS_AS_STORED: used where the file has them. */
+typedef struct weight_types {
+    trol_weight_type decoder;
+    trol_weight_type vision; /* of the encoder and the projector */
+} weight_types;
+
+/* The type that a matrix [rows, columns] of a role becomes, by the loader and by trol_quantize alike. With Q8 or Q4 the
+ * matrices of the layers are packed (kernels/quantize.h); LoRA and the output head are at least Q8; embeddings, norms
+ * and the gate stay as they are, and so does a matrix whose columns are not a multiple of 32. */
+element_type packing_of(tensor_role role, weight_types asked, element_type stored, int64_t columns);
+
 /* What becomes of the matrices on their way in. Converted ones are memory of the weights' own. */
 typedef struct weights_options {
-    trol_weight_type decoder_type; /* TROL_WEIGHTS_AS_STORED: used where the file has them */
-    trol_weight_type vision_type;  /* of the encoder and the projector */
+    weight_types types;
     const kernels *kernels;
     trol_threads *threads;
     const logger *log;
@@ -75,11 +86,8 @@ typedef struct weights_options {
     void *progress_user;
 } weights_options;
 
-/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell.
- *
- * With Q8 or Q4 the decoder's layers are packed (kernels/quantize.h); LoRA and the output head are at least Q8;
- * embeddings, norms and the gate stay as they are, and so does a matrix whose columns are no multiple of 32, which the
- * log tells. A folder that holds packed matrices is used as it lies. */
+/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell. A folder that holds
+ * packed matrices is used as it is. */
 trol_status weights_load(const char *folder, model_config *config, const weights_options *options, weights **result,
                          trol_error *error);
 void weights_free(weights *w);
