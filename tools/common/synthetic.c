@@ -13,17 +13,20 @@
 /* ---- the published models ------------------------------------------------------------------------------------------
  */
 
-typedef struct model_sizes {
+typedef struct model_sizes model_sizes;
+
+/* What is written of a family: tensors of the decoder and of the encoder, and the text of config.json. */
+typedef struct writer_family {
+    void (*list_decoder)(random_tensor_list *list, const model_sizes *m);
+    void (*list_vision)(random_tensor_list *list, const model_sizes *m);
+    int (*config)(char *text, size_t bytes, const model_sizes *m);
+} writer_family;
+
+struct model_sizes {
     const char *name;
-    bool phi3; /* Phi-3 with InternViT, else InternLM2 with CLIP */
+    const writer_family *family;
     int n_layers, n_vision_layers, hidden, intermediate, n_heads, n_kv_heads, vocab;
     double ntk_factor; /* InternLM2's rope_scaling */
-} model_sizes;
-
-static const model_sizes published[] = {
-    {"TroL-1.8B", false, 24, 24, 2048, 8192, 16, 8, 92544, 2.0},
-    {"TroL-3.8B", true, 32, 24, 3072, 8192, 32, 32, 32020, 0.0},
-    {"TroL-7B", false, 32, 24, 4096, 14336, 32, 8, 92544, 1.0},
 };
 
 enum {
@@ -229,12 +232,21 @@ static int phi3_config(char *text, size_t bytes, const model_sizes *m) {
                     INTERNVIT_IMAGE);
 }
 
+static const writer_family internlm2 = {list_internlm2, list_clip, internlm2_config},
+                           phi3 = {list_phi3, list_internvit, phi3_config};
+
+static const model_sizes published[] = {
+    {"TroL-1.8B", &internlm2, 24, 24, 2048, 8192, 16, 8, 92544, 2.0},
+    {"TroL-3.8B", &phi3, 32, 24, 3072, 8192, 32, 32, 32020, 0.0},
+    {"TroL-7B", &internlm2, 32, 24, 4096, 14336, 32, 8, 92544, 1.0},
+};
+
 /* ---- the folder ----------------------------------------------------------------------------------------------------
  */
 
 static bool write_config(checkpoint_writer *writer, const model_sizes *m) {
     char text[8192];
-    int length = (m->phi3 ? phi3_config : internlm2_config)(text, sizeof text, m);
+    int length = m->family->config(text, sizeof text, m);
     return writer_put(writer, "config.json", text, (size_t)length);
 }
 
@@ -284,8 +296,8 @@ bool synthetic_write(const synthetic_options *options, synthetic_result *result,
     if (mkdir(options->folder, 0777) != 0 && errno != EEXIST)
         return !tool_fail(error, TROL_ERROR_IO, "the folder %s cannot be made: %s", options->folder, strerror(errno));
     random_tensor_list list = {0};
-    (m.phi3 ? list_phi3 : list_internlm2)(&list, &m);
-    (m.phi3 ? list_internvit : list_clip)(&list, &m);
+    m.family->list_decoder(&list, &m);
+    m.family->list_vision(&list, &m);
     bool ok = !list.failed || !tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
     checkpoint_writer *writer = calloc(1, sizeof *writer);
     ok = ok && (writer || !tool_fail(error, TROL_ERROR_MEMORY, "out of memory"));
