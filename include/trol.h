@@ -183,6 +183,10 @@ TROL_API TROL_NODISCARD trol_status trol_tokenize(const trol_model *model, const
  * UTF-8 become U+FFFD. Free *text with trol_free. */
 TROL_API TROL_NODISCARD trol_status trol_detokenize(const trol_model *model, const int32_t *tokens, size_t n_tokens,
                                                     int special, char **text, trol_error *error);
+/* The bytes that one token stands for within a text: maybe half a character; a special token's spelling; none where no
+ * token has this id. Free *bytes, which have a NUL after them, with trol_free. */
+TROL_API TROL_NODISCARD trol_status trol_token_bytes(const trol_model *model, int32_t token, char **bytes,
+                                                     size_t *n_bytes, trol_error *error);
 TROL_API void trol_free(void *memory);
 
 /* ---- pictures -------------------------------------------------------------------------------- */
@@ -436,7 +440,26 @@ TROL_API void trol_stream_reset(trol_stream *stream);
 
 /* ---- sampling and generation ----------------------------------------------------------------- */
 
+/* Chooses tokens from logits. What it does to them, in this order:
+ *  1. tokens that a constraint rules out (trol_sampler_choose_allowed) and NaN can not be chosen;
+ *  2. the logit bias is added;
+ *  3. penalties for tokens among the last repeat_last_n: of prompt and answer, a logit above 0 is divided by
+ *     repeat_penalty and another one multiplied by it; of the answer alone, frequency_penalty for each occurrence and
+ *     presence_penalty once are subtracted;
+ *  4. temperature 0 chooses the largest logit, the lowest id of equals; else logits are divided by it;
+ *  5. the top_k likeliest remain (of equals the lowest ids);
+ *  6. of these, the fewest of the likeliest whose probabilities are at least top_p of theirs together;
+ *  7. of these, those with at least min_p times the probability of the likeliest;
+ *  8. one of these is drawn. Each draw takes one random number.
+ * The choice depends on the parameters, the logits, the tokens before and the state alone: the same seed gives the same
+ * text, with any number of threads, beside any other sessions and on any machine that computes the same logits.
+ * (Probabilities are rounded to multiples of at most 2^-40 of the likeliest one's.) One thread at a time. */
 typedef struct trol_sampler trol_sampler;
+
+typedef struct trol_logit_bias {
+    int32_t token;
+    float bias; /* added to the token's logit; -INFINITY: never chosen */
+} trol_logit_bias;
 
 typedef struct trol_sampler_params {
     size_t size;
@@ -444,20 +467,66 @@ typedef struct trol_sampler_params {
     int32_t top_k;     /* 0: all */
     float top_p;       /* 1: all */
     uint64_t seed;
+    float min_p;                               /* 0: all */
+    float repeat_penalty;                      /* 1: none */
+    float presence_penalty, frequency_penalty; /* 0: none; below 0: the other way */
+    int32_t repeat_last_n;                     /* tokens that the penalties look at; 64; -1: all; 0: no penalties */
+    const trol_logit_bias *bias;               /* [n_bias], copied; entries of one token add up */
+    size_t n_bias;
 } trol_sampler_params;
 
 TROL_API void trol_sampler_params_init(trol_sampler_params *params);
 TROL_API TROL_NODISCARD trol_status trol_sampler_new(const trol_sampler_params *params, trol_sampler **sampler,
                                                      trol_error *error);
 TROL_API void trol_sampler_free(trol_sampler *sampler);
-/* Chooses a token; greedy takes the lowest id of equals. A NULL sampler is greedy. */
+/* A second one with the same parameters, tokens and state: both choose alike from here on. */
+TROL_API TROL_NODISCARD trol_status trol_sampler_clone(const trol_sampler *sampler, trol_sampler **clone,
+                                                       trol_error *error);
+/* The token; -1 where there is nothing to choose (all logits are NaN or -infinity, or ruled out), or no memory. A NULL
+ * sampler is greedy. */
 TROL_API int32_t trol_sampler_choose(trol_sampler *sampler, const float *logits, int32_t vocab_size);
+/* The same among the tokens whose bit is set: bit t % 64 of allowed[t / 64]. NULL: among all. */
+TROL_API int32_t trol_sampler_choose_allowed(trol_sampler *sampler, const float *logits, int32_t vocab_size,
+                                             const uint64_t *allowed);
+/* The penalties go by the tokens that the sampler is given: begin forgets all tokens and takes the prompt's, accept
+ * takes a token of the answer. trol_generate does both itself. The random numbers go on. NULL samplers are allowed. */
+TROL_API TROL_NODISCARD trol_status trol_sampler_begin(trol_sampler *sampler, const int32_t *prompt, size_t n_prompt,
+                                                       trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_sampler_accept(trol_sampler *sampler, int32_t token, trol_error *error);
+/* Where the sampler is in its random numbers, to be kept with a saved session: parameters, tokens and this make an
+ * equal sampler. */
+TROL_API uint64_t trol_sampler_state(const trol_sampler *sampler);
+TROL_API void trol_sampler_set_state(trol_sampler *sampler, uint64_t state);
+
+typedef struct trol_token_logprob {
+    int32_t token;
+    float logprob; /* natural logarithm of its probability */
+} trol_token_logprob;
+
+/* Log-probabilities: the log-softmax of the logits as they are, before mask, bias, penalties and temperature. Returns
+ * that of `token` (-INFINITY where there is no such token). top [n_top] (may be NULL) gets the likeliest tokens, best
+ * first, the lowest id of equals first; token -1 where the vocabulary has no more. */
+TROL_API float trol_logprobs(const float *logits, int32_t vocab_size, int32_t token, trol_token_logprob *top,
+                             int32_t n_top);
 
 typedef enum trol_stop {
-    TROL_STOP_END = 1,    /* the model ended its answer */
-    TROL_STOP_LENGTH = 2, /* max_tokens */
-    TROL_STOP_CONTEXT = 3 /* the context is full */
+    TROL_STOP_END = 1,     /* the model ended its answer */
+    TROL_STOP_LENGTH = 2,  /* max_tokens */
+    TROL_STOP_CONTEXT = 3, /* the context is full */
+    TROL_STOP_STRING = 4   /* a stop string */
 } trol_stop;
+
+/* A chosen token, the end token included. Valid during the callback. */
+typedef struct trol_token_info {
+    int64_t position; /* its place in the session, counted from 0 */
+    int32_t token;
+    float logprob;                 /* as in trol_logprobs */
+    int32_t n_top;                 /* n_top_logprobs of the call */
+    const trol_token_logprob *top; /* [n_top], best first */
+} trol_token_info;
+
+/* Non-zero cancels. */
+typedef int (*trol_token_callback)(void *user, const trol_token_info *info);
 
 typedef struct trol_generate_params {
     size_t size;
@@ -467,6 +536,11 @@ typedef struct trol_generate_params {
     int32_t lookup;              /* n-gram length of prompt lookup; 0: off. Never changes a greedy answer */
     trol_logits_callback logits; /* logits that each token was chosen from; may be NULL */
     void *logits_user;
+    trol_token_callback token; /* each token with its log-probability; may be NULL */
+    void *token_user;
+    int32_t n_top_logprobs;   /* for the token callback: so many of the likeliest tokens, too */
+    const char *const *stops; /* [n_stops]: texts that end the answer; they may span tokens and are never shown */
+    size_t n_stops;
 } trol_generate_params;
 
 TROL_API void trol_generate_params_init(trol_generate_params *params);

@@ -303,7 +303,7 @@ static void check_sampler_parameters(void) {
         const int32_t token = trol_sampler_choose(sampler, ties, 6);
         CHECK(token >= 0 && token < 6 && !isnan(ties[token]), "drew %d", token);
     }
-    CHECK(trol_sampler_choose(sampler, nothing, 2) == 0, "no number at all");
+    CHECK(trol_sampler_choose(sampler, nothing, 2) == -1, "no number at all");
     trol_sampler_free(sampler);
 }
 
@@ -385,7 +385,203 @@ static void check_lookup(trol_model *model) {
     CHECK(n_accepted > 0, "no proposal was ever accepted: these answers test nothing");
 }
 
-/* Logits that are no numbers choose nothing. */
+/* Every token through the callback: the position, the log-probability and the likeliest, from the raw logits. */
+typedef struct reported {
+    int n, stop_at;
+    const float *logits; /* the session's, which the logits callback is given, too */
+    int32_t vocab_size, tokens[256];
+} reported;
+
+static int keep_raw_logits(void *user, int64_t position, const float *logits, int32_t vocab_size) {
+    reported *r = user;
+    (void)position;
+    r->logits = logits;
+    r->vocab_size = vocab_size;
+    return 0;
+}
+
+static int check_token(void *user, const trol_token_info *info) {
+    reported *r = user;
+    trol_token_logprob top[3];
+    const float logprob = trol_logprobs(r->logits, r->vocab_size, info->token, top, 3);
+    CHECK(info->logprob == logprob && info->n_top == 3 && memcmp(info->top, top, sizeof top) == 0,
+          "token %d: log-probability %g, expected %g", info->token, (double)info->logprob, (double)logprob);
+    r->tokens[r->n++] = info->token;
+    return r->n == r->stop_at;
+}
+
+static void check_token_callback(trol_model *model) {
+    static said out;
+    trol_error error = {0};
+    trol_model_info info = {.size = sizeof info};
+    CHECK_OK(trol_model_get_info(model, &info, &error), error);
+    for (int lookup = 0; lookup <= 1; lookup++)
+        for (int sampled = 0; sampled <= 1; sampled++) {
+            enum { N_TOKENS = 20 };
+            reported whole = {0}, parts = {.stop_at = 5};
+            trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 6), *cut = ask(model, TROL_TRAVERSAL_PROMPT, 0, 6);
+            const size_t n_prompt = trol_session_n_tokens(s);
+            trol_sampler *samplers[2] = {NULL, NULL};
+            for (int i = 0; sampled && i < 2; i++)
+                samplers[i] = new_sampler(1.5f, 0, 0.9f, 3);
+            trol_generate_params params = up_to(N_TOKENS);
+            params.lookup = lookup;
+            params.logits = keep_raw_logits;
+            params.token = check_token;
+            params.n_top_logprobs = 3;
+            params.logits_user = params.token_user = &whole;
+            params.sampler = samplers[0];
+            out = (said){.text = ""};
+            generate(s, &params, &out);
+            CHECK(whole.n == N_TOKENS &&
+                      memcmp(whole.tokens, trol_session_tokens(s) + n_prompt, (N_TOKENS - 1) * sizeof(int32_t)) == 0,
+                  "%d tokens were reported", whole.n);
+            /* The callback stops at the fifth token, which is chosen again by the next call: the same one. */
+            params.logits_user = params.token_user = &parts;
+            params.sampler = samplers[1];
+            CHECK(trol_generate(cut, &params, NULL, NULL, NULL, &error) == TROL_ERROR_CANCELLED &&
+                      strstr(error.message, "token callback"),
+                  "%s", error.message);
+            params.max_tokens = N_TOKENS - 4;
+            generate(cut, &params, &out);
+            CHECK(parts.n == N_TOKENS + 1 && parts.tokens[4] == parts.tokens[5] &&
+                      memcmp(parts.tokens, whole.tokens, 5 * sizeof(int32_t)) == 0 &&
+                      memcmp(parts.tokens + 5, whole.tokens + 4, (N_TOKENS - 4) * sizeof(int32_t)) == 0,
+                  "lookup %d, sampled %d: after a stop other tokens", lookup, sampled);
+            for (int i = 0; i < 2; i++)
+                trol_sampler_free(samplers[i]);
+            trol_session_free(s);
+            trol_session_free(cut);
+        }
+    trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 6);
+    trol_generate_params params = up_to(1);
+    params.n_top_logprobs = -1;
+    CHECK(trol_generate(s, &params, NULL, NULL, NULL, &error) == TROL_ERROR_ARGUMENT &&
+              strstr(error.message, "n_top_logprobs"),
+          "%s", error.message);
+    const trol_logit_bias *all = NULL;
+    trol_logit_bias *list = calloc((size_t)info.vocab_size, sizeof *list);
+    for (int32_t i = 0; i < info.vocab_size; i++)
+        list[i] = (trol_logit_bias){i, -INFINITY};
+    all = list;
+    trol_sampler_params sampling;
+    trol_sampler_params_init(&sampling);
+    sampling.bias = all;
+    sampling.n_bias = (size_t)info.vocab_size;
+    params = up_to(1);
+    CHECK_OK(trol_sampler_new(&sampling, &params.sampler, &error), error);
+    CHECK(trol_generate(s, &params, NULL, NULL, NULL, &error) == TROL_ERROR_STATE &&
+              strstr(error.message, "rules out all"),
+          "%s", error.message);
+    trol_sampler_free(params.sampler);
+    free(list);
+    trol_session_free(s);
+}
+
+/* A text of the middle of an answer ends it there, however it is cut into tokens and calls; nothing of it is shown. */
+static void check_stop_strings(trol_model *model) {
+    enum { N_TOKENS = 60 };
+    static said whole, out;
+    int n_spanning = 0;
+    for (int salt = 0; salt < 4; salt++) {
+        trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, salt);
+        trol_generate_params params = up_to(N_TOKENS);
+        whole = (said){.text = ""};
+        generate(s, &params, &whole);
+        trol_session_free(s);
+        const size_t length = strlen(whole.text);
+        for (size_t at = 3; at + 9 < length; at += 5) {
+            char stop[16] = "", expected[TEXT_BYTES];
+            size_t from = at, to;
+            while (from < length && (whole.text[from] & 0xc0) == 0x80)
+                from++;
+            to = from + 1 + at % 7;
+            while (to < length && (whole.text[to] & 0xc0) == 0x80)
+                to++;
+            memcpy(stop, whole.text + from, to - from);
+            size_t n_expected = (size_t)(strstr(whole.text, stop) - whole.text);
+            memcpy(expected, whole.text, n_expected);
+            expected[n_expected] = '\0';
+            while (n_expected > 0 && strchr(" \n\t", expected[n_expected - 1]))
+                expected[--n_expected] = '\0';
+            const char *stops[] = {"never said anywhere", stop};
+            params.stops = stops;
+            params.n_stops = 2;
+            params.lookup = at % 2 ? 2 : 0;
+            s = ask(model, TROL_TRAVERSAL_PROMPT, 0, salt);
+            out = (said){.text = ""};
+            trol_stop reason = 0;
+            params.max_tokens = at % 3 ? N_TOKENS : 1; /* at once, or token by token */
+            for (int i = 0; i < N_TOKENS && reason != TROL_STOP_STRING; i++)
+                reason = generate(s, &params, &out);
+            CHECK(reason == TROL_STOP_STRING && strcmp(out.text, expected) == 0 && !out.broken,
+                  "stop \"%s\": reason %d, \"%s\", expected \"%s\"", stop, (int)reason, out.text, expected);
+            const int pieces = out.n_pieces;
+            CHECK(generate(s, &params, &out) == TROL_STOP_STRING && out.n_pieces == pieces, "it stays stopped");
+            n_spanning += to - from > 4;
+            trol_session_free(s);
+        }
+    }
+    CHECK(n_spanning > 5, "no stop string spans tokens: these answers test nothing");
+}
+
+/* The same seed and penalties give the same text with any number of threads, and in a batch with other sessions. */
+static void check_same_text(const char *folder) {
+    enum { N_TOKENS = 40 };
+    int32_t expected[N_TOKENS];
+    for (int32_t n_threads = 1; n_threads <= 3; n_threads++) {
+        trol_error error = {0};
+        trol_model *model = load_model(folder, n_threads);
+        trol_session *alone = ask(model, TROL_TRAVERSAL_PROMPT, 0, 7), *both[2];
+        both[0] = ask(model, TROL_TRAVERSAL_PROMPT, 0, 7);
+        both[1] = ask(model, TROL_TRAVERSAL_PROMPT, 0, 8);
+        const size_t n_prompt = trol_session_n_tokens(alone);
+        trol_sampler_params sampling;
+        trol_sampler_params_init(&sampling);
+        sampling.temperature = 1.2f;
+        sampling.top_p = 0.95f;
+        sampling.repeat_penalty = 1.2f;
+        sampling.frequency_penalty = 0.3f;
+        sampling.seed = 99;
+        trol_generate_params params = up_to(N_TOKENS + 1);
+        static said out;
+        out = (said){.text = ""};
+        CHECK_OK(trol_sampler_new(&sampling, &params.sampler, &error), error);
+        generate(alone, &params, &out);
+        trol_sampler_free(params.sampler);
+        if (n_threads == 1)
+            memcpy(expected, trol_session_tokens(alone) + n_prompt, sizeof expected);
+        CHECK(memcmp(trol_session_tokens(alone) + n_prompt, expected, sizeof expected) == 0, "%d threads: other tokens",
+              n_threads);
+        /* Each with a sampler of its own, of which one is that of above. */
+        trol_sampler *samplers[2];
+        for (int i = 0; i < 2; i++) {
+            sampling.seed = 99 + (uint64_t)i;
+            CHECK_OK(trol_sampler_new(&sampling, &samplers[i], &error), error);
+            CHECK_OK(
+                trol_sampler_begin(samplers[i], trol_session_tokens(both[i]), trol_session_n_tokens(both[i]), &error),
+                error);
+        }
+        for (int k = 0; k < N_TOKENS; k++) {
+            int32_t tokens[2];
+            for (int i = 0; i < 2; i++) {
+                tokens[i] =
+                    trol_sampler_choose(samplers[i], logits_of(both[i]), (int32_t)model->config.decoder.vocab_size);
+                CHECK_OK(trol_sampler_accept(samplers[i], tokens[i], &error), error);
+            }
+            CHECK(tokens[0] == expected[k], "in a batch: token %d is %d, expected %d", k, tokens[0], expected[k]);
+            CHECK_OK(trol_decode_batch(both, tokens, 2, &error), error);
+        }
+        for (int i = 0; i < 2; i++) {
+            trol_sampler_free(samplers[i]);
+            trol_session_free(both[i]);
+        }
+        trol_session_free(alone);
+        trol_model_free(model);
+    }
+}
+
+/* Logits that are not numbers choose nothing. */
 static void check_not_finite(trol_model *model) {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     trol_error error = {0};
@@ -423,8 +619,11 @@ static void run_model(const char *name) {
     check_end(model);
     check_sampling(model);
     check_lookup(model);
+    check_token_callback(model);
+    check_stop_strings(model);
     check_not_finite(model);
     trol_model_free(model);
+    check_same_text(folder);
 }
 
 int main(void) {

@@ -49,6 +49,37 @@ trol_status trol_detokenize(const trol_model *model, const int32_t *tokens, size
     return tokenizer_decode(model->tokenizer, tokens, n_tokens, special != 0, text, error);
 }
 
+trol_status trol_token_bytes(const trol_model *model, int32_t token, char **bytes, size_t *n_bytes, trol_error *error) {
+    if (!bytes || !n_bytes)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_token_bytes: an out-pointer is NULL");
+    *bytes = NULL;
+    *n_bytes = 0;
+    TRY(require_tokenizer(model, "trol_token_bytes", error));
+    TRY(model_check_token(model, token, error));
+    const tokenizer *t = model->tokenizer;
+    const char *spelling = tokenizer_spelling(t, token);
+    char *text = NULL;
+    size_t n = 0, capacity = 0;
+    trol_status status = TROL_OK;
+    if (spelling && tokenizer_is_special(t, token)) {
+        n = strlen(spelling);
+        TRY(memory_copy_text(spelling, n, &text, error));
+    } else {
+        if (spelling)
+            status = tokenizer_append_bytes(t, token, false, &text, &n, &capacity, error);
+        if (status == TROL_OK)
+            status = memory_grow((void **)&text, &capacity, n + 1, 1, "a token's bytes", error);
+        if (status != TROL_OK) {
+            memory_free(text);
+            return status;
+        }
+        text[n] = '\0';
+    }
+    *bytes = text;
+    *n_bytes = n;
+    return TROL_OK;
+}
+
 static trol_status check_messages(const trol_message *messages, size_t n, trol_error *error) {
     if (n == 0 || !messages)
         return fail(error, TROL_ERROR_ARGUMENT, "the prompt has no messages, expected at least one of the user");

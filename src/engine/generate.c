@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/params.h"
+#include "engine/sampler.h"
 #include "engine/session.h"
 
 enum { MAX_PROPOSED = 8, MAX_LOOKUP = 64 };
@@ -28,8 +29,9 @@ typedef struct generation {
     trol_text_callback callback; /* may be NULL */
     void *user;
     int32_t max_tokens, n_tokens;
-    bool token_waits; /* the last token of the answer was said but not fed yet */
-    float *logits;    /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
+    bool token_waits;        /* the last token of the answer was said but not fed yet */
+    float *logits;           /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
+    trol_token_logprob *top; /* [n_top_logprobs] */
 } generation;
 
 static bool is_end(const trol_model *model, int32_t token) {
@@ -65,32 +67,73 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
     return 0;
 }
 
+/* The token that these logits give. Where none is chosen, weights that are not numbers must not pass for an answer. */
+static trol_status choose(const generation *g, const float *logits, int32_t *token, trol_error *error) {
+    const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
+    TRY(sampler_choose(g->params->sampler, logits, vocab, NULL, token, error));
+    if (*token >= 0 && isfinite(logits[*token]))
+        return TROL_OK;
+    int32_t i = *token < 0 ? 0 : *token;
+    while (*token < 0 && i < vocab - 1 && !isfinite(logits[i]))
+        i++;
+    if (!isfinite(logits[i]))
+        return fail(
+            error, TROL_ERROR_FORMAT,
+            "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
+            (double)logits[i], i);
+    return fail(error, TROL_ERROR_STATE, "no token can be chosen: the logit bias rules out all of them");
+}
+
+/* Gives the callbacks what they are to know of a chosen token. */
+static trol_status report_token(const generation *g, int32_t token, const float *logits, trol_error *error) {
+    const trol_generate_params *p = g->params;
+    const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
+    const int64_t position = (int64_t)g->session->n_tokens;
+    if (p->logits && p->logits(p->logits_user, position, logits, vocab) != 0)
+        return fail(error, TROL_ERROR_CANCELLED, "the logits callback asked to stop");
+    if (!p->token)
+        return TROL_OK;
+    const float logprob = trol_logprobs(logits, vocab, token, g->top, p->n_top_logprobs);
+    const trol_token_info info = {position, token, logprob, p->n_top_logprobs, g->top};
+    if (p->token(p->token_user, &info) != 0)
+        return fail(error, TROL_ERROR_CANCELLED, "the token callback asked to stop");
+    return TROL_OK;
+}
+
 /* Takes a chosen token into the answer: the logits it was chosen from, its text. *stop is set if the answer ends. */
 static trol_status take_token(generation *g, int32_t token, const float *logits, trol_stop *stop, trol_error *error) {
     const trol_model *model = g->session->model;
     const char *text;
-    if (!isfinite(
-            logits[token])) /* nothing was chosen: weights that are no numbers must not pass for an empty answer */
-        return fail(
-            error, TROL_ERROR_FORMAT,
-            "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
-            (double)logits[token], token);
-    if (g->params->logits && g->params->logits(g->params->logits_user, (int64_t)g->session->n_tokens, logits,
-                                               (int32_t)model->config.decoder.vocab_size) != 0)
-        return fail(error, TROL_ERROR_CANCELLED, "the logits callback asked to stop");
+    int32_t stopped;
+    TRY(trol_sampler_accept(g->params->sampler, token, error));
+    TRY(report_token(g, token, logits, error));
     if (!g->params->ignore_eos && is_end(model, token)) {
         *stop = TROL_STOP_END;
         return TROL_OK;
     }
     g->n_tokens++;
     g->token_waits = true;
-    TRY(trol_stream_put(g->stream, token, &text, NULL, error));
+    TRY(trol_stream_put(g->stream, token, &text, &stopped, error));
     TRY(show(g, text, error));
-    if (g->n_tokens == g->max_tokens)
+    if (stopped)
+        *stop = TROL_STOP_STRING;
+    else if (g->n_tokens == g->max_tokens)
         *stop = TROL_STOP_LENGTH;
     else if (g->session->n_tokens + 1 > (size_t)g->session->params.context_size)
         *stop = TROL_STOP_CONTEXT;
     return TROL_OK;
+}
+
+/* Chooses a token and takes it. One that is not taken because a callback stops is chosen again by the next call. */
+static trol_status choose_and_take(generation *g, const float *logits, int32_t *token, trol_stop *stop,
+                                   trol_error *error) {
+    const uint64_t state = trol_sampler_state(g->params->sampler);
+    g->token_waits = false;
+    TRY(choose(g, logits, token, error));
+    trol_status status = take_token(g, *token, logits, stop, error);
+    if (status != TROL_OK && !g->token_waits)
+        trol_sampler_set_state(g->params->sampler, state);
+    return status;
 }
 
 /* Feeds `token` with proposals, keeps those that the sampler chooses, and leaves in *token the first that it chose and
@@ -110,26 +153,18 @@ static trol_status feed_with_lookup(generation *g, int32_t *token, trol_stop *st
     s->stats.decoded_tokens -= (int64_t)n;
     for (size_t i = 0; i <= n; i++) {
         const float *logits = g->logits + (int64_t)i * vocab;
-        g->token_waits = false;
-        *token = trol_sampler_choose(g->params->sampler, logits, (int32_t)vocab);
-        const bool hit = i < n && *token == batch[i + 1];
-        if (!hit) { /* the rest of the proposals is wrong: as if never fed */
-            session_drop(s, before + i + 1);
-            memcpy(s->logits, logits, (size_t)vocab * sizeof *logits);
-            s->has_logits = true;
-        }
         const size_t held = s->n_tokens;
+        *token = -1;
         s->n_tokens = before + i + 1; /* the place that callbacks are told */
-        trol_status status = take_token(g, *token, logits, stop, error);
+        trol_status status = choose_and_take(g, logits, token, stop, error);
         s->n_tokens = held;
-        if (hit && (status != TROL_OK || *stop)) {
+        const bool goes_on = status == TROL_OK && !*stop && i < n && *token == batch[i + 1];
+        if (!goes_on) { /* the rest of the proposals is wrong, or not wanted: as if never fed */
             session_drop(s, before + i + 1);
             memcpy(s->logits, logits, (size_t)vocab * sizeof *logits);
             s->has_logits = true;
+            return status;
         }
-        TRY(status);
-        if (!hit || *stop)
-            break;
         s->stats.accepted_tokens++;
         s->stats.decoded_tokens++;
     }
@@ -138,25 +173,40 @@ static trol_status feed_with_lookup(generation *g, int32_t *token, trol_stop *st
 
 static trol_status feed(generation *g, int32_t *token, trol_stop *stop, trol_error *error) {
     trol_session *s = g->session;
-    const int32_t vocab = (int32_t)s->model->config.decoder.vocab_size;
     if (g->logits)
         return feed_with_lookup(g, token, stop, error);
     TRY(trol_session_decode(s, *token, error));
-    g->token_waits = false;
-    *token = trol_sampler_choose(g->params->sampler, s->logits, vocab);
-    return take_token(g, *token, s->logits, stop, error);
+    return choose_and_take(g, s->logits, token, stop, error);
 }
 
 /* An answer that was cut goes on: its text is gone through again without showing it, to know what waits. */
 static trol_status resume(generation *g, trol_stop *stop, trol_error *error) {
     const trol_session *s = g->session;
     const char *shown;
+    int32_t stopped;
     for (size_t i = s->n_picture_scope; i < s->n_tokens; i++)
         TRY(trol_stream_put(g->stream, s->tokens[i], &shown, NULL, error));
-    TRY(trol_stream_put(g->stream, s->pending_token, &shown, NULL, error));
-    if (s->n_tokens + 1 > (size_t)s->params.context_size)
+    TRY(trol_stream_put(g->stream, s->pending_token, &shown, &stopped, error));
+    if (stopped)
+        *stop = TROL_STOP_STRING;
+    else if (s->n_tokens + 1 > (size_t)s->params.context_size)
         *stop = TROL_STOP_CONTEXT;
     return TROL_OK;
+}
+
+/* The sampler's penalties go by the tokens that the session holds, pictures aside, and the one that waits. */
+static trol_status begin_sampler(const generation *g, trol_error *error) {
+    const trol_session *s = g->session;
+    trol_sampler *sampler = g->params->sampler;
+    TRY(trol_sampler_begin(sampler, NULL, 0, error));
+    for (size_t i = 0; i < s->n_tokens; i++) {
+        const bool prompt = i < s->n_picture_scope;
+        if (prompt && s->tokens[i] != s->model->image_token)
+            TRY(sampler_accept_prompt(sampler, s->tokens[i], error));
+        else if (!prompt)
+            TRY(trol_sampler_accept(sampler, s->tokens[i], error));
+    }
+    return g->token_waits ? trol_sampler_accept(sampler, s->pending_token, error) : TROL_OK;
 }
 
 static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_error *error) {
@@ -165,10 +215,13 @@ static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_er
     if (g->params->lookup > 0 && s->params.traversal != TROL_TRAVERSAL_ALL)
         TRY(memory_alloc((size_t)((MAX_PROPOSED + 1) * vocab), sizeof *g->logits, "prompt lookup", (void **)&g->logits,
                          error));
+    if (g->params->n_top_logprobs > 0)
+        TRY(memory_alloc((size_t)g->params->n_top_logprobs, sizeof *g->top, "log-probabilities", (void **)&g->top,
+                         error));
+    TRY(begin_sampler(g, error));
     if (g->token_waits)
         return resume(g, stop, error);
-    *token = trol_sampler_choose(g->params->sampler, s->logits, (int32_t)vocab);
-    return take_token(g, *token, s->logits, stop, error);
+    return choose_and_take(g, s->logits, token, stop, error);
 }
 
 static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
@@ -191,6 +244,8 @@ static trol_status check_params(const trol_generate_params *p, trol_error *error
         return fail(error, TROL_ERROR_ARGUMENT, "max_tokens is %d, expected 0 (default) or more", p->max_tokens);
     if (p->lookup < 0 || p->lookup > MAX_LOOKUP)
         return fail(error, TROL_ERROR_ARGUMENT, "lookup is %d, expected 0 (off) to %d", p->lookup, MAX_LOOKUP);
+    if (p->n_top_logprobs < 0)
+        return fail(error, TROL_ERROR_ARGUMENT, "n_top_logprobs is %d, expected 0 or more", p->n_top_logprobs);
     return TROL_OK;
 }
 
@@ -210,9 +265,14 @@ trol_status trol_generate(trol_session *session, const trol_generate_params *par
                     .callback = callback,
                     .user = user,
                     .max_tokens = p.max_tokens ? p.max_tokens : DEFAULT_MAX_TOKENS};
-    TRY(trol_stream_new(session->model, NULL, &g.stream, error));
+    trol_stream_params stream;
+    trol_stream_params_init(&stream);
+    stream.stops = p.stops;
+    stream.n_stops = p.n_stops;
+    TRY(trol_stream_new(session->model, &stream, &g.stream, error));
     trol_status status = generate(&g, &reason, error);
     memory_free(g.logits);
+    memory_free(g.top);
     trol_stream_free(g.stream);
     if (stop)
         *stop = reason;
