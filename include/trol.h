@@ -195,10 +195,28 @@ typedef struct trol_image trol_image; /* a decoded picture, RGB, 8 bits */
 typedef struct trol_features
     trol_features; /* a picture through encoder and projector: rows that replace image tokens */
 
-/* JPEG, PNG, BMP, GIF (first frame), TGA, PSD, HDR, PIC and PNM. Grey is repeated, palettes are looked up, alpha is
- * dropped. */
-TROL_API TROL_NODISCARD trol_status trol_image_load_file(const char *path, trol_image **image, trol_error *error);
-TROL_API TROL_NODISCARD trol_status trol_image_load_memory(const void *bytes, size_t n_bytes, trol_image **image,
+typedef struct trol_image_params {
+    size_t size;
+    int64_t max_bytes;     /* of the file; default 1 GiB, at most 2^31 - 1 */
+    int64_t max_pixels;    /* width times height; default 100 million, at most 2^29. Checked before they are decoded */
+    trol_log_callback log; /* a warning if the file is damaged and decoded all the same; may be NULL */
+    void *log_user;
+} trol_image_params;
+
+TROL_API void trol_image_params_init(trol_image_params *params);
+
+/* JPEG, PNG, WebP and GIF (of an animation the first frame), BMP, TGA and PNM (P1 to P6) give the pixels that the
+ * authors' code gets (Pillow's convert("RGB")), to the byte; only samples of 16-bit grey are scaled to 8 bits, which
+ * Pillow cuts off at 255 instead. HEIC and AVIF give what libheif makes of them, which turns them upright. WebP, HEIC
+ * and AVIF are there if the library was built with libwebp and libheif. Grey is repeated, palettes are looked up, alpha
+ * is dropped, colour profiles are ignored.
+ * A file that ends before its last pixel is refused. One that is damaged in a way that the reference passes over (an
+ * impossible code or a lost restart marker in a JPEG, the lost tail of a PNG or GIF whose pixels are all there) is
+ * decoded to the reference's pixels, with a warning to the log. */
+TROL_API TROL_NODISCARD trol_status trol_image_load_file(const char *path, const trol_image_params *params,
+                                                         trol_image **image, trol_error *error);
+TROL_API TROL_NODISCARD trol_status trol_image_load_memory(const void *bytes, size_t n_bytes,
+                                                           const trol_image_params *params, trol_image **image,
                                                            trol_error *error);
 /* rgb: [height, width, 3], copied; stride: bytes from one row to the next. */
 TROL_API TROL_NODISCARD trol_status trol_image_load_rgb(const uint8_t *rgb, int32_t width, int32_t height,

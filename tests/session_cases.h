@@ -45,7 +45,7 @@ static inline trol_features *encode_file(trol_model *model, const char *path) {
     trol_error error = {0};
     trol_image *image = NULL;
     trol_features *features = NULL;
-    CHECK_OK(trol_image_load_file(path, &image, &error), error);
+    CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
     CHECK_OK(trol_encode_image(model, image, &features, &error), error);
     trol_image_free(image);
     return features;

@@ -59,6 +59,19 @@ head -c 3000 "$picture" >"$work/cut.png"
 expect 1 "cut.png: the PNG is cut short" -m "$case" -p a --image "$work/cut.png"
 [ -z "$(find "$work" -name '*.npy*')" ] || fail "left behind: $(ls "$work")"
 
+# ---- damaged pictures ----
+# A JPEG that ends in the middle, with an end marker: decoded, with one notice.
+jpeg=$TROL_SOURCE/tests/reference/pictures/420.jpg
+{ head -c 1300 "$jpeg"; printf '\377\331'; } >"$work/damaged.jpg"
+"$cli" -m "$case" --image "$work/damaged.jpg" -p a -n 1 --ignore-eos >"$work/out" 2>"$work/said"
+[ "$(grep -c "damaged.jpg: the JPEG is damaged (a part of its data ends too early)" "$work/said")" = 1 ] || fail "damaged: $(cat "$work/said")"
+"$cli" -m "$case" --image - -p a -n 1 --ignore-eos <"$work/damaged.jpg" >"$work/out" 2>"$work/said"
+[ "$(grep -c "standard input: the JPEG is damaged" "$work/said")" = 1 ] || fail "damaged: $(cat "$work/said")"
+"$cli" -m "$case" --image "$jpeg" -p a -n 1 --ignore-eos >"$work/out" 2>"$work/said"
+! grep -q damaged "$work/said" || fail "not damaged: $(cat "$work/said")"
+head -c 1300 "$jpeg" >"$work/cut.jpg"
+expect 1 "cut.jpg: the JPEG is cut short" -m "$case" -p a --image "$work/cut.jpg"
+
 # ---- the same answer, wherever the input comes from
 answer=$("$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --quiet)
 [ -n "$answer" ] || fail "no answer"

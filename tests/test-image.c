@@ -30,7 +30,7 @@ static void put_number(file_bytes *f, int n, uint32_t value) {
 static trol_image *load(const char *what, const file_bytes *f) {
     trol_error error = {0};
     trol_image *image = NULL;
-    CHECK(trol_image_load_memory(f->bytes, f->n, &image, &error) == TROL_OK, "%s: %s", what, error.message);
+    CHECK(trol_image_load_memory(f->bytes, f->n, NULL, &image, &error) == TROL_OK, "%s: %s", what, error.message);
     return image;
 }
 
@@ -49,7 +49,7 @@ static void check_refused(const char *what, const uint8_t *bytes, size_t n, trol
     uint8_t *exact = malloc(n + 1); /* so that a sanitizer sees a read past the end */
     memcpy(exact, bytes, n);
     uint8_t *moved = realloc(exact, n ? n : 1);
-    trol_status status = trol_image_load_memory(moved, n, &image, &error);
+    trol_status status = trol_image_load_memory(moved, n, NULL, &image, &error);
     CHECK(status == expected && error.status == status && !image, "%s: status %d, \"%s\"", what, (int)status,
           error.message);
     CHECK(strstr(error.message, part), "%s: \"%s\" lacks \"%s\"", what, error.message, part);
@@ -149,24 +149,6 @@ static file_bytes make_tga(int kind, int bits, int width, int height, int descri
     return f;
 }
 
-static file_bytes make_psd(int channels, int depth, int coding, int width, int height, const char *data,
-                           size_t n_data) {
-    file_bytes f = {.n = 0};
-    put_text(&f, "8BPS");
-    put_number(&f, -2, 1);
-    put_number(&f, 6, 0);
-    put_number(&f, -2, (uint32_t)channels);
-    put_number(&f, -4, (uint32_t)height);
-    put_number(&f, -4, (uint32_t)width);
-    put_number(&f, -2, (uint32_t)depth);
-    put_number(&f, -2, 3);
-    for (int i = 0; i < 3; i++)
-        put_number(&f, 4, 0);
-    put_number(&f, -2, (uint32_t)coding);
-    put(&f, data, n_data);
-    return f;
-}
-
 /* 4 x 2 pixels, indices 0 1 2 3 and 3 2 1 0 of a palette; 3 is declared transparent. */
 static file_bytes make_gif(void) {
     file_bytes f = {.n = 0};
@@ -187,21 +169,6 @@ static file_bytes make_gif(void) {
     put_number(&f, 1, (uint32_t)(bit + 7) / 8);
     put(&f, packed, (size_t)(bit + 7) / 8);
     put(&f, "\0;", 2);
-    return f;
-}
-
-static file_bytes make_pic(void) {
-    file_bytes f = {.n = 0};
-    put(&f, "\x53\x80\xf6\x34", 4);
-    memset(f.bytes + f.n, 0, 84);
-    f.n += 84;
-    put_text(&f, "PICT");
-    put_number(&f, -2, 3);
-    put_number(&f, -2, 1);
-    put_number(&f, 4, 0);
-    put_number(&f, 4, 0);
-    put(&f, "\0\x08\0\xe0", 4); /* one packet: 8 bits, uncompressed, red, green, blue */
-    put(&f, "\x01\x02\x03\x04\x05\x06\x07\x08\x09", 9);
     return f;
 }
 
@@ -254,12 +221,13 @@ static void test_simple_formats(void) {
     check_one("TGA", make_tga(2, 24, 2, 1, 0x20, "\x03\x02\x01\x06\x05\x04", 6), 1, 0, 0x040506, 0);
     check_one("TGA, runs", make_tga(10, 24, 3, 1, 0, "\x81\x03\x02\x01\0\x06\x05\x04", 8), 2, 0, 0x040506, 0);
     check_one("TGA, grey", make_tga(3, 8, 2, 1, 0, "\x07\x08", 2), 1, 0, 0x080808, 0);
+    check_one("TGA, bottom up", make_tga(3, 8, 1, 2, 0, "\x07\x08", 2), 0, 0, 0x080808, 0);
+    check_one("TGA, from the right", make_tga(3, 8, 2, 1, 0x30, "\x07\x08", 2), 0, 0, 0x080808, 0);
+    check_one("TGA, grey and alpha", make_tga(3, 16, 2, 1, 0, "\x07\0\x08\0", 4), 1, 0, 0x080808, 0);
+    check_one("TGA, 16 bits", make_tga(2, 16, 1, 1, 0, "\x22\x78", 2), 0, 0, 0xf60810, 0);
+    check_one("TGA, 32 bits", make_tga(2, 32, 1, 1, 0, "\x03\x02\x01\x40", 4), 0, 0, 0x010203, 0);
+    check_one("TGA, index past the palette", make_tga(1, 8, 1, 1, 0, "\x09", 1), 0, 0, 0x090909, 0);
     check_one("TGA, palette", make_tga(1, 8, 2, 1, 0, "\0\x01", 2), 1, 0, 0xa0b0c0, 0);
-    check_one("PSD", make_psd(3, 8, 0, 2, 1, "\x01\x04\x02\x05\x03\x06", 6), 1, 0, 0x040506, 0);
-    check_one("PSD, 16 bits", make_psd(3, 16, 0, 1, 1, "\x01\xff\x02\xff\x03\xff", 6), 0, 0, 0x010203, 0);
-    check_one("PSD, packed", make_psd(3, 8, 1, 3, 1, "\0\0\0\0\0\0\xfe\x01\x80\x02\x02\x03\x04\xfe\x05", 15), 2, 0,
-              0x010405, 0);
-    check_one("PSD, alpha", make_psd(4, 8, 0, 1, 1, "\x01\x02\x03\x40", 4), 0, 0, 0x010203, 1);
     file_bytes p6 = {.n = 0}, p5 = {.n = 0}, wide = {.n = 0};
     put(&p6, "P6 #c\n2 1\n255\n\x01\x02\x03\x04\x05\x06", 20);
     put(&p5, "P5\n2\n1\n10\n\x03\x0a", 12);
@@ -267,22 +235,20 @@ static void test_simple_formats(void) {
     check_one("PNM, colour", p6, 1, 0, 0x040506, 0);
     check_one("PNM, grey, maximum 10", p5, 0, 0, 0x4c4c4c, 0); /* 76.5, half to even */
     check_one("PNM, 16 bits", wide, 0, 0, 0x808080, 0);
-    check_one("GIF", make_gif(), 3, 0, 0xff00ff, 0);
-    check_one("GIF, second row", make_gif(), 1, 1, 0x708090, 0);
-    check_one("PIC", make_pic(), 2, 0, 0x070809, 0);
-}
-
-static void test_hdr(void) {
-    file_bytes flat = {.n = 0}, packed = {.n = 0};
-    put_text(&flat, "#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 2\n");
-    put(&flat, "\x80\x80\x80\x81\0\0\0\0", 8); /* 1.0, 1.0, 1.0; 0 */
-    check_one("HDR", flat, 0, 0, 0xffffff, 0);
-    check_one("HDR, black", flat, 1, 0, 0x000000, 0);
-    put_text(&packed, "#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 8\n");
-    put(&packed, "\x02\x02\0\x08\x88\x80\x88\0\x88\0\x88\x81", 12);
-    check_one("HDR, runs", packed, 7, 0, 0xff0000, 0);
-    packed.bytes[packed.n - 8] = 0; /* a count of 0 must not hang */
-    check_refused("HDR, count 0", packed.bytes, packed.n, TROL_ERROR_FORMAT, "row 0");
+    file_bytes p1 = {.n = 0}, p2 = {.n = 0}, p3 = {.n = 0}, p4 = {.n = 0};
+    put_text(&p1, "P1 3 2 01#c\n0 1\n10");
+    put_text(&p2, "P2 2 1 1000 #c\n333 1000 ");
+    put_text(&p3, "P3\n2 1\n255 1 2 3\n4 5 6");
+    put(&p4, "P4 9 2\n\x40\x00\x00\x80", 11);
+    check_one("PNM, bits as text", p1, 1, 0, 0x000000, 0);
+    check_one("PNM, bits as text, second row", p1, 2, 1, 0xffffff, 0);
+    check_one("PNM, grey as text", p2, 0, 0, 0x555555, 5); /* 84.915; the last number may lose digits */
+    check_one("PNM, colour as text", p3, 1, 0, 0x040506, 0);
+    check_one("PNM, bits", p4, 8, 1, 0x000000, 0);
+    check_one("PNM, bits, second pixel", p4, 1, 0, 0x000000, 0);
+    check_one("PNM, bits, second row", p4, 0, 1, 0xffffff, 0);
+    check_one("GIF", make_gif(), 3, 0, 0xff00ff, 3);
+    check_one("GIF, second row", make_gif(), 1, 1, 0x708090, 3);
 }
 
 /* The sample's quarters, decoded from JPEG. */
@@ -319,24 +285,26 @@ static void test_jpeg_422(void) {
     trol_image *image = load("4:2:2", &file);
     for (int i = 0; image && i < 6 * 3; i++) {
         const int found = trol_image_pixels(image)[3 * (3 * 12 + 6) + i];
-        CHECK(abs(found - sample_jpeg_422_end[i]) <= 1, "4:2:2, column %d, channel %d: %d, not %d", 6 + i / 3, i % 3,
-              found, sample_jpeg_422_end[i]);
+        CHECK(found == sample_jpeg_422_end[i], "4:2:2, column %d, channel %d: %d, not %d", 6 + i / 3, i % 3, found,
+              sample_jpeg_422_end[i]);
     }
     trol_image_free(image);
 }
 
-/* A JPEG whose header says more rows or columns than its data have. */
+/* A JPEG whose header gives more rows or columns than its data have: the reference decodes what there is. */
 static void test_lying_jpeg(const uint8_t *bytes, size_t n) {
     file_bytes f = sample(bytes, n);
     for (size_t i = 0; i + 9 < n; i++)
         if (f.bytes[i] == 0xff && (f.bytes[i + 1] == 0xc0 || f.bytes[i + 1] == 0xc2)) {
             f.bytes[i + 6] = 64;
-            check_refused("more rows", f.bytes, f.n, TROL_ERROR_FORMAT, "cut short");
-            f.bytes[i + 6] = 20;
-            f.bytes[i + 7] = 8;
-            check_refused("more columns", f.bytes, f.n, TROL_ERROR_FORMAT, "cut short");
+            trol_image *image = load("more rows", &f);
+            CHECK(trol_image_height(image) == 64, "%d rows", trol_image_height(image));
+            trol_image_free(image);
+            check_refused("more rows, cut", f.bytes, f.n - 2, TROL_ERROR_FORMAT, "cut short");
             f.bytes[i + 5] = f.bytes[i + 7] = 0xff;
             check_refused("past the limit", f.bytes, f.n, TROL_ERROR_UNSUPPORTED, "at most");
+            f.bytes[i + 5] = f.bytes[i + 6] = 0;
+            check_refused("no rows", f.bytes, f.n, TROL_ERROR_FORMAT, "DNL");
             return;
         }
     CHECK(false, "no frame header");
@@ -371,13 +339,9 @@ static void test_refused_formats(void) {
         trol_status status;
         const char *part;
     } cases[] = {
-        {"RIFF\x10\0\0\0WEBPVP8 ", 16, TROL_ERROR_UNSUPPORTED, "WebP"},
-        {"\0\0\0\x18"
-         "ftypheic\0\0\0\0",
-         16, TROL_ERROR_UNSUPPORTED, "HEIC"},
-        {"\0\0\0\x18"
-         "ftypavif\0\0\0\0",
-         16, TROL_ERROR_UNSUPPORTED, "AVIF"},
+        {"8BPS\0\x01", 6, TROL_ERROR_UNSUPPORTED, "PSD"},
+        {"#?RADIANCE\n", 11, TROL_ERROR_UNSUPPORTED, "HDR"},
+        {"\x53\x80\xf6\x34", 4, TROL_ERROR_UNSUPPORTED, "PIC"},
         {"II*\0\x08\0\0\0", 8, TROL_ERROR_UNSUPPORTED, "TIFF"},
         {"<?xml version=\"1.0\"?><svg width=\"1\"/>", 37, TROL_ERROR_UNSUPPORTED, "SVG"},
         {"\n<!DOCTYPE html><html></html>", 29, TROL_ERROR_UNSUPPORTED, "HTML"},
@@ -385,9 +349,9 @@ static void test_refused_formats(void) {
         {"\xff\x0a\x10\x20", 4, TROL_ERROR_UNSUPPORTED, "JPEG XL"},
         {"\0\0\0\x0cjP  \r\n\x87\n", 12, TROL_ERROR_UNSUPPORTED, "JPEG 2000"},
         {"\0\0\x01\0\x01\0\x10\x10", 8, TROL_ERROR_UNSUPPORTED, "ICO"},
-        {"P3 1 1 255 1 2 3 ", 17, TROL_ERROR_UNSUPPORTED, "P3"},
+        {"P7\nWIDTH 1\n", 11, TROL_ERROR_UNSUPPORTED, "P7"},
         {"", 0, TROL_ERROR_FORMAT, "0 bytes"},
-        {"\0", 1, TROL_ERROR_FORMAT, "no picture"},
+        {"\0", 1, TROL_ERROR_FORMAT, "not a picture"},
         {"hello, world", 12, TROL_ERROR_FORMAT, "68 65 6c 6c 6f"},
         {"P6 0 1 255\n", 11, TROL_ERROR_FORMAT, "0 x 1"},
         {"P6 70000 1 255\n", 15, TROL_ERROR_UNSUPPORTED, "at most"},
@@ -398,7 +362,7 @@ static void test_refused_formats(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_refused(cases[i].part, (const uint8_t *)cases[i].bytes, cases[i].n, cases[i].status, cases[i].part);
     uint8_t zeros[4096] = {0};
-    check_refused("zeros", zeros, sizeof zeros, TROL_ERROR_FORMAT, "no picture");
+    check_refused("zeros", zeros, sizeof zeros, TROL_ERROR_FORMAT, "not a picture");
     file_bytes bmp = make_bmp(24, 1000, 1000, 0, "\0\0\0", 4), rle = make_bmp(8, 1, 1, 1, "\0\0\0", 4);
     check_refused("BMP that lies", bmp.bytes, bmp.n, TROL_ERROR_FORMAT, "1000 x 1000");
     check_refused("BMP, run-length", rle.bytes, rle.n, TROL_ERROR_UNSUPPORTED, "run-length");
@@ -427,17 +391,18 @@ static void test_files_and_arguments(void) {
     trol_error error = {0};
     trol_image *image = (trol_image *)1;
     test_make_folder();
-    CHECK(trol_image_load_file(test_path("none.png"), &image, &error) == TROL_ERROR_IO && !image, "%s", error.message);
+    CHECK(trol_image_load_file(test_path("none.png"), NULL, &image, &error) == TROL_ERROR_IO && !image, "%s",
+          error.message);
     CHECK(strstr(error.message, "none.png"), "%s", error.message);
     test_write("empty.png", "", 0);
-    CHECK(trol_image_load_file(test_path("empty.png"), &image, &error) == TROL_ERROR_FORMAT, "%s", error.message);
+    CHECK(trol_image_load_file(test_path("empty.png"), NULL, &image, &error) == TROL_ERROR_FORMAT, "%s", error.message);
     CHECK(strstr(error.message, "empty.png") && strstr(error.message, "0 bytes"), "%s", error.message);
     test_write("a.jpg", sample_jpeg_baseline, sizeof sample_jpeg_baseline);
-    CHECK_OK(trol_image_load_file(test_path("a.jpg"), &image, &error), error);
+    CHECK_OK(trol_image_load_file(test_path("a.jpg"), NULL, &image, &error), error);
     trol_image_free(image);
     test_remove_folder();
     uint8_t pixels[6] = {0};
-    CHECK(trol_image_load_memory(NULL, 4, &image, &error) == TROL_ERROR_ARGUMENT && !image, "%s", error.message);
+    CHECK(trol_image_load_memory(NULL, 4, NULL, &image, &error) == TROL_ERROR_ARGUMENT && !image, "%s", error.message);
     CHECK(trol_image_load_rgb(NULL, 1, 1, 3, &image, &error) == TROL_ERROR_ARGUMENT, "%s", error.message);
     CHECK(trol_image_load_rgb(pixels, 0, 1, 3, &image, &error) == TROL_ERROR_ARGUMENT, "%s", error.message);
     CHECK(trol_image_load_rgb(pixels, 1, 2, 2, &image, &error) == TROL_ERROR_ARGUMENT, "%s", error.message);
@@ -451,20 +416,18 @@ static void test_damage(void) {
                           sample(sample_jpeg_progressive, sizeof sample_jpeg_progressive),
                           make_png(3, 1, 8, 3, "PLTE", "\x01\x02\x03\x04\x05\x06", 6, "\0\x00\x01\xc8", 4),
                           make_gif(),
-                          make_pic(),
                           make_tga(9, 8, 3, 1, 0, "\x81\0\0\x01", 4),
-                          make_psd(3, 8, 1, 3, 1, "\0\0\0\0\0\0\xfe\x01\x80\x02\x02\x03\x04\xfe\x05", 15),
                           make_bmp(8, 3, 1, 0, "\x01\0\x09\0", 4)};
     uint64_t random = 3;
     int accepted = 0;
     for (int i = 0; i < 8000; i++) {
-        const file_bytes *f = &files[i % 8];
+        const file_bytes *f = &files[i % 6];
         uint8_t *bytes = malloc(f->n);
         memcpy(bytes, f->bytes, f->n);
         for (uint64_t k = test_random(&random) % 4 + 1; k > 0; k--)
             bytes[test_random(&random) % f->n] = (uint8_t)test_random(&random);
         trol_image *image;
-        if (trol_image_load_memory(bytes, f->n, &image, NULL) == TROL_OK) {
+        if (trol_image_load_memory(bytes, f->n, NULL, &image, NULL) == TROL_OK) {
             accepted++;
             CHECK(image->pixels[3 * (size_t)image->width * (size_t)image->height - 1] < 256, "pixels are missing");
         }
@@ -477,7 +440,6 @@ static void test_damage(void) {
 int main(void) {
     test_png();
     test_simple_formats();
-    test_hdr();
     test_jpeg();
     test_jpeg_422();
     test_lying_jpeg(sample_jpeg_baseline, sizeof sample_jpeg_baseline);

@@ -145,11 +145,17 @@ static trol_status use_tokenizer(int which, trol_error *error) {
 }
 
 static trol_status load_picture(int which, trol_error *error) {
-    static const char *const names[] = {"photo.png", "palette.png", "still.gif", "bitmap.bmp"};
+    static const char *const names[] = {"e2e-phi3/pictures/photo.png",
+                                        "e2e-phi3/pictures/palette.png",
+                                        "e2e-phi3/pictures/still.gif",
+                                        "e2e-phi3/pictures/bitmap.bmp",
+                                        "pictures/420.jpg",
+                                        "pictures/progressive.jpg",
+                                        "pictures/cmyk.jpg"};
     char path[1024];
     trol_image *image, *upright = NULL;
-    snprintf(path, sizeof path, "%s/pictures/%s", folders[1], names[which]);
-    trol_status status = trol_image_load_file(path, &image, error);
+    snprintf(path, sizeof path, "%s/%s", TEST_REFERENCE, names[which]);
+    trol_status status = trol_image_load_file(path, NULL, &image, error);
     if (status == TROL_OK)
         status = trol_image_upright(image, &upright, error);
     trol_image_free(upright);
@@ -303,7 +309,7 @@ int main(void) {
         test_scenario("read_gate", read_gate, i, 150);
         test_scenario("use_tokenizer", use_tokenizer, i, 40);
     }
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 7; i++)
         test_scenario("load_picture", load_picture, i, 100);
     CHECK_OK(trol_threads_new(1, &pool, &error), error); /* more would only make it slower */
     for (int i = 0; i < 4; i++)
@@ -315,7 +321,7 @@ int main(void) {
         params.threads = pool;
         CHECK_OK(trol_model_load(folders[i], &params, &models[i], &error), error);
         snprintf(path, sizeof path, "%s/pictures/photo.png", folders[i]);
-        CHECK_OK(trol_image_load_file(path, &pictures[i], &error), error);
+        CHECK_OK(trol_image_load_file(path, NULL, &pictures[i], &error), error);
     }
     for (int i = 0; i < 2; i++)
         test_scenario("encode_picture", encode_picture, i, 30),

@@ -24,7 +24,7 @@ static void check_question(trol_model *model, const char *folder, const cJSON *l
     CHECK_OK(trol_session_new(model, &params, &session, &error), error);
     if (cJSON_IsString(picture)) {
         snprintf(path, sizeof path, "%s/pictures/%s", folder, picture->valuestring);
-        CHECK_OK(trol_image_load_file(path, &image, &error), error);
+        CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
     }
     snprintf(what, sizeof what, "question %zu (%.60s)", number, question);
     trol_status status = trol_session_ask(session, question, (const trol_image *[]){image}, image ? 1 : 0, &error);

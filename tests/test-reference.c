@@ -88,7 +88,7 @@ static trol_image *open_picture(const test_case *c, const char *folder, size_t i
     if (index == 0) {
         char path[1024];
         snprintf(path, sizeof path, "%s/%s", folder, cJSON_GetObjectItem(c->json, "image")->valuestring);
-        CHECK_OK(trol_image_load_file(path, &image, &error), error);
+        CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
         return image;
     }
     const tensor *t = tensor_source_find(c->reference, "image_resized"); /* [n, 3, S, S] bytes */

@@ -11,7 +11,7 @@ static trol_image *load(const char *folder, const char *name) {
     trol_error error = {0};
     trol_image *image = NULL;
     snprintf(path, sizeof path, "%s/%s/%s", TEST_REFERENCE, folder, name);
-    CHECK_OK(trol_image_load_file(path, &image, &error), error);
+    CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
     return image;
 }
 

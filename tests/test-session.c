@@ -55,9 +55,9 @@ static void check_null_pointers(const session_case *c) {
     CHECK_REFUSED(trol_tokenize(c->model, "a", 1, 0, NULL, &n, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
     CHECK_REFUSED(trol_detokenize(NULL, c->ids, 1, 0, &text, &refused), TROL_ERROR_ARGUMENT, "model");
     CHECK(text == NULL, "the out-pointer of a refused call");
-    CHECK_REFUSED(trol_image_load_file(NULL, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_image_load_file(NULL, NULL, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK(image == NULL, "the out-pointer of a refused call");
-    CHECK_REFUSED(trol_image_load_memory(NULL, 5, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_image_load_memory(NULL, 5, NULL, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK_REFUSED(trol_image_load_rgb(NULL, 1, 1, 3, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK_REFUSED(trol_image_upright(NULL, &image, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK_REFUSED(trol_encode_image(c->model, NULL, &features, &refused), TROL_ERROR_ARGUMENT, "NULL");
@@ -461,7 +461,7 @@ static trol_features *other_picture(const session_case *c, const char *path) {
     trol_error error = {0};
     trol_image *image = NULL, *inverted = NULL;
     trol_features *features = NULL;
-    CHECK_OK(trol_image_load_file(path, &image, &error), error);
+    CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
     const int32_t width = trol_image_width(image), height = trol_image_height(image);
     const size_t n_bytes = 3 * (size_t)width * (size_t)height;
     uint8_t *rgb = malloc(n_bytes);
@@ -509,7 +509,7 @@ static void check_batch_of_pictures(const session_case *c, const char *name) {
     int calls = 0;
     snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
     trol_image *image = NULL;
-    CHECK_OK(trol_image_load_file(path, &image, &error), error);
+    CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
     trol_image *other = NULL;
     const uint8_t rgb[12] = {200, 10, 30, 0, 0, 255, 255, 255, 255, 9, 99, 199};
     CHECK_OK(trol_image_load_rgb(rgb, 2, 2, 6, &other, &error), error);
@@ -752,7 +752,7 @@ static void *converse(void *user) {
     trol_image *image = NULL;
     char path[1024];
     snprintf(path, sizeof path, "%s/internlm2-clip/image.png", TEST_REFERENCE);
-    t->failed = trol_image_load_file(path, &image, NULL) || trol_encode_image(c->model, image, &picture, NULL) ||
+    t->failed = trol_image_load_file(path, NULL, &image, NULL) || trol_encode_image(c->model, image, &picture, NULL) ||
                 trol_session_new(c->model, NULL, &s, NULL) ||
                 trol_session_prefill(s, c->ids, c->n_ids, &picture, 1, NULL);
     for (int i = 0; i < 8 && !t->failed; i++) {

@@ -15,6 +15,9 @@ missing_packages() {
     pkg-config --exists openblas 2>/dev/null || echo libopenblas-dev
     pkg-config --exists libcjson 2>/dev/null || echo libcjson-dev
     [ -e /usr/include/stb/stb_image.h ] || echo libstb-dev
+    pkg-config --exists libjpeg 2>/dev/null || echo libjpeg62-turbo-dev
+    pkg-config --exists libwebp libwebpdemux 2>/dev/null || echo libwebp-dev
+    pkg-config --exists libheif 2>/dev/null || echo libheif-dev
 }
 
 install_missing() {

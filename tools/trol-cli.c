@@ -36,9 +36,9 @@ static const char usage[] =
     "                           without it $TROL_MODEL, or else the bundled model\n"
     "  -p, --prompt TEXT        the question; - reads it from standard input\n"
     "      --prompt-file FILE   the question from a file (one line break at its end is dropped)\n"
-    "      --image FILE         a picture: JPEG, PNG, BMP, GIF, TGA, PSD, HDR, PIC or PNM; - reads standard input;\n"
-    "                           may be repeated. <image> in the question says where it goes, else in front;\n"
-    "                           \\<image> is the text <image> itself\n"
+    "      --image FILE         a picture: JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TGA or PNM (P1 to P6);\n"
+    "                           - reads standard input; may be repeated. <image> in the question says\n"
+    "                           where it goes, else in front; \\<image> is the text <image> itself\n"
     "      --exif-rotate        turn pictures upright by their EXIF orientation (the authors' code does not)\n"
     "      --system TEXT        instead of the authors' system prompt; \"\": none\n"
     "      --raw                the prompt as it is, without template; special tokens in it are recognized\n"
@@ -253,7 +253,7 @@ static int keep_prefill_logits(void *user, int64_t position, const float *logits
 
 /* ---- input ----------------------------------------------------------------------------------- */
 
-enum { MAX_PROMPT_BYTES = 64 << 20, MAX_IMAGE_BYTES = 1 << 30 };
+enum { MAX_PROMPT_BYTES = 64 << 20 };
 
 static trol_status check_text(run *r, const char *name, const char *text, size_t n_bytes) {
     const size_t valid = text_valid_prefix(text, n_bytes);
@@ -287,16 +287,31 @@ static trol_status read_prompt(run *r) {
     return check_text(r, is_stdin(path) ? "standard input" : path, r->prompt, n);
 }
 
+/* Warnings of a picture's decoder, which names the file where there is one. */
+static void show_picture_log(void *user, trol_log_level level, const char *message) {
+    if (level == TROL_LOG_WARNING)
+        notice(user, "%s", message);
+}
+
+static void show_standard_input_log(void *user, trol_log_level level, const char *message) {
+    if (level == TROL_LOG_WARNING)
+        notice(user, "standard input: %s", message);
+}
+
 static trol_status read_image(run *r, const char *path, trol_image **image) {
+    trol_image_params params;
+    trol_image_params_init(&params);
+    params.log = is_stdin(path) ? show_standard_input_log : show_picture_log;
+    params.log_user = r;
     if (!is_stdin(path))
-        return trol_image_load_file(path, image, r->error);
+        return trol_image_load_file(path, &params, image, r->error);
     char *bytes;
     size_t n;
     trol_error inner;
-    trol_status status = input_file_read(path, MAX_IMAGE_BYTES, &bytes, &n, r->error);
+    trol_status status = input_file_read(path, (size_t)params.max_bytes, &bytes, &n, r->error);
     if (status != TROL_OK)
         return status;
-    status = trol_image_load_memory(bytes, n, image, &inner);
+    status = trol_image_load_memory(bytes, n, &params, image, &inner);
     free(bytes);
     return status == TROL_OK ? status : tool_fail(r->error, status, "standard input: %s", inner.message);
 }

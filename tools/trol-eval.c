@@ -154,7 +154,7 @@ static trol_status ask(evaluation *e, column *c, const eval_question *q, trol_fe
 
 static trol_status encode(trol_model *model, const char *path, trol_features **features, trol_error *error) {
     trol_image *image;
-    trol_status status = trol_image_load_file(path, &image, error);
+    trol_status status = trol_image_load_file(path, NULL, &image, error);
     if (status != TROL_OK)
         return status;
     status = trol_encode_image(model, image, features, error);

@@ -255,6 +255,12 @@ static trol_status dump_collected(runner *r, const char *path) {
     return status;
 }
 
+static void show_picture_log(void *user, trol_log_level level, const char *message) {
+    (void)user;
+    if (level == TROL_LOG_WARNING)
+        tool_say("trol-inspect", "%s", message);
+}
+
 static trol_status dump(runner *r) {
     const options *o = r->chosen;
     char path[64];
@@ -262,13 +268,16 @@ static trol_status dump(runner *r) {
     trol_model_params params;
     trol_model_params_init(&params);
     params.n_threads = o->n_threads;
+    trol_image_params picture;
+    trol_image_params_init(&picture);
+    picture.log = show_picture_log;
     trol_session_params session;
     trol_session_params_init(&session);
     session.traversal = (trol_traversal)o->traversal;
     session.cache_type = (trol_cache_type)o->cache_type;
     trol_status status = trol_model_load(o->model, &params, &r->model, r->error);
     for (size_t i = 0; status == TROL_OK && i < o->images.count; i++)
-        status = trol_image_load_file(o->images.items[i], &r->images[i], r->error);
+        status = trol_image_load_file(o->images.items[i], &picture, &r->images[i], r->error);
     if (status == TROL_OK)
         status = trol_session_new(r->model, &session, &r->session, r->error);
     if (status != TROL_OK)

@@ -1,14 +1,12 @@
 /* image.c - trol_image: telling the format of a file's bytes, decoding them, and turning pictures upright. */
 #include "format/image.h"
 
-#include <stdlib.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "format/image_formats.h"
-#include "format/json.h"
-
-enum { MAX_FILE_BYTES = 1 << 30 };
 
 /* ---- which format ---------------------------------------------------------------------------- */
 
@@ -18,37 +16,32 @@ typedef enum format_kind {
     KIND_GIF,
     KIND_BMP,
     KIND_PNM,
-    KIND_PSD,
-    KIND_HDR,
-    KIND_PIC,
     KIND_TGA,
+    KIND_WEBP,
+    KIND_HEIF,
     KIND_REFUSED,
     KIND_UNKNOWN
 } format_kind;
 
-typedef struct format {
+typedef struct known_format {
     format_kind kind;
     const char *name;
     size_t offset, n_bytes; /* of the bytes that tell the format */
     const char *magic;
-} format;
+} known_format;
 
-static const format formats[] = {
+static const known_format formats[] = {
     {KIND_JPEG, "JPEG", 0, 3, "\xff\xd8\xff"},
     {KIND_PNG, "PNG", 0, 8, "\x89PNG\r\n\x1a\n"},
     {KIND_GIF, "GIF", 0, 6, "GIF87a"},
     {KIND_GIF, "GIF", 0, 6, "GIF89a"},
-    {KIND_PSD, "PSD", 0, 4, "8BPS"},
-    {KIND_HDR, "HDR", 0, 11, "#?RADIANCE\n"},
-    {KIND_HDR, "HDR", 0, 7, "#?RGBE\n"},
-    {KIND_PIC, "PIC", 0, 4, "\x53\x80\xf6\x34"},
-    {KIND_REFUSED, "WebP", 8, 4, "WEBP"},
-    {KIND_REFUSED, "AVIF", 4, 8, "ftypavif"},
-    {KIND_REFUSED, "AVIF", 4, 8, "ftypavis"},
-    {KIND_REFUSED, "HEIC", 4, 7, "ftyphei"},
-    {KIND_REFUSED, "HEIC", 4, 7, "ftyphev"},
-    {KIND_REFUSED, "HEIF", 4, 8, "ftypmif1"},
-    {KIND_REFUSED, "HEIF", 4, 8, "ftypmsf1"},
+    {KIND_WEBP, "WebP", 8, 4, "WEBP"},
+    {KIND_HEIF, "AVIF", 4, 8, "ftypavif"},
+    {KIND_HEIF, "AVIF", 4, 8, "ftypavis"},
+    {KIND_HEIF, "HEIC", 4, 7, "ftyphei"},
+    {KIND_HEIF, "HEIC", 4, 7, "ftyphev"},
+    {KIND_HEIF, "HEIF", 4, 8, "ftypmif1"},
+    {KIND_HEIF, "HEIF", 4, 8, "ftypmsf1"},
     {KIND_REFUSED, "MP4 or QuickTime", 4, 4, "ftyp"},
     {KIND_REFUSED, "JPEG XL", 0, 2, "\xff\x0a"},
     {KIND_REFUSED, "JPEG XL", 4, 8, "JXL \r\n\x87\n"},
@@ -58,6 +51,10 @@ static const format formats[] = {
     {KIND_REFUSED, "TIFF", 0, 4, "MM\0*"},
     {KIND_REFUSED, "TIFF", 0, 4, "II+\0"},
     {KIND_REFUSED, "TIFF", 0, 4, "MM\0+"},
+    {KIND_REFUSED, "Photoshop (PSD)", 0, 4, "8BPS"},
+    {KIND_REFUSED, "Radiance (HDR)", 0, 11, "#?RADIANCE\n"},
+    {KIND_REFUSED, "Radiance (HDR)", 0, 7, "#?RGBE\n"},
+    {KIND_REFUSED, "Softimage (PIC)", 0, 4, "\x53\x80\xf6\x34"},
     {KIND_REFUSED, "PDF", 0, 5, "%PDF-"},
     {KIND_REFUSED, "PostScript", 0, 4, "%!PS"},
     {KIND_REFUSED, "QOI", 0, 4, "qoif"},
@@ -77,26 +74,26 @@ static bool is_text_with(const byte_reader *in, const char *tag) {
     return false;
 }
 
-static format find_format(const byte_reader *in) {
+static known_format find_format(const byte_reader *in) {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        const format *f = &formats[i];
+        const known_format *f = &formats[i];
         if (in->n_bytes >= f->offset + f->n_bytes && memcmp(in->bytes + f->offset, f->magic, f->n_bytes) == 0)
             return *f;
     }
     const uint8_t *b = in->bytes;
     if (in->n_bytes >= 26 && memcmp(b, "BM", 2) == 0)
-        return (format){.kind = KIND_BMP, .name = "BMP"};
+        return (known_format){.kind = KIND_BMP, .name = "BMP"};
     if (in->n_bytes >= 3 && b[0] == 'P' && b[1] >= '1' && b[1] <= '7' && (b[2] == '#' || (b[2] && b[2] <= ' ')))
-        return (format){.kind = KIND_PNM, .name = "PNM"};
+        return (known_format){.kind = KIND_PNM, .name = "PNM"};
     if (is_text_with(in, "<svg"))
-        return (format){.kind = KIND_REFUSED, .name = "SVG"};
+        return (known_format){.kind = KIND_REFUSED, .name = "SVG"};
     if (is_text_with(in, "<html") || is_text_with(in, "<!DOCTYPE html") || is_text_with(in, "<!doctype html"))
-        return (format){.kind = KIND_REFUSED, .name = "HTML"};
+        return (known_format){.kind = KIND_REFUSED, .name = "HTML"};
     if (in->n_bytes >= 6 && b[0] == 0 && b[1] == 0 && (b[2] == 1 || b[2] == 2) && b[3] == 0 && b[4] + b[5] > 0)
-        return (format){.kind = KIND_REFUSED, .name = "ICO"};
+        return (known_format){.kind = KIND_REFUSED, .name = "ICO"};
     if (tga_plausible(*in))
-        return (format){.kind = KIND_TGA, .name = "TGA"};
-    return (format){.kind = KIND_UNKNOWN};
+        return (known_format){.kind = KIND_TGA, .name = "TGA"};
+    return (known_format){.kind = KIND_UNKNOWN};
 }
 
 static trol_status fail_unknown(const byte_reader *in, trol_error *error) {
@@ -108,53 +105,73 @@ static trol_status fail_unknown(const byte_reader *in, trol_error *error) {
     }
     return fail(
         error, TROL_ERROR_FORMAT,
-        "%zu bytes that begin with%s are no picture in a known format (JPEG, PNG, BMP, GIF, TGA, PSD, HDR, PIC, PNM)",
+        "%zu bytes that begin with%s are not a picture in a known format (JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, "
+        "TGA, PNM)",
         in->n_bytes, text);
+}
+
+/* ---- what the decoders share ----------------------------------------------------------------- */
+
+trol_status fail_cut_short(const char *format, int64_t width, int64_t height, trol_error *error) {
+    if (width < 1 || height < 1)
+        return fail(error, TROL_ERROR_FORMAT, "the %s is cut short: it ends within its header", format);
+    return fail(error, TROL_ERROR_FORMAT, "the %s is cut short: it ends before all of its %lld x %lld pixels", format,
+                (long long)width, (long long)height);
+}
+
+trol_status image_check_size(const char *format, int64_t width, int64_t height, int64_t max_pixels, trol_error *error) {
+    if (width < 1 || height < 1)
+        return fail(error, TROL_ERROR_FORMAT, "the %s says that it has %lld x %lld pixels", format, (long long)width,
+                    (long long)height);
+    if (width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE || width * height > max_pixels)
+        return fail(error, TROL_ERROR_UNSUPPORTED,
+                    "the %s has %lld x %lld pixels; at most %lld pixels and %d on a side are supported", format,
+                    (long long)width, (long long)height, (long long)max_pixels, (int)IMAGE_MAX_SIDE);
+    return TROL_OK;
+}
+
+trol_status image_alloc(const char *format, int64_t width, int64_t height, int64_t max_pixels, trol_image *image,
+                        trol_error *error) {
+    TRY(image_check_size(format, width, height, max_pixels, error));
+    TRY(memory_alloc((size_t)width * (size_t)height, 3, "a picture", (void **)&image->pixels, error));
+    image->width = (int32_t)width;
+    image->height = (int32_t)height;
+    return TROL_OK;
+}
+
+void image_notice(const image_settings *settings, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    log_message(&settings->log, TROL_LOG_WARNING, "%s%s%s", settings->name ? settings->name : "",
+                settings->name ? ": " : "", text);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-static trol_status decode(byte_reader in, trol_image *image, trol_error *error) {
-    format f = find_format(&in);
-    const uint8_t *bytes = in.bytes;
-    size_t n_bytes = in.n_bytes;
-    uint8_t *plain = NULL;
-    switch (f.kind) {
-    case KIND_GIF:
-        return gif_decode(in, image, error);
-    case KIND_BMP:
-        return bmp_decode(in, image, error);
-    case KIND_PNM:
-        return pnm_decode(in, image, error);
-    case KIND_PSD:
-        return psd_decode(in, image, error);
-    case KIND_JPEG:
-        TRY(jpeg_check(in, &image->width, &image->height, error));
-        image->orientation = exif_orientation_jpeg(in);
-        break;
-    case KIND_PNG:
-        TRY(png_check(in, &image->width, &image->height, &plain, &n_bytes, error));
-        image->orientation = exif_orientation_png(in);
-        bytes = plain;
-        break;
-    case KIND_TGA:
-        TRY(tga_check(in, &image->width, &image->height, error));
-        break;
-    case KIND_HDR:
-        TRY(hdr_check(in, &image->width, &image->height, error));
-        break;
-    case KIND_PIC:
-        TRY(pic_check(in, &image->width, &image->height, error));
-        break;
-    case KIND_REFUSED:
-        return fail(error, TROL_ERROR_UNSUPPORTED,
-                    "the file is in %s format, which is not supported; convert it to PNG or JPEG", f.name);
-    case KIND_UNKNOWN:
-        return fail_unknown(&in, error);
-    }
-    trol_status status = stb_decode(f.name, bytes, n_bytes, image->width, image->height, &image->pixels, error);
+static trol_status png_decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
+    uint8_t *plain;
+    size_t n_plain;
+    TRY(png_check(in, settings, &image->width, &image->height, &plain, &n_plain, error));
+    image->orientation = exif_orientation_png(in);
+    trol_status status = stb_decode(plain, n_plain, image->width, image->height, &image->pixels, error);
     memory_free(plain);
     return status;
+}
+
+static trol_status decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
+    static image_decoder *const decoders[] = {
+        [KIND_JPEG] = jpeg_decode, [KIND_PNG] = png_decode, [KIND_GIF] = gif_decode,   [KIND_BMP] = bmp_decode,
+        [KIND_PNM] = pnm_decode,   [KIND_TGA] = tga_decode, [KIND_WEBP] = webp_decode, [KIND_HEIF] = heif_decode};
+    known_format f = find_format(&in);
+    if (f.kind == KIND_UNKNOWN)
+        return fail_unknown(&in, error);
+    if (f.kind == KIND_REFUSED)
+        return fail(error, TROL_ERROR_UNSUPPORTED,
+                    "the file is in %s format, which is not supported; convert it to PNG or JPEG", f.name);
+    return decoders[f.kind](in, settings, image, error);
 }
 
 static trol_status image_new(trol_image **image, trol_error *error) {
@@ -163,39 +180,25 @@ static trol_status image_new(trol_image **image, trol_error *error) {
     return TROL_OK;
 }
 
-trol_status trol_image_load_memory(const void *bytes, size_t n_bytes, trol_image **image, trol_error *error) {
-    if (!image)
-        return fail(error, TROL_ERROR_ARGUMENT, "the place for the image is NULL");
-    *image = NULL;
-    if (!bytes && n_bytes)
-        return fail(error, TROL_ERROR_ARGUMENT, "the picture's bytes are NULL");
+trol_status image_fail_too_long(int64_t n_bytes, int64_t max_bytes, trol_error *error) {
+    return fail(error, TROL_ERROR_UNSUPPORTED, "the picture has %lld bytes; at most %lld are supported",
+                (long long)n_bytes, (long long)max_bytes);
+}
+
+trol_status image_decode(const void *bytes, size_t n_bytes, const image_settings *settings, trol_image **image,
+                         trol_error *error) {
     if (n_bytes == 0)
         return fail(error, TROL_ERROR_FORMAT, "the picture has 0 bytes");
-    if (n_bytes > MAX_FILE_BYTES)
-        return fail(error, TROL_ERROR_UNSUPPORTED, "the picture has %zu bytes; at most %d are supported", n_bytes,
-                    (int)MAX_FILE_BYTES);
+    if (n_bytes > (uint64_t)settings->max_bytes)
+        return image_fail_too_long((int64_t)n_bytes, settings->max_bytes, error);
     trol_image *decoded;
     TRY(image_new(&decoded, error));
-    trol_status status = decode((byte_reader){bytes, n_bytes, 0, false}, decoded, error);
+    trol_status status = decode((byte_reader){bytes, n_bytes, 0, false}, settings, decoded, error);
     if (status == TROL_OK)
         *image = decoded;
     else
         trol_image_free(decoded);
     return status;
-}
-
-trol_status trol_image_load_file(const char *path, trol_image **image, trol_error *error) {
-    if (!image)
-        return fail(error, TROL_ERROR_ARGUMENT, "the place for the image is NULL");
-    *image = NULL;
-    if (!path)
-        return fail(error, TROL_ERROR_ARGUMENT, "the picture's path is NULL");
-    char *bytes;
-    size_t n_bytes;
-    TRY(file_read(path, MAX_FILE_BYTES, &bytes, &n_bytes, error));
-    trol_status status = trol_image_load_memory(bytes, n_bytes, image, error);
-    memory_free(bytes);
-    return status == TROL_OK ? TROL_OK : fail_prefix(error, status, path);
 }
 
 trol_status trol_image_load_rgb(const uint8_t *rgb, int32_t width, int32_t height, size_t stride, trol_image **image,
@@ -213,7 +216,7 @@ trol_status trol_image_load_rgb(const uint8_t *rgb, int32_t width, int32_t heigh
                     stride, row);
     trol_image *copy;
     TRY(image_new(&copy, error));
-    trol_status status = image_alloc("picture", width, height, copy, error);
+    trol_status status = image_alloc("picture", width, height, IMAGE_MAX_PIXELS, copy, error);
     if (status != TROL_OK) {
         trol_image_free(copy);
         return status;
@@ -241,7 +244,7 @@ int32_t trol_image_orientation(const trol_image *image) { return image ? image->
 
 /* ---- turning upright ------------------------------------------------------------------------- */
 
-/* Where pixel (0, 0) of the upright picture lies in the stored one, and how far one step in the upright picture's x and
+/* Where pixel (0, 0) of the upright picture is in the stored one, and how far one step in the upright picture's x and
  * y goes there, in pixels. */
 typedef struct walk {
     int64_t start, step_x, step_y;
@@ -279,7 +282,7 @@ trol_status trol_image_upright(const trol_image *image, trol_image **upright, tr
     trol_image *turned;
     TRY(image_new(&turned, error));
     trol_status status = image_alloc("picture", on_its_side ? image->height : image->width,
-                                     on_its_side ? image->width : image->height, turned, error);
+                                     on_its_side ? image->width : image->height, INT64_MAX, turned, error);
     if (status != TROL_OK) {
         trol_image_free(turned);
         return status;

@@ -1,21 +1,41 @@
-/* image.h - pictures to pixels: decoding (stb_image), the two resizes that the models were trained with, to the byte,
- * and the choice of tiles. */
+/* image.h - pictures to pixels: decoding, the two resizes that the models were trained with, to the byte, and the
+ * choice of tiles. */
 #ifndef FORMAT_IMAGE_H
 #define FORMAT_IMAGE_H
 
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/log.h"
 
 enum { IMAGE_MAX_SIDE = 65500, IMAGE_MAX_TILES = 64 };
-/* Pixels of a picture at most: 100 million, 300 MB. */
+/* Pixels of a picture at most unless the caller says otherwise: 100 million, 300 MB. */
 #define IMAGE_MAX_PIXELS ((int64_t)100000000)
+/* The same for a file's bytes: 1 GiB. */
+#define IMAGE_MAX_BYTES ((int64_t)1 << 30)
+/* The highest limits that can be asked for: decoders count bytes in 32 bits. */
+#define IMAGE_HIGHEST_MAX_PIXELS ((int64_t)1 << 29)
+#define IMAGE_HIGHEST_MAX_BYTES  ((int64_t)INT32_MAX)
 
 struct trol_image {
     int32_t width, height;
     int32_t orientation; /* EXIF, 1 to 8 */
     uint8_t *pixels;     /* [height, width, 3] */
 };
+
+/* How a picture is decoded. */
+typedef struct image_settings {
+    int64_t max_bytes, max_pixels;
+    logger log;
+    const char *name; /* of the file, put in front of notices; NULL: it has none */
+} image_settings;
+
+/* Decodes the bytes of a file in any of the formats that are supported. */
+trol_status image_decode(const void *bytes, size_t n_bytes, const image_settings *settings, trol_image **image,
+                         trol_error *error);
+
+/* "the picture has N bytes; at most N are supported" */
+trol_status image_fail_too_long(int64_t n_bytes, int64_t max_bytes, trol_error *error);
 
 /* Resizes as torch's interpolate(mode='bicubic') does a uint8 tensor. out [out_height, out_width, 3]. */
 trol_status image_resize_torch(const trol_image *image, int32_t out_width, int32_t out_height, uint8_t *out,

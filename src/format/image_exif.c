@@ -1,5 +1,5 @@
-/* image_exif.c - the orientation in a picture's EXIF data (a small TIFF inside a JPEG's APP1 segment or a PNG's eXIf
- * chunk). Broken EXIF data are no reason to refuse a picture: it counts as upright then. */
+/* image_exif.c - the orientation in a picture's EXIF data (a small TIFF inside a JPEG's APP1 segment, a PNG's eXIf
+ * chunk or a WebP's EXIF chunk). Broken EXIF data are no reason to refuse a picture: it counts as upright then. */
 #include "format/image_formats.h"
 
 enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3 };
@@ -11,9 +11,14 @@ static uint32_t tiff_number(const uint8_t *bytes, int n, bool big) {
     return number;
 }
 
-/* tiff: "II*\0" or "MM\0*", the offset of the first directory; there a count and entries of 12 bytes (tag, type, count,
- * value). */
-static int32_t tiff_orientation(const uint8_t *tiff, size_t n_bytes) {
+/* bytes: "II*\0" or "MM\0*", the offset of the first directory; there a count and entries of 12 bytes (tag, type,
+ * count, value). */
+int32_t exif_orientation_tiff(const uint8_t *bytes, size_t n_bytes) {
+    const uint8_t *tiff = bytes;
+    if (n_bytes >= 6 && memcmp(bytes, "Exif\0\0", 6) == 0) {
+        tiff += 6;
+        n_bytes -= 6;
+    }
     if (n_bytes < 8 || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
         return 1;
     bool big = tiff[0] == 'M';
@@ -42,7 +47,7 @@ int32_t exif_orientation_jpeg(byte_reader in) {
             break;
         length -= 2;
         if (marker == 0xe1 && length >= 6 && starts_with(&in, "Exif\0\0", 6))
-            return tiff_orientation(in.bytes + in.position + 6, length - 6);
+            return exif_orientation_tiff(in.bytes + in.position, length);
         skip_bytes(&in, length);
     }
     return 1;
@@ -56,7 +61,7 @@ int32_t exif_orientation_png(byte_reader in) {
         if (length > bytes_left(&in) - 4)
             break;
         if (exif)
-            return tiff_orientation(in.bytes + in.position + 4, length);
+            return exif_orientation_tiff(in.bytes + in.position + 4, length);
         skip_bytes(&in, length + 8);
     }
     return 1;

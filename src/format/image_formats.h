@@ -1,9 +1,9 @@
 /* image_formats.h - what the decoders of single picture formats share; used by the image_*.c files only.
  *
- * stb_image decodes JPEG, PNG, TGA, HDR and PIC, but fills in what a broken file lacks and, in the versions that are
- * installed today, trusts some of what it reads. So each file is walked from its first byte to its last here before
- * stb_image sees it: sizes are within the limits, all picture data are there, all tables that the data use are defined.
- * The small formats are decoded on the spot, which is no longer than checking them. */
+ * JPEG, WebP and HEIF are decoded by the libraries that are made for them, which check what they read; PNG by
+ * stb_image, which fills in what a broken file lacks and, in the versions that are installed today, trusts some of what
+ * it reads: so it sees a file that was walked from its first byte to its last and written anew here. The small formats
+ * are decoded on the spot. */
 #ifndef FORMAT_IMAGE_FORMATS_H
 #define FORMAT_IMAGE_FORMATS_H
 
@@ -67,37 +67,36 @@ static inline bool starts_with(const byte_reader *in, const char *magic, size_t 
 /* "the JPEG is cut short ..." */
 trol_status fail_cut_short(const char *format, int64_t width, int64_t height, trol_error *error);
 
-/* Fails unless the sides and their product are within IMAGE_MAX_SIDE and IMAGE_MAX_PIXELS and none is 0. */
-trol_status image_check_size(const char *format, int64_t width, int64_t height, trol_error *error);
+/* Fails unless the sides are within IMAGE_MAX_SIDE, their product is at most max_pixels, and none is 0. */
+trol_status image_check_size(const char *format, int64_t width, int64_t height, int64_t max_pixels, trol_error *error);
 
 /* Checks the size and allocates image->pixels. */
-trol_status image_alloc(const char *format, int64_t width, int64_t height, trol_image *image, trol_error *error);
+trol_status image_alloc(const char *format, int64_t width, int64_t height, int64_t max_pixels, trol_image *image,
+                        trol_error *error);
 
-/* Checks of a whole file; *width and *height are what its header says. */
-trol_status jpeg_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
-trol_status tga_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
-trol_status hdr_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
-trol_status pic_check(byte_reader in, int32_t *width, int32_t *height, trol_error *error);
+/* One warning to the caller's log, the picture's name in front: what is damaged in a file that is decoded all the same.
+ */
+void image_notice(const image_settings *settings, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Whether bytes without a magic number are a TGA: every field of the header makes sense. */
 bool tga_plausible(byte_reader in);
 
 /* Checks a PNG and writes it anew with only what its colours need, alpha left out: *plain, freed with memory_free. */
-trol_status png_check(byte_reader in, int32_t *width, int32_t *height, uint8_t **plain, size_t *n_plain,
-                      trol_error *error);
+trol_status png_check(byte_reader in, const image_settings *settings, int32_t *width, int32_t *height, uint8_t **plain,
+                      size_t *n_plain, trol_error *error);
 
-/* Decode into *image (width, height, pixels). */
-trol_status gif_decode(byte_reader in, trol_image *image, trol_error *error);
-trol_status bmp_decode(byte_reader in, trol_image *image, trol_error *error);
-trol_status pnm_decode(byte_reader in, trol_image *image, trol_error *error);
-trol_status psd_decode(byte_reader in, trol_image *image, trol_error *error);
+/* Decode into *image (width, height, pixels; orientation where the format has one). */
+typedef trol_status image_decoder(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error);
+image_decoder jpeg_decode, gif_decode, bmp_decode, pnm_decode, tga_decode, webp_decode, heif_decode;
 
-/* Decodes a file that was checked: *pixels [height, width, 3], freed with memory_free. */
-trol_status stb_decode(const char *format, const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height,
-                       uint8_t **pixels, trol_error *error);
+/* Decodes a PNG that was checked: *pixels [height, width, 3], freed with memory_free. */
+trol_status stb_decode(const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height, uint8_t **pixels,
+                       trol_error *error);
 
-/* The EXIF orientation that a JPEG or PNG gives, 1 to 8; 1 where there is none or it is broken. */
+/* The EXIF orientation, 1 to 8, that a JPEG or PNG gives, or a TIFF structure from its first byte (an "Exif\0\0" in
+ * front is passed over); 1 where there is none or it is broken. */
 int32_t exif_orientation_jpeg(byte_reader in);
 int32_t exif_orientation_png(byte_reader in);
+int32_t exif_orientation_tiff(const uint8_t *bytes, size_t n_bytes);
 
 #endif

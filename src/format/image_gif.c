@@ -129,12 +129,14 @@ static trol_status decode_frame(gif *g, trol_image *image, trol_error *error) {
     return TROL_OK;
 }
 
-/* What follows the last pixel: the rest of its blocks, and at least the beginning of what comes next. */
-static trol_status finish_frame(gif *g, trol_image *image, trol_error *error) {
+/* What follows the last pixel: the rest of its blocks, and at least the beginning of what comes next. All pixels are
+ * there without it. */
+static void finish_frame(gif *g, const image_settings *settings) {
     skip_bytes(&g->in, (uint64_t)g->block_left);
     skip_blocks(&g->in);
     read_u8(&g->in);
-    return g->in.past_end ? fail_cut_short("GIF", image->width, image->height, error) : TROL_OK;
+    if (g->in.past_end)
+        image_notice(settings, "the GIF lacks its end; all of its pixels are there");
 }
 
 static void fill_around_frame(const gif *g, trol_image *image) {
@@ -146,7 +148,7 @@ static void fill_around_frame(const gif *g, trol_image *image) {
                 memcpy(out, background, 3);
 }
 
-static trol_status decode_file(gif *g, trol_image *image, trol_error *error) {
+static trol_status decode_file(gif *g, const image_settings *settings, trol_image *image, trol_error *error) {
     skip_bytes(&g->in, 6); /* "GIF89a" */
     int32_t screen_width = read_u16_little(&g->in), screen_height = read_u16_little(&g->in);
     uint8_t flags = read_u8(&g->in);
@@ -174,21 +176,21 @@ static trol_status decode_file(gif *g, trol_image *image, trol_error *error) {
     g->interlaced = flags & 0x40;
     if (g->in.past_end)
         return fail_cut_short("GIF", 0, 0, error);
-    TRY(image_check_size("GIF", g->width, g->height, error));
+    TRY(image_check_size("GIF", g->width, g->height, settings->max_pixels, error));
     int32_t width = g->left + g->width, height = g->top + g->height;
     TRY(image_alloc("GIF", width > screen_width ? width : screen_width, height > screen_height ? height : screen_height,
-                    image, error));
+                    settings->max_pixels, image, error));
     TRY(decode_frame(g, image, error));
-    TRY(finish_frame(g, image, error));
+    finish_frame(g, settings);
     fill_around_frame(g, image);
     return TROL_OK;
 }
 
-trol_status gif_decode(byte_reader in, trol_image *image, trol_error *error) {
+trol_status gif_decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
     gif *g;
     TRY(memory_alloc_zero(1, sizeof *g, "a GIF's tables", (void **)&g, error));
     g->in = in;
-    trol_status status = decode_file(g, image, error);
+    trol_status status = decode_file(g, settings, image, error);
     memory_free(g);
     return status;
 }

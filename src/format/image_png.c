@@ -25,6 +25,7 @@ static uint32_t checksum(const uint8_t *bytes, size_t n_bytes) {
 }
 
 typedef struct png {
+    int64_t max_pixels;
     int32_t width, height;
     int depth, color;
     const uint8_t *header, *palette; /* contents of the chunks; NULL: did not come */
@@ -50,7 +51,7 @@ static trol_status read_header(png *p, const uint8_t *contents, size_t n_bytes, 
             error, TROL_ERROR_FORMAT,
             "the PNG is damaged: its header says colour type %d with %d bits, compression %u, filter %u, interlace %u",
             p->color, p->depth, compression, filter, interlace);
-    TRY(image_check_size("PNG", width, height, error));
+    TRY(image_check_size("PNG", width, height, p->max_pixels, error));
     p->width = (int32_t)width;
     p->height = (int32_t)height;
     p->header = contents;
@@ -157,9 +158,9 @@ static trol_status walk_chunks(png *p, byte_reader *in, trol_error *error) {
     return TROL_OK;
 }
 
-trol_status png_check(byte_reader in, int32_t *width, int32_t *height, uint8_t **plain, size_t *n_plain,
-                      trol_error *error) {
-    png p = {0};
+trol_status png_check(byte_reader in, const image_settings *settings, int32_t *width, int32_t *height, uint8_t **plain,
+                      size_t *n_plain, trol_error *error) {
+    png p = {.max_pixels = settings->max_pixels};
     *plain = NULL;
     /* The data are at most the file's; three chunks more than it may have: palette, data, end. */
     size_t room = in.n_bytes + PALETTE_BYTES + 3 * CHUNK_OVERHEAD;

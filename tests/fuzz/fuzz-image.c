@@ -9,7 +9,7 @@ enum { SIDE = 28 };
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
     trol_error error = {0};
     trol_image *image;
-    if (trol_image_load_memory(bytes, n_bytes, &image, &error) != TROL_OK) {
+    if (trol_image_load_memory(bytes, n_bytes, NULL, &image, &error) != TROL_OK) {
         if (error.message[0] == '\0' || image)
             abort();
         return 0;

@@ -10,7 +10,7 @@ int main(int argc, char **argv) {
     trol_session *session = NULL;
     trol_error error = {0};
     int ok = argc == 4 && !trol_model_load(argv[1], NULL, &model, &error) &&
-             !trol_image_load_file(argv[2], &image, &error) && !trol_session_new(model, NULL, &session, &error) &&
+             !trol_image_load_file(argv[2], NULL, &image, &error) && !trol_session_new(model, NULL, &session, &error) &&
              !trol_session_ask(session, argv[3], (const trol_image *const *)&image, 1, &error) &&
              !trol_generate(session, NULL, print, stdout, NULL, &error);
     if (!ok)

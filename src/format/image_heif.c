@@ -1,0 +1,99 @@
+/* image_heif.c - HEIC and AVIF through libheif: the primary picture, turned upright as the file says and alpha dropped,
+ * both by libheif. The pixels are those that libheif and its codecs give, which differ from one version to another. */
+#include "format/image_formats.h"
+
+static const char *name_of(const byte_reader *in) {
+    return in->n_bytes > 10 && memcmp(in->bytes + 8, "avi", 3) == 0 ? "AVIF" : "HEIC";
+}
+
+#ifndef TROL_HEIF
+
+trol_status heif_decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
+    (void)settings;
+    (void)image;
+    return fail(error, TROL_ERROR_UNSUPPORTED,
+                "the file is in %s format, for which this library was built without libheif (CMake: -DTROL_HEIF=ON)",
+                name_of(&in));
+}
+
+#else
+
+#include <libheif/heif.h>
+
+static trol_status fail_decoding(struct heif_error reason, const char *format, trol_error *error) {
+    const char *text = reason.message && reason.message[0] ? reason.message : "no reason is known";
+    if (reason.code == heif_error_Memory_allocation_error && reason.subcode != heif_suberror_Security_limit_exceeded)
+        return fail(error, TROL_ERROR_MEMORY, "out of memory: the %s cannot be decoded: %s", format, text);
+    bool unsupported = reason.code == heif_error_Unsupported_feature ||
+                       reason.code == heif_error_Unsupported_filetype ||
+                       reason.subcode == heif_suberror_Security_limit_exceeded;
+    return fail(error, unsupported ? TROL_ERROR_UNSUPPORTED : TROL_ERROR_FORMAT, "the %s cannot be decoded: %s", format,
+                text);
+}
+
+/* libheif limits the side of a square; what is more oblong than it is checked against the limit itself. */
+static void set_limits(struct heif_context *context, int64_t max_pixels) {
+    int side = 1;
+    while (side < IMAGE_MAX_SIDE && (int64_t)side * side < max_pixels)
+        side++;
+    heif_context_set_maximum_image_size_limit(context, side);
+    heif_context_set_max_decoding_threads(context,
+                                          0); /* in the calling thread, which has the caller's locks and limits */
+}
+
+static trol_status copy_pixels(const struct heif_image *decoded, const char *format, const image_settings *settings,
+                               trol_image *image, trol_error *error) {
+    int stride = 0;
+    int64_t width = heif_image_get_width(decoded, heif_channel_interleaved);
+    int64_t height = heif_image_get_height(decoded, heif_channel_interleaved);
+    const uint8_t *pixels = heif_image_get_plane_readonly(decoded, heif_channel_interleaved, &stride);
+    if (!pixels || width < 1 || height < 1 || stride < 3 * width)
+        return fail(error, TROL_ERROR_FORMAT, "the %s cannot be decoded: libheif gives no RGB pixels", format);
+    TRY(image_alloc(format, width, height, settings->max_pixels, image, error));
+    for (size_t y = 0; y < (size_t)height; y++)
+        memcpy(image->pixels + 3 * y * (size_t)width, pixels + y * (size_t)stride, 3 * (size_t)width);
+    return TROL_OK;
+}
+
+static trol_status decode_picture(const struct heif_image_handle *handle, const char *format,
+                                  const image_settings *settings, trol_image *image, trol_error *error) {
+    TRY(image_check_size(format, heif_image_handle_get_width(handle), heif_image_handle_get_height(handle),
+                         settings->max_pixels, error));
+    struct heif_decoding_options *options = heif_decoding_options_alloc();
+    if (!options)
+        return fail_memory(error, sizeof *options, "libheif's options");
+    options->convert_hdr_to_8bit = 1;
+    struct heif_image *decoded = NULL;
+    struct heif_error reason =
+        heif_decode_image(handle, &decoded, heif_colorspace_RGB, heif_chroma_interleaved_RGB, options);
+    heif_decoding_options_free(options);
+    trol_status status = reason.code == heif_error_Ok ? copy_pixels(decoded, format, settings, image, error)
+                                                      : fail_decoding(reason, format, error);
+    heif_image_release(decoded);
+    return status;
+}
+
+static trol_status decode_file(struct heif_context *context, byte_reader in, const image_settings *settings,
+                               trol_image *image, trol_error *error) {
+    const char *format = name_of(&in);
+    set_limits(context, settings->max_pixels);
+    struct heif_error reason = heif_context_read_from_memory_without_copy(context, in.bytes, in.n_bytes, NULL);
+    struct heif_image_handle *handle = NULL;
+    if (reason.code == heif_error_Ok)
+        reason = heif_context_get_primary_image_handle(context, &handle);
+    trol_status status = reason.code == heif_error_Ok ? decode_picture(handle, format, settings, image, error)
+                                                      : fail_decoding(reason, format, error);
+    heif_image_handle_release(handle);
+    return status;
+}
+
+trol_status heif_decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
+    struct heif_context *context = heif_context_alloc();
+    if (!context)
+        return fail_memory(error, sizeof in, "libheif's context");
+    trol_status status = decode_file(context, in, settings, image, error);
+    heif_context_free(context);
+    return status;
+}
+
+#endif
