@@ -160,6 +160,7 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
                             .out = out,
                             .out_stride = n_heads * head_dim,
                             .n_rows = rows,
+                            .answer = !picture && rows <= 16,
                             .positions = picture ? NULL : positions,
                             .n_keys = n_keys};
     c.job.source = (attention_source){.type = picture ? ELEMENT_F32 : ELEMENT_F16, .block_tokens = block_tokens};
@@ -273,6 +274,7 @@ typedef struct linear_case {
 static void call_linear(void *context) {
     linear_case *c = context;
     activations x = activations_of(c->x, c->n_rows, LINEAR_COLUMNS, LINEAR_COLUMNS);
+    x.n_prompt_rows = c->n_rows == LINEAR_ROWS ? c->n_rows : 0;
     const product p = {
         .linear = &c->linears[c->next], .epilogue = EPILOGUE_STORE, .out = c->out, .out_stride = LINEAR_OUTPUTS};
     c->next = (c->next + 1) % c->n_linears;

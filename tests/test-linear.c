@@ -1,5 +1,5 @@
 /* linear against sums in double precision, at every level of this CPU: all types, epilogues, views, LoRA, odd sizes and
- * addresses; small batches independent of the rows beside, everything independent of the number of threads. */
+ * addresses; a row's bits independent of the rows beside it, of how many there are and of the number of threads. */
 #include <stdbool.h>
 
 #include "base/float16.h"
@@ -9,7 +9,7 @@
 
 typedef struct problem {
     element_type type, lora_type;
-    int64_t n_rows, columns, total_outputs, first, outputs, rank; /* rank 0: no LoRA */
+    int64_t n_rows, n_prompt_rows, columns, total_outputs, first, outputs, rank; /* rank 0: no LoRA */
     epilogue kind;
     bool bias;
     float weight_size;
@@ -17,6 +17,14 @@ typedef struct problem {
 } problem;
 
 static uint64_t seed = 88172645463325252ull;
+
+static int64_t between(int64_t low, int64_t high) {
+    return low + (int64_t)(test_random(&seed) % (uint64_t)(high - low + 1));
+}
+
+static int64_t round_to_blocks(int64_t columns) {
+    return (columns + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK * QUANTIZED_BLOCK;
+}
 
 static bool is_quantized(element_type type) { return type == ELEMENT_Q8 || type == ELEMENT_Q4; }
 
@@ -132,8 +140,8 @@ static double expected(epilogue kind, double y, double up, double scale, double 
 }
 
 static void apply(const problem *p, const kernels *table, int n_threads, const float *x, int64_t n_rows,
-                  const row_range *lora_rows, int64_t n_lora_rows, const layer *first, const layer *second,
-                  const float *scale, float *out) {
+                  int64_t n_prompt_rows, const row_range *lora_rows, int64_t n_lora_rows, const layer *first,
+                  const layer *second, const float *scale, float *out) {
     trol_error error;
     trol_threads *threads;
     workspace *space;
@@ -141,6 +149,7 @@ static void apply(const problem *p, const kernels *table, int n_threads, const f
     CHECK_OK(workspace_new(&space, &error), error);
     run r = {.threads = threads, .space = space, .kernels = table, .error = &error};
     activations input = activations_of(x, n_rows, p->columns, p->columns + 3);
+    input.n_prompt_rows = n_prompt_rows;
     input.lora_rows = lora_rows;
     input.n_lora_rows = n_lora_rows;
     linear one = linear_view(&first->whole, p->first, p->outputs),
@@ -178,7 +187,7 @@ static void check_problem(const problem *p, const kernels *table, double toleran
     row_range ranges[2] = {{p->n_rows / 5, (p->n_rows + 1) / 2}, {p->n_rows - 1, 1}};
     int64_t n_ranges = p->rank ? (p->n_rows > 4 ? 2 : 1) : 0;
     float *out = copy_floats(before, p->n_rows * out_stride);
-    apply(p, table, 2, x, p->n_rows, ranges, n_ranges, &first, &second, scale, out);
+    apply(p, table, 2, x, p->n_rows, p->n_prompt_rows, ranges, n_ranges, &first, &second, scale, out);
     double worst = 0;
     for (int64_t i = 0; i < p->n_rows; i++) {
         bool lora = false;
@@ -202,18 +211,18 @@ static void check_problem(const problem *p, const kernels *table, double toleran
           (int)p->columns, (int)p->outputs, (int)p->kind, worst);
     for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
         float *again = copy_floats(before, p->n_rows * out_stride);
-        apply(p, table, n_threads, x, p->n_rows, ranges, n_ranges, &first, &second, scale, again);
+        apply(p, table, n_threads, x, p->n_rows, p->n_prompt_rows, ranges, n_ranges, &first, &second, scale, again);
         CHECK(memcmp(out, again, (size_t)(p->n_rows * out_stride) * sizeof(float)) == 0, "%d threads differ from 2",
               n_threads);
         free(again);
     }
-    for (int64_t i = 0; p->n_rows <= LINEAR_SMALL_BATCH && i < p->n_rows; i++) { /* each row alone */
+    for (int64_t i = 0; p->n_prompt_rows == 0 && i < p->n_rows; i++) { /* each row alone */
         float *again = copy_floats(before + i * out_stride, out_stride);
         bool lora = false;
         for (int64_t range = 0; range < n_ranges; range++)
             lora |= i >= ranges[range].first && i < ranges[range].first + ranges[range].count;
         row_range only = {0, 1};
-        apply(p, table, 1, x + i * x_stride, 1, &only, lora, &first, &second, scale, again);
+        apply(p, table, 1, x + i * x_stride, 1, 0, &only, lora, &first, &second, scale, again);
         CHECK(memcmp(out + i * out_stride, again, (size_t)out_stride * sizeof(float)) == 0,
               "row %d of %d alone differs at level %s", (int)i, (int)p->n_rows, cpu_level_name(table->level));
         free(again);
@@ -224,10 +233,6 @@ static void check_problem(const problem *p, const kernels *table, double toleran
     free(scale);
     free(before);
     free(out);
-}
-
-static int64_t between(int64_t low, int64_t high) {
-    return low + (int64_t)(test_random(&seed) % (uint64_t)(high - low + 1));
 }
 
 static void check_level(const kernels *table, int n_problems, bool big) {
@@ -245,6 +250,7 @@ static void check_level(const kernels *table, int n_problems, bool big) {
             p.columns = between(1, 64);
             p.total_outputs = between(1, 40);
         }
+        p.n_prompt_rows = big ? p.n_rows : 0;
         p.first = between(0, p.total_outputs - 1);
         p.outputs = between(1, p.total_outputs - p.first);
         p.rank = test_random(&seed) & 1 ? between(1, 40) : 0;
@@ -266,6 +272,92 @@ static void check_level(const kernels *table, int n_problems, bool big) {
     }
 }
 
+/* Ranges of the LoRA rows among rows begin .. end - 1, counted from begin. Returns how many. */
+static int64_t cut_ranges(const bool *lora, int64_t begin, int64_t end, row_range *ranges) {
+    int64_t n = 0;
+    for (int64_t i = begin; i < end; i++) {
+        if (!lora[i])
+            continue;
+        if (i > begin && lora[i - 1])
+            ranges[n - 1].count++;
+        else
+            ranges[n++] = (row_range){i - begin, 1};
+    }
+    return n;
+}
+
+enum { PIECES_ROWS = 40 };
+
+/* Rows in random pieces, prompt and answer rows mixed, give the bits that all of them in one call give. */
+static void check_pieces(const kernels *table, const problem *p) {
+    layer first = random_layer(p), second = random_layer(p);
+    const int64_t x_stride = p->columns + 3, out_stride = p->outputs + 5;
+    float *x = malloc((size_t)(p->n_rows * x_stride) * sizeof(float));
+    float *scale = malloc((size_t)p->outputs * sizeof(float));
+    float *before = malloc((size_t)(p->n_rows * out_stride) * sizeof(float));
+    bool lora[PIECES_ROWS];
+    row_range ranges[PIECES_ROWS];
+    for (int64_t i = 0; i < p->n_rows * x_stride; i++)
+        x[i] = test_uniform(&seed);
+    for (int64_t i = 0; i < p->outputs; i++)
+        scale[i] = test_uniform(&seed);
+    for (int64_t i = 0; i < p->n_rows * out_stride; i++)
+        before[i] = test_uniform(&seed);
+    for (int64_t i = 0; i < p->n_rows; i++)
+        lora[i] = p->rank && (test_random(&seed) % 4 ? i > 0 && lora[i - 1] : test_random(&seed) & 1);
+    float *whole = copy_floats(before, p->n_rows * out_stride), *cut = copy_floats(before, p->n_rows * out_stride);
+    int64_t n_ranges = cut_ranges(lora, 0, p->n_rows, ranges);
+    apply(p, table, 2, x, p->n_rows, p->n_prompt_rows, ranges, n_ranges, &first, &second, scale, whole);
+    for (int64_t begin = 0, end; begin < p->n_rows; begin = end) {
+        end = between(begin + 1, between(begin + 1, p->n_rows));
+        int64_t n_prompt_rows = p->n_prompt_rows < begin ? 0
+                                : p->n_prompt_rows < end ? p->n_prompt_rows - begin
+                                                         : end - begin;
+        n_ranges = cut_ranges(lora, begin, end, ranges);
+        apply(p, table, (int)between(1, 3), x + begin * x_stride, end - begin, n_prompt_rows, ranges, n_ranges, &first,
+              &second, scale, cut + begin * out_stride);
+    }
+    for (int64_t i = 0; i < p->n_rows; i++)
+        CHECK(
+            memcmp(whole + i * out_stride, cut + i * out_stride, (size_t)out_stride * sizeof(float)) == 0,
+            "%s, %s weights, %s lora of rank %d, %d x %d -> %d, epilogue %d, arithmetic %d: row %d (%s) depends on the "
+            "piece",
+            cpu_level_name(table->level), element_name(p->type), element_name(p->lora_type), (int)p->rank,
+            (int)p->n_rows, (int)p->columns, (int)p->outputs, (int)p->kind, (int)p->arithmetic, (int)i,
+            i < p->n_prompt_rows ? "prompt" : "answer");
+    free_layer(&first);
+    free_layer(&second);
+    free(x);
+    free(scale);
+    free(before);
+    free(whole);
+    free(cut);
+}
+
+/* Of every type. Prompt rows on a BLAS may depend on their number, and are left out. */
+static void check_all_pieces(const kernels *table, int n_problems) {
+    for (int i = 0; i < n_problems; i++) {
+        problem p = {.type = (element_type)(i % 5),
+                     .lora_type = (element_type)between(0, 4),
+                     .n_rows = between(1, PIECES_ROWS),
+                     .columns = between(1, 3) == 1 ? between(1, 20) : between(1, 1500),
+                     .total_outputs = between(1, 300),
+                     .kind = (epilogue)between(0, EPILOGUES - 1),
+                     .bias = test_random(&seed) & 1,
+                     .weight_size = 1.0f,
+                     .arithmetic = test_random(&seed) & 1 ? LINEAR_BF16 : LINEAR_EXACT};
+        if (is_quantized(p.type) || is_quantized(p.lora_type))
+            p.columns = round_to_blocks(p.columns);
+        p.rank = test_random(&seed) % 3 ? is_quantized(p.lora_type) ? 32 * between(1, 2) : between(1, 40) : 0;
+        p.first = between(0, p.total_outputs - 1);
+        p.outputs = between(1, p.total_outputs - p.first);
+        p.n_prompt_rows = between(0, 2) ? between(0, p.n_rows) : p.n_rows;
+        if (!table->linear.exact[0].tile)
+            p.n_prompt_rows = 0;
+        check_pieces(table, &p);
+    }
+}
+
 /* Magnitudes at the edge of the types: sums must come out as in float32. */
 static void check_extremes(const kernels *table) {
     static const float sizes[] = {65504.0f, 6e-8f, 1e-30f, 1e30f};
@@ -276,6 +368,7 @@ static void check_extremes(const kernels *table) {
                     continue;
                 problem p = {.type = (element_type)type,
                              .n_rows = n_rows,
+                             .n_prompt_rows = n_rows > 10 ? n_rows : 0,
                              .columns = 129,
                              .total_outputs = 37,
                              .outputs = 37,
@@ -291,11 +384,13 @@ int main(void) {
             continue;
         check_level(kernels_at(level), 24, false);
         check_level(kernels_at(level), 36, true);
+        check_all_pieces(kernels_at(level), 150);
         check_extremes(kernels_at(level));
     }
     kernels plain = *kernels_at(CPU_SCALAR); /* the plain C tiles instead of the BLAS */
     for (int type = 0; type < LINEAR_FLOAT_TYPES; type++)
         plain.linear.exact[type] = *linear_gemm_scalar((element_type)type);
     check_level(&plain, 36, true);
+    check_all_pieces(&plain, 60);
     return test_summary("linear");
 }

@@ -60,12 +60,13 @@ static void *pack(cpu_level level, element_type type, const problem *p, size_t *
     return packed;
 }
 
-/* out [n_tokens of the range, n_rows], by the functions that linear uses; guards around out are checked. */
-static float *multiply(cpu_level level, element_type type, const void *packed, const problem *p, int64_t n_inputs,
-                       int64_t first_row, int64_t n_rows, int64_t first_token, int64_t n_tokens) {
+/* out [n_tokens of the range, n_rows], for prompt or answer rows, by the functions that linear uses; guards around out
+ * are checked. */
+static float *multiply(cpu_level level, element_type type, const void *packed, const problem *p, bool prompt,
+                       int64_t n_inputs, int64_t first_row, int64_t n_rows, int64_t first_token, int64_t n_tokens) {
     const quantized_kernels *table = &kernels_at(level)->quantized;
-    void *memory = allocate(quantized_input_bytes(table, n_inputs, p->columns));
-    quantized_input input = quantized_input_in(table, memory, n_inputs, p->columns);
+    void *memory = allocate(quantized_input_bytes(table, n_inputs, p->columns, prompt));
+    quantized_input input = quantized_input_in(table, memory, n_inputs, p->columns, prompt);
     for (int64_t chunk = 0; chunk < quantized_input_chunks(&input); chunk++)
         quantized_input_fill(table, &input, p->inputs, p->columns, chunk);
     void *scratch = allocate(quantized_scratch_bytes(table, type, n_rows, &input));
@@ -110,7 +111,7 @@ static void test_errors(cpu_level level) {
             problem p = make_problem(64, 2048, n_tokens, cases[i].outliers);
             size_t bytes;
             void *packed = pack(level, cases[i].type, &p, &bytes);
-            float *out = multiply(level, cases[i].type, packed, &p, n_tokens, 0, p.rows, 0, n_tokens);
+            float *out = multiply(level, cases[i].type, packed, &p, n_tokens > 16, n_tokens, 0, p.rows, 0, n_tokens);
             double error = product_error(&p, out);
             CHECK(error < cases[i].limit, "%s %s outliers %g tokens %lld: %.4f%%", cpu_level_name(level),
                   element_name(cases[i].type), cases[i].outliers, (long long)n_tokens, 100 * error);
@@ -191,9 +192,9 @@ static void test_small_batches(cpu_level level) {
             problem p = make_problem(shapes[i][0], shapes[i][1], 16, 0.01);
             size_t bytes;
             void *packed = pack(CPU_SCALAR, type, &p, &bytes);
-            float *plain = multiply(CPU_SCALAR, type, packed, &p, 16, 0, p.rows, 0, 16);
+            float *plain = multiply(CPU_SCALAR, type, packed, &p, false, 16, 0, p.rows, 0, 16);
             for (int64_t n = 1; n <= 16; n++) {
-                float *out = multiply(level, type, packed, &p, n, 0, p.rows, 0, n);
+                float *out = multiply(level, type, packed, &p, false, n, 0, p.rows, 0, n);
                 CHECK(memcmp(out, plain, (size_t)(n * p.rows) * 4) == 0,
                       "%s %s batch %lld of %lld x %lld differs from plain C", cpu_level_name(level), element_name(type),
                       (long long)n, (long long)p.rows, (long long)p.columns);
@@ -201,7 +202,7 @@ static void test_small_batches(cpu_level level) {
             }
             int64_t first_row = (int64_t)(test_random(&seed) % (uint64_t)p.rows), n_rows = p.rows - first_row;
             n_rows = n_rows > 3 ? n_rows - 2 : n_rows;
-            float *part = multiply(level, type, packed, &p, 13, first_row, n_rows, 2, 9);
+            float *part = multiply(level, type, packed, &p, false, 13, first_row, n_rows, 2, 9);
             for (int64_t t = 0; t < 9; t++)
                 CHECK(memcmp(part + t * n_rows, plain + (t + 2) * p.rows + first_row, (size_t)n_rows * 4) == 0,
                       "%s %s rows %lld + %lld of %lld", cpu_level_name(level), element_name(type), (long long)first_row,
@@ -222,7 +223,7 @@ static void test_large_batches(cpu_level level) {
             problem p = make_problem(shapes[i][0], shapes[i][1], shapes[i][2], 0.01);
             size_t bytes;
             void *packed = pack(CPU_SCALAR, type, &p, &bytes);
-            float *out = multiply(level, type, packed, &p, p.n_tokens, 0, p.rows, 0, p.n_tokens);
+            float *out = multiply(level, type, packed, &p, true, p.n_tokens, 0, p.rows, 0, p.n_tokens);
             if (kernels_at(level)->quantized.multiply_tiles) {
                 for (int64_t r = 0; r < p.rows; r++)
                     dequantize_row(type, packed, p.columns, r, p.weights + r * p.columns);
@@ -230,14 +231,14 @@ static void test_large_batches(cpu_level level) {
                 CHECK(error < 0.0035, "tiles: %s %lld x %lld, error %.4f%%", element_name(type), (long long)p.rows,
                       (long long)p.columns, 100 * error);
             } else {
-                float *plain = multiply(CPU_SCALAR, type, packed, &p, p.n_tokens, 0, p.rows, 0, p.n_tokens);
+                float *plain = multiply(CPU_SCALAR, type, packed, &p, true, p.n_tokens, 0, p.rows, 0, p.n_tokens);
                 CHECK(memcmp(out, plain, (size_t)(p.n_tokens * p.rows) * 4) == 0,
                       "%s %s %lld x %lld differs from plain C", cpu_level_name(level), element_name(type),
                       (long long)p.rows, (long long)p.columns);
                 memory_free(plain);
             }
             int64_t first_row = 7, n_rows = p.rows - 20, first_token = 5, n_tokens = p.n_tokens - 6;
-            float *part = multiply(level, type, packed, &p, p.n_tokens, first_row, n_rows, first_token, n_tokens);
+            float *part = multiply(level, type, packed, &p, true, p.n_tokens, first_row, n_rows, first_token, n_tokens);
             for (int64_t t = 0; t < n_tokens; t++)
                 CHECK(memcmp(part + t * n_rows, out + (t + first_token) * p.rows + first_row, (size_t)n_rows * 4) == 0,
                       "%s %s: a part of %lld x %lld differs in token %lld", cpu_level_name(level), element_name(type),
@@ -265,7 +266,7 @@ static void test_extremes(cpu_level level) {
             size_t bytes;
             void *packed = pack(level, type, &p, &bytes);
             for (int64_t n_tokens = 15; n_tokens <= 18; n_tokens += 3) {
-                float *out = multiply(level, type, packed, &p, n_tokens, 0, p.rows, 0, n_tokens);
+                float *out = multiply(level, type, packed, &p, n_tokens > 16, n_tokens, 0, p.rows, 0, n_tokens);
                 double expected = fabs(weight_values[i]) < 1e-30 ? 0 : 2048.0 * weight_values[i] * input_values[i];
                 for (int64_t t = 0; t < n_tokens; t++)
                     for (int64_t n = 0; n < p.rows; n++) {
@@ -288,7 +289,7 @@ static void test_extremes(cpu_level level) {
             p.weights[5] = INFINITY;
             p.weights[p.columns + 5] = NAN;
             void *broken = pack(level, type, &p, &bytes);
-            float *out = multiply(level, type, broken, &p, 2, 0, 3, 0, 2);
+            float *out = multiply(level, type, broken, &p, false, 2, 0, 3, 0, 2);
             CHECK(!isfinite(out[3]) && !isfinite(out[4]) && isfinite(out[5]), "%s %s: an infinity is lost: %g %g %g",
                   cpu_level_name(level), element_name(type), out[3], out[4], out[5]);
             memory_free(out);

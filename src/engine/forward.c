@@ -156,6 +156,7 @@ static trol_status build_batch(forward_call *call) {
         trol_session *s = item->session;
         segments[i] = (decoder_segment){.first_row = row,
                                         .n_rows = (int64_t)item->n_rows,
+                                        .answer = !item->prompt,
                                         .traversal_skip = s->params.traversal_skip,
                                         .n_skipped = s->n_skipped,
                                         .observer = item->prompt ? s->observer : NULL,

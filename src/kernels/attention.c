@@ -1,11 +1,11 @@
-/* Two ways through attention, chosen by a job's number of rows:
+/* Two ways through attention, chosen by a job's kind:
  *
- * Many rows (prompts, pictures): a chunk of work is a tile of query rows and a group of query heads that share a key
+ * Tiles (prompts, pictures): a chunk of work is a tile of query rows and a group of query heads that share a key
  * head. Their rows fill panels of lanes; a tile of keys and values is converted to float32 once and meets all panels.
  * Each lane carries its own running maximum and sum, so that its result is the same whatever lies beside it and however
  * a prompt is cut into calls.
  *
- * Few rows (decoding): a chunk is a span of keys of one key head, for all rows of a job; spans begin at multiples of
+ * Spans (answer rows): a chunk is a span of keys of one key head, for up to FEW_ROWS rows; spans begin at multiples of
  * SPAN_KEYS and are merged in ascending order, so results do not depend on threads or on other rows. */
 #include "kernels/attention.h"
 
@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum {
-    FEW_ROWS = 16,        /* jobs of up to so many rows are decoded */
+    FEW_ROWS = 16,        /* answer rows that are decoded together, at most */
     CHUNK_LANES = 480,    /* query rows times heads in a chunk of a prompt, about; fewer where chunks would be few */
     SPAN_KEYS = 512,      /* keys in a chunk of decoding */
     SMALL_WORK = 1 << 17, /* multiplications below which decoding wakes no other thread */
@@ -65,7 +65,7 @@ static void find_tokens(const attention_source *source, const void *const *block
     }
 }
 
-/* ---- Many rows ------------------------------------------------------------------------------- */
+/* ---- Tiles ----------------------------------------------------------------------------------- */
 
 /* Scratch of one thread. Sizes in floats or int32. */
 typedef struct tile_scratch {
@@ -88,7 +88,7 @@ typedef struct tile_work {
     int64_t panel_lanes;    /* lanes of a full panel */
     bool bf16;              /* queries, keys and values go in pairs of bfloat16 */
     int64_t key_stride, n_value_strips;
-    int64_t *first_chunk; /* [n_jobs + 1]; a job of few rows has none */
+    int64_t *first_chunk; /* [n_jobs + 1]; a job of answer rows has none */
     float *scratch;       /* [threads, scratch_floats] */
     int64_t chunk_lanes, scratch_floats;
 } tile_work;
@@ -315,7 +315,7 @@ static void tile_task(void *context, int64_t index, int thread) {
 static int64_t rows_in_chunk(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs) {
     int64_t group = shape->n_heads / shape->n_kv_heads, lanes = 0;
     for (int64_t i = 0; i < n_jobs; i++)
-        if (jobs[i].n_rows > FEW_ROWS)
+        if (!jobs[i].answer)
             lanes += jobs[i].n_rows * shape->n_heads;
     int64_t largest = shape->head_dim > 128 ? CHUNK_LANES / 2 : CHUNK_LANES;
     while (largest > CHUNK_LANES / 5 && lanes / largest < 8 * threads_count(r->threads))
@@ -323,8 +323,7 @@ static int64_t rows_in_chunk(const run *r, const attention_shape *shape, const a
     return max_of(1, largest / group);
 }
 
-static trol_status apply_many_rows(const run *r, const attention_shape *shape, const attention_job *jobs,
-                                   int64_t n_jobs) {
+static trol_status apply_tiles(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs) {
     const attention_kernels *table = &r->kernels->attention;
     tile_work work = {.run = r, .shape = shape, .jobs = jobs, .n_jobs = n_jobs};
     work.group = shape->n_heads / shape->n_kv_heads;
@@ -338,7 +337,7 @@ static trol_status apply_many_rows(const run *r, const attention_shape *shape, c
     TRY(run_alloc(r, (size_t)n_jobs + 1, sizeof(int64_t), (void **)&work.first_chunk));
     work.first_chunk[0] = 0;
     for (int64_t i = 0; i < n_jobs; i++) {
-        int64_t rows = jobs[i].n_rows > FEW_ROWS ? jobs[i].n_rows : 0;
+        int64_t rows = jobs[i].answer ? 0 : jobs[i].n_rows;
         work.first_chunk[i + 1] =
             work.first_chunk[i] + (rows + work.rows_per_chunk - 1) / work.rows_per_chunk * shape->n_kv_heads;
     }
@@ -349,7 +348,7 @@ static trol_status apply_many_rows(const run *r, const attention_shape *shape, c
     return run_chunks(r, work.first_chunk[n_jobs], tile_task, &work);
 }
 
-/* ---- Few rows -------------------------------------------------------------------------------- */
+/* ---- Spans ----------------------------------------------------------------------------------- */
 
 /* The softmax over one span of keys for one row and head. `out` [head_dim] lies elsewhere. */
 typedef struct span_result {
@@ -357,7 +356,7 @@ typedef struct span_result {
 } span_result;
 
 typedef struct span_job {
-    const attention_job *job;
+    attention_job job;           /* up to FEW_ROWS rows of the caller's */
     int64_t first_span, n_spans; /* in which the keys of its rows lie */
     span_result *results;        /* [n_rows, n_heads, n_spans] */
     float *out;                  /* [n_rows, n_heads, n_spans, head_dim] */
@@ -384,11 +383,11 @@ static void apply_span(const span_work *work, const span_job *job, int64_t row, 
                        int64_t span, int64_t first, int64_t end, float *scratch) {
     const attention_kernels *table = &work->run->kernels->attention;
     const attention_shape *shape = work->shape;
-    const attention_source *source = &job->job->source;
+    const attention_source *source = &job->job.source;
     int64_t dims = shape->head_dim, group = work->group, n_queries = n_rows * group;
     float *scores = scratch, *q = scores + FEW_ROWS * group * SPAN_KEYS, *out = q + FEW_ROWS * group * dims;
     for (int64_t i = 0; i < n_queries; i++) {
-        const float *from = job->job->q + (row + i / group) * job->job->q_stride;
+        const float *from = job->job.q + (row + i / group) * job->job.q_stride;
         from += shape->q_offsets[kv_head * group + i % group];
         for (int64_t d = 0; d < dims; d++)
             q[i * dims + d] = from[d] * (shape->scale * log2_e);
@@ -410,10 +409,10 @@ static void apply_span(const span_work *work, const span_job *job, int64_t row, 
 
 /* One span of a key head for all rows of a job. */
 static void apply_span_rows(const span_work *work, const span_job *job, int64_t kv_head, int64_t span, float *scratch) {
-    int64_t begin = (job->first_span + span) * SPAN_KEYS, first[FEW_ROWS], end[FEW_ROWS], n_rows = job->job->n_rows;
+    int64_t begin = (job->first_span + span) * SPAN_KEYS, first[FEW_ROWS], end[FEW_ROWS], n_rows = job->job.n_rows;
     for (int64_t row = 0; row < n_rows; row++) {
-        first[row] = max_of(begin, first_key(work->shape, job->job, row));
-        end[row] = min_of(begin + SPAN_KEYS, end_key(job->job, row));
+        first[row] = max_of(begin, first_key(work->shape, &job->job, row));
+        end[row] = min_of(begin + SPAN_KEYS, end_key(&job->job, row));
     }
     for (int64_t row = 0, next; row < n_rows; row = next) {
         for (next = row + 1; next < n_rows && first[next] == first[row] && end[next] == end[row];)
@@ -444,7 +443,7 @@ static void span_task(void *context, int64_t chunk, int thread) {
 static void merge_spans(const span_work *work, const span_job *job, int64_t row, int64_t head) {
     int64_t dims = work->shape->head_dim, slot = span_slot(work, job, row, head);
     const span_result *results = job->results + slot;
-    float *out = job->job->out + row * job->job->out_stride + head * dims;
+    float *out = job->job.out + row * job->job.out_stride + head * dims;
     float max = -FLT_MAX, sum = 0;
     for (int64_t span = 0; span < job->n_spans; span++)
         max = fmaxf(max, results[span].max);
@@ -467,37 +466,45 @@ static void merge_task(void *context, int64_t chunk, int thread) {
     const span_work *work = context;
     const span_job *job = &work->jobs[chunk];
     (void)thread;
-    for (int64_t row = 0; row < job->job->n_rows; row++)
+    for (int64_t row = 0; row < job->job.n_rows; row++)
         for (int64_t head = 0; head < work->shape->n_heads; head++)
             merge_spans(work, job, row, head);
 }
 
-static trol_status prepare_span_job(const run *r, const attention_shape *shape, const attention_job *job,
-                                    span_job *result) {
-    int64_t first = first_key(shape, job, 0), end = end_key(job, job->n_rows - 1);
-    result->job = job;
+/* Rows row .. row + n_rows - 1 of a job. */
+static trol_status prepare_span_job(const run *r, const attention_shape *shape, const attention_job *whole, int64_t row,
+                                    int64_t n_rows, span_job *result) {
+    attention_job *job = &result->job;
+    *job = *whole;
+    job->n_rows = n_rows;
+    job->q += row * job->q_stride;
+    job->out += row * job->out_stride;
+    if (job->positions)
+        job->positions += row;
+    int64_t first = first_key(shape, job, 0), end = end_key(job, n_rows - 1);
     result->first_span = first / SPAN_KEYS;
     result->n_spans = end > first ? (end - 1) / SPAN_KEYS - result->first_span + 1 : 0;
-    size_t slots = (size_t)(job->n_rows * shape->n_heads * result->n_spans);
+    size_t slots = (size_t)(n_rows * shape->n_heads * result->n_spans);
     TRY(run_alloc(r, slots, sizeof(span_result), (void **)&result->results));
     return run_alloc(r, slots * (size_t)shape->head_dim, sizeof(float), (void **)&result->out);
 }
 
-static trol_status apply_few_rows(const run *r, const attention_shape *shape, const attention_job *jobs,
-                                  int64_t n_jobs) {
+static trol_status apply_spans(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs) {
     span_work work = {.run = r, .shape = shape, .group = shape->n_heads / shape->n_kv_heads};
-    int64_t work_size = 0; /* in keys, and then in multiplications */
-    TRY(run_alloc(r, (size_t)n_jobs, sizeof(span_job), (void **)&work.jobs));
-    for (int64_t i = 0; i < n_jobs; i++) {
-        if (jobs[i].n_rows < 1 || jobs[i].n_rows > FEW_ROWS)
-            continue;
-        span_job *job = &work.jobs[work.n_jobs++];
-        TRY(prepare_span_job(r, shape, &jobs[i], job));
-        work.max_spans = max_of(work.max_spans, job->n_spans);
-        work_size += (end_key(&jobs[i], jobs[i].n_rows - 1) - job->first_span * SPAN_KEYS) * jobs[i].n_rows;
-    }
-    if (work.n_jobs == 0)
+    int64_t work_size = 0, n_parts = 0; /* in keys, and then in multiplications */
+    for (int64_t i = 0; i < n_jobs; i++)
+        n_parts += jobs[i].answer ? (jobs[i].n_rows + FEW_ROWS - 1) / FEW_ROWS : 0;
+    if (n_parts == 0)
         return TROL_OK;
+    TRY(run_alloc(r, (size_t)n_parts, sizeof(span_job), (void **)&work.jobs));
+    for (int64_t i = 0; i < n_jobs; i++)
+        for (int64_t row = 0; jobs[i].answer && row < jobs[i].n_rows; row += FEW_ROWS) {
+            span_job *job = &work.jobs[work.n_jobs++];
+            int64_t n_rows = min_of(FEW_ROWS, jobs[i].n_rows - row);
+            TRY(prepare_span_job(r, shape, &jobs[i], row, n_rows, job));
+            work.max_spans = max_of(work.max_spans, job->n_spans);
+            work_size += (end_key(&job->job, n_rows - 1) - job->first_span * SPAN_KEYS) * n_rows;
+        }
     work.scratch_floats = FEW_ROWS * work.group * (SPAN_KEYS + 2 * (int64_t)shape->head_dim);
     TRY(run_alloc(r, (size_t)threads_count(r->threads), (size_t)work.scratch_floats * sizeof(float),
                   (void **)&work.scratch));
@@ -511,9 +518,9 @@ trol_status attention_apply(const run *r, const attention_shape *shape, const at
     if (n_jobs <= 0)
         return TROL_OK;
     size_t mark = workspace_mark(r->space);
-    trol_status status = apply_many_rows(r, shape, jobs, n_jobs);
+    trol_status status = apply_tiles(r, shape, jobs, n_jobs);
     if (status == TROL_OK)
-        status = apply_few_rows(r, shape, jobs, n_jobs);
+        status = apply_spans(r, shape, jobs, n_jobs);
     workspace_release(r->space, mark);
     return status;
 }

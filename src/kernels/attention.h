@@ -26,6 +26,7 @@ typedef struct attention_job {
     float *out;
     int64_t out_stride;
     int64_t n_rows;
+    bool answer; /* answer rows: the arithmetic of decoding; otherwise that of prompts and pictures, in tiles */
     attention_source source;
     /* [n_rows], ascending: row i sees keys max(0, p - window) .. p, p its position. NULL: all rows see all n_keys keys.
      */
@@ -38,12 +39,12 @@ typedef struct attention_shape {
     const int32_t *q_offsets;              /* [n_heads] */
     float scale;
     int64_t window; /* keys before its own that a row sees; INT64_MAX: all */
-    bool bf16;      /* jobs of many rows may multiply in bfloat16 (sums in float32) where the CPU does so faster */
+    bool bf16;      /* tiles may be multiplied in bfloat16 (sums in float32) where the CPU does so faster */
 } attention_shape;
 
-/* All jobs, in parallel. A row's result does not depend on other rows, other jobs or the number of threads, to the bit;
- * but a job of up to 16 rows rounds differently from one of more. Fastest where the tokens of a head lie one behind the
- * other (token_stride == head_dim). */
+/* All jobs, in parallel. A row's result does not depend on other rows, on how many there are, on other jobs or on the
+ * number of threads, to the bit; but the two kinds of jobs round differently. Fastest where the tokens of a head follow
+ * each other (token_stride == head_dim). */
 trol_status attention_apply(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs);
 
 #endif

@@ -29,6 +29,10 @@ static bool request_tiles(void) {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
+#if defined(TROL_EMULATE)
+/* The kernels above AVX2 are compiled against tests/emulate/immintrin.h: any CPU with AVX2 runs them. */
+bool cpu_has_level(cpu_level level) { return level < CPU_LEVELS; }
+#else
 bool cpu_has_level(cpu_level level) {
     unsigned a, b, c, d, leaf1c = 0, leaf7_1a = 0, leaf7_0d = 0;
     if (__get_cpuid(1, &a, &b, &c, &d))
@@ -59,6 +63,7 @@ bool cpu_has_level(cpu_level level) {
     }
     return false;
 }
+#endif
 
 bool cpu_prefetches_to_second_level(void) {
     unsigned a, b, c, d;

@@ -15,7 +15,8 @@ linear linear_view(const linear *whole, int64_t first_row, int64_t n_rows) {
 }
 
 activations activations_of(const float *data, int64_t n_rows, int64_t n_columns, int64_t stride) {
-    return (activations){.data = data, .n_rows = n_rows, .n_columns = n_columns, .stride = stride};
+    return (activations){
+        .data = data, .n_rows = n_rows, .n_columns = n_columns, .stride = stride, .n_prompt_rows = n_rows};
 }
 
 static bool same_matrix(const matrix *a, const matrix *b) {
@@ -85,16 +86,57 @@ static void fill_task(void *context, int64_t chunk, int thread) {
 }
 
 trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride, int64_t n_rows, int64_t n_columns,
-                                    quantized_input *result) {
+                                    bool prompt, quantized_input *result) {
     void *memory;
-    TRY(run_alloc(r, 1, quantized_input_bytes(&r->kernels->quantized, n_rows, n_columns), &memory));
-    *result = quantized_input_in(&r->kernels->quantized, memory, n_rows, n_columns);
+    TRY(run_alloc(r, 1, quantized_input_bytes(&r->kernels->quantized, n_rows, n_columns, prompt), &memory));
+    *result = quantized_input_in(&r->kernels->quantized, memory, n_rows, n_columns, prompt);
     fill_job job = {&r->kernels->quantized, result, x, stride};
     return run_chunks(r, quantized_input_chunks(result), fill_task, &job);
 }
 
 bool linear_is_exact(linear_arithmetic arithmetic, const linear *l) {
     return arithmetic == LINEAR_EXACT && !matrix_quantized(&l->weight);
+}
+
+/* Rows first .. first + n - 1 of the input, and the LoRA rows among them. */
+static trol_status cut_activations(const run *r, const activations *input, int64_t first, int64_t n,
+                                   activations *part) {
+    *part = activations_of(input->data + first * input->stride, n, input->n_columns, input->stride);
+    row_range *ranges;
+    TRY(run_alloc(r, (size_t)input->n_lora_rows, sizeof *ranges, (void **)&ranges));
+    for (int64_t i = 0; i < input->n_lora_rows; i++) {
+        int64_t begin = max_int64(input->lora_rows[i].first, first);
+        int64_t end = min_int64(input->lora_rows[i].first + input->lora_rows[i].count, first + n);
+        if (begin < end)
+            ranges[part->n_lora_rows++] = (row_range){begin - first, end - begin};
+    }
+    part->lora_rows = ranges;
+    return TROL_OK;
+}
+
+/* The products of rows first .. first + n - 1 of the input: all of its prompt rows, or some of the others. */
+static trol_status multiply_part(const run *r, linear_arithmetic arithmetic, const activations *input, int64_t first,
+                                 int64_t n, const product *products, int64_t n_products) {
+    activations part;
+    product *moved;
+    TRY(cut_activations(r, input, first, n, &part));
+    TRY(run_alloc(r, (size_t)n_products, sizeof *moved, (void **)&moved));
+    for (int64_t p = 0; p < n_products; p++) {
+        moved[p] = products[p];
+        moved[p].out += first * products[p].out_stride;
+    }
+    return first < input->n_prompt_rows ? linear_apply_large(r, arithmetic, &part, moved, n_products)
+                                        : linear_apply_small(r, &part, moved, n_products);
+}
+
+static trol_status apply_part(const run *r, linear_arithmetic arithmetic, const activations *input, int64_t first,
+                              int64_t n, const product *products, int64_t n_products) {
+    if (n == 0)
+        return TROL_OK;
+    size_t mark = workspace_mark(r->space);
+    trol_status status = multiply_part(r, arithmetic, input, first, n, products, n_products);
+    workspace_release(r->space, mark);
+    return status;
 }
 
 trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
@@ -106,10 +148,12 @@ trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations
     }
     if (input->n_rows == 0 || n_products == 0)
         return TROL_OK;
-    size_t mark = workspace_mark(r->space);
-    trol_status status = input->n_rows <= LINEAR_SMALL_BATCH
-                             ? linear_apply_small(r, input, products, n_products)
-                             : linear_apply_large(r, arithmetic, input, products, n_products);
-    workspace_release(r->space, mark);
-    return status;
+    if (input->n_prompt_rows < 0 || input->n_prompt_rows > input->n_rows)
+        return fail(r->error, TROL_ERROR_ARGUMENT, "%lld of %lld rows are said to be prompt rows",
+                    (long long)input->n_prompt_rows, (long long)input->n_rows);
+    TRY(apply_part(r, arithmetic, input, 0, input->n_prompt_rows, products, n_products));
+    for (int64_t row = input->n_prompt_rows; row < input->n_rows; row += LINEAR_SMALL_BATCH)
+        TRY(apply_part(r, arithmetic, input, row, min_int64(LINEAR_SMALL_BATCH, input->n_rows - row), products,
+                       n_products));
+    return TROL_OK;
 }

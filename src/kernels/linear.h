@@ -1,8 +1,9 @@
 /* linear.h - y = x W^T (+ bias, + LoRA) for every weight type and batch size.
  *
  * The model's files see matrices only through `linear`; which kernel, which layout and whether a BLAS does the work is
- * decided here. Sums are cut by the shape alone, so results do not depend on the number of threads; up to
- * LINEAR_SMALL_BATCH rows a row's result does not depend on the rows beside it either. */
+ * decided here. Sums are cut by the shape alone: a row's result does not depend on the number of threads, on the rows
+ * beside it or on how many there are, but on whether it is a prompt row or an answer row (`activations`). Only where a
+ * BLAS multiplies may prompt rows depend on their number. */
 #ifndef KERNELS_LINEAR_H
 #define KERNELS_LINEAR_H
 
@@ -12,7 +13,7 @@
 #include "kernels/run.h"
 #include "kernels/types.h"
 
-enum { LINEAR_SMALL_BATCH = 16 };
+enum { LINEAR_SMALL_BATCH = 16 }; /* answer rows that are multiplied together, at most */
 
 /* A weight matrix as it is stored: [rows, columns], output rows by input columns. Never owns its data. */
 typedef struct matrix {
@@ -46,10 +47,14 @@ typedef struct row_range {
 typedef struct activations {
     const float *data; /* [n_rows, n_columns], row i at data + i * stride */
     int64_t n_rows, n_columns, stride;
+    /* Rows 0 .. n_prompt_rows - 1 are multiplied on tiles, however few they are; the others, answer rows, on dot
+     * products, in groups of at most LINEAR_SMALL_BATCH. */
+    int64_t n_prompt_rows;
     const row_range *lora_rows; /* rows that take part in LoRA, ascending, disjoint */
     int64_t n_lora_rows;        /* number of ranges; 0: LoRA is not applied */
 } activations;
 
+/* All of them prompt rows, without LoRA. */
 activations activations_of(const float *data, int64_t n_rows, int64_t n_columns, int64_t stride);
 
 /* One product; the epilogues are listed in linear_kernels.h. */
@@ -68,7 +73,7 @@ typedef enum linear_arithmetic { LINEAR_EXACT, LINEAR_BF16 } linear_arithmetic;
 /* Whether a linear's products are exact to float32: neither bfloat16 arithmetic nor 8-bit inputs. */
 bool linear_is_exact(linear_arithmetic arithmetic, const linear *l);
 
-/* All products of the same input rows. */
+/* All products of the same input rows. Fastest with prompt rows or answer rows alone, and whole groups of these. */
 trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
                          int64_t n_products);
 

@@ -353,7 +353,7 @@ static trol_status prepare_operand(const large_section *s, const matrix *m, cons
     *form = (packed_inputs){.rows = rows, .stride = stride, .n_rows = s->n_rows, .n_columns = m->columns, .gemm = gemm};
     *result = (operand){form, gemm, m->type};
     if (!gemm)
-        return prepare_quantized_input(s->run, rows, stride, s->n_rows, m->columns, &form->quantized);
+        return prepare_quantized_input(s->run, rows, stride, s->n_rows, m->columns, true, &form->quantized);
     if (!gemm->tile) {
         blas_prepare();
         return TROL_OK;

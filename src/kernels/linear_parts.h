@@ -35,9 +35,9 @@ trol_status lora_inputs_of(const run *r, const activations *input, const product
 int64_t lora_inputs_find(const lora_inputs *inputs, const linear *l);
 
 /* x [n_rows, n_columns], row i at x + i * stride, in the form that packed matrices are multiplied with, made with all
- * threads in the run's workspace. */
+ * threads in the run's workspace. prompt: prompt rows, otherwise answer rows. */
 trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride, int64_t n_rows, int64_t n_columns,
-                                    quantized_input *result);
+                                    bool prompt, quantized_input *result);
 
 /* Up to LINEAR_SMALL_BATCH rows, on dot products. */
 trol_status linear_apply_small(const run *r, const activations *input, const product *products, int64_t n_products);

@@ -106,7 +106,8 @@ static trol_status run_small(const run *r, const activations *input, const produ
                      (products[p].second && matrix_quantized(&products[p].second->weight));
     job.x = (small_input){.rows = input->data, .stride = input->stride};
     if (quantized)
-        TRY(prepare_quantized_input(r, input->data, input->stride, input->n_rows, input->n_columns, &job.x.quantized));
+        TRY(prepare_quantized_input(r, input->data, input->stride, input->n_rows, input->n_columns, false,
+                                    &job.x.quantized));
     TRY(run_alloc(r, (size_t)n_products + 1, sizeof *job.first_chunk, (void **)&job.first_chunk));
     TRY(run_alloc(r, (size_t)n_products, sizeof *job.chunk_rows, (void **)&job.chunk_rows));
     TRY(run_alloc(r, 3 * (size_t)SUMS * (size_t)threads_count(r->threads), sizeof *job.sums, (void **)&job.sums));
@@ -146,7 +147,7 @@ static trol_status apply_lora_inputs(const run *r, const activations *input, con
     }
     for (int64_t i = 0; i < lora->n; i++)
         if (lora->quantized_b[i])
-            TRY(prepare_quantized_input(r, out[i], t[i].stride, input->n_rows, t[i].stride, &t[i].quantized));
+            TRY(prepare_quantized_input(r, out[i], t[i].stride, input->n_rows, t[i].stride, false, &t[i].quantized));
     return TROL_OK;
 }
 

@@ -72,22 +72,19 @@ void dequantize_row(element_type type, const void *packed, int64_t columns, int6
 
 /* ---- input rows ------------------------------------------------------------------------------ */
 
-static bool uses_tiles(const quantized_kernels *kernels, int64_t n_rows) {
-    return kernels->multiply_tiles && n_rows > QUANTIZED_SMALL_BATCH;
-}
-
-size_t quantized_input_bytes(const quantized_kernels *kernels, int64_t n_rows, int64_t n_columns) {
+size_t quantized_input_bytes(const quantized_kernels *kernels, int64_t n_rows, int64_t n_columns, bool prompt) {
     size_t pairs = (size_t)quantized_pairs(n_columns), rows = (size_t)n_rows;
-    if (uses_tiles(kernels, n_rows))
+    if (prompt && kernels->multiply_tiles)
         return (rows + TILE_ROWS - 1) / TILE_ROWS * pairs * 2 * TILE_ROWS * TILE_COLUMNS * sizeof(uint16_t);
     return aligned(rows * pairs * 2 * QUANTIZED_BLOCK) + 2 * aligned(rows * pairs * 2 * sizeof(float));
 }
 
-quantized_input quantized_input_in(const quantized_kernels *kernels, void *memory, int64_t n_rows, int64_t n_columns) {
+quantized_input quantized_input_in(const quantized_kernels *kernels, void *memory, int64_t n_rows, int64_t n_columns,
+                                   bool prompt) {
     quantized_input input = {.n_rows = n_rows,
                              .n_columns = n_columns,
                              .n_pairs = quantized_pairs(n_columns),
-                             .tiles = uses_tiles(kernels, n_rows),
+                             .tiles = prompt && kernels->multiply_tiles,
                              .tile_rows = kernels->tile_rows};
     if (input.tiles) {
         input.tile_rows = TILE_ROWS;
@@ -140,7 +137,7 @@ int64_t quantized_chunk_rows(int64_t rows, const quantized_input *input) {
 }
 
 static bool unpacks(const quantized_kernels *kernels, element_type type, int64_t n_tokens) {
-    return type == ELEMENT_Q4 && kernels->unpack_q4 && n_tokens > QUANTIZED_SMALL_BATCH;
+    return type == ELEMENT_Q4 && kernels->unpack_q4 && n_tokens > QUANTIZED_FEW_ROWS;
 }
 
 size_t quantized_scratch_bytes(const quantized_kernels *kernels, element_type type, int64_t n_rows,
@@ -207,7 +204,7 @@ static void multiply_int8(const quantized_kernels *kernels, element_type type, c
                           int64_t n_rows, const quantized_input *input, int64_t first_token, int64_t n_tokens,
                           float *out, int64_t out_stride, void *scratch) {
     size_t group_bytes = quantized_group_bytes(type, input->n_columns);
-    if (unpacks(kernels, type, input->n_rows) && n_tokens > QUANTIZED_SMALL_BATCH) {
+    if (unpacks(kernels, type, input->n_rows) && n_tokens > QUANTIZED_FEW_ROWS) {
         int64_t group = first_row / QUANTIZED_GROUP, skip = first_row % QUANTIZED_GROUP;
         kernels->unpack_q4(packed + (size_t)group * group_bytes, quantized_groups(skip + n_rows), input->n_pairs,
                            scratch);

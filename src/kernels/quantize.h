@@ -75,8 +75,8 @@ void dequantize_row(element_type type, const void *packed, int64_t columns, int6
 /* ---- input rows ------------------------------------------------------------------------------ */
 
 /* Input rows (tokens) prepared for products with packed matrices of either type, each row once for all of them.
- * Up to QUANTIZED_SMALL_BATCH rows, and on most CPUs for any number: 8 bits, a scale for each 32 columns (amax / 127).
- * More rows on a CPU with tiles (AMX): bfloat16. Which one is decided by n_rows and the kernel table alone. */
+ * 8 bits, a scale for each 32 columns (amax / 127); but bfloat16 for prompt rows on a CPU with tiles (AMX). Which one
+ * is decided by the rows' phase and the kernel table alone, never by their number. */
 typedef struct quantized_input {
     int64_t n_rows, n_columns, n_pairs;
     bool tiles;        /* bfloat16 in tiles of 16 rows x 32 columns; otherwise 8 bits */
@@ -87,10 +87,11 @@ typedef struct quantized_input {
     uint16_t *bf16;    /* tiles: [row tile][column tile][16][32], zeros where there is no row or column */
 } quantized_input;
 
-/* Bytes of memory that an input of this shape takes. */
-size_t quantized_input_bytes(const quantized_kernels *kernels, int64_t n_rows, int64_t n_columns);
+/* Bytes of memory that an input of this shape takes, of prompt rows or of answer rows. */
+size_t quantized_input_bytes(const quantized_kernels *kernels, int64_t n_rows, int64_t n_columns, bool prompt);
 /* Lays an input out in memory (aligned to 64) that the caller keeps. Nothing is converted yet. */
-quantized_input quantized_input_in(const quantized_kernels *kernels, void *memory, int64_t n_rows, int64_t n_columns);
+quantized_input quantized_input_in(const quantized_kernels *kernels, void *memory, int64_t n_rows, int64_t n_columns,
+                                   bool prompt);
 /* The conversion is cut into so many chunks, which are independent of each other (one tile of rows each). */
 int64_t quantized_input_chunks(const quantized_input *input);
 /* Converts a chunk. x [n_rows, n_columns] with row i at x + i * stride. */
@@ -115,7 +116,7 @@ size_t quantized_scratch_bytes(const quantized_kernels *kernels, element_type ty
  *
  * Arithmetic with 8-bit inputs: integer dots of 32 columns, exact; sum = fma((float)dot, weight scale * input scale,
  * sum) over blocks in ascending order. That holds for every level, batch size and cut, so all of them agree to the bit.
- * With tiles (large batches on AMX): weights (below 1e33) and inputs rounded to bfloat16, float32 sums in an order that
+ * With tiles (prompt rows on AMX): weights (below 1e33) and inputs rounded to bfloat16, float32 sums in an order that
  * is fixed as well. */
 void quantized_multiply(const quantized_kernels *kernels, element_type type, const void *packed, int64_t first_row,
                         int64_t n_rows, const quantized_input *input, int64_t first_token, int64_t n_tokens, float *out,

@@ -17,8 +17,12 @@ enum { PREFETCH_BYTES = 1536, PREFETCH_BYTES_SECOND_LEVEL = 768 };
 
 /* gcc 12 puts a move beside each intrinsic of vpdpbusd. */
 INLINE __m512i dot(__m512i sums, __m512i weights, __m512i inputs) {
+#if defined(TROL_EMULATE)
+    return _mm512_dpbusd_epi32(sums, weights, inputs);
+#else
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(inputs));
     return sums;
+#endif
 }
 
 INLINE __m512i broadcast_inputs(const int8_t *values) {

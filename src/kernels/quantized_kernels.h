@@ -9,7 +9,7 @@
 #include "kernels/types.h"
 
 enum {
-    QUANTIZED_SMALL_BATCH = 16, /* up to so many input rows, inputs are 8 bits on every CPU */
+    QUANTIZED_FEW_ROWS = 16,    /* input rows up to which q4 is unpacked on the fly (the same bits, faster) */
     QUANTIZED_BLOCK = 32,       /* columns that share a scale */
     QUANTIZED_GROUP = 16,       /* rows that are interleaved */
     QUANTIZED_SCALE_BYTES = 64, /* of a pair of blocks of a group */
@@ -42,7 +42,7 @@ typedef struct quantized_kernels {
     void (*quantize_row)(const float *x, int64_t columns, int64_t n_pairs, int64_t interleave, int8_t *values,
                          float *scales, int32_t *offsets);
 
-    /* bfloat16 inputs in tiles of 16 rows, for large batches; NULL where there are none */
+    /* bfloat16 inputs in tiles of 16 rows, for prompt rows; NULL where there are none */
     void (*round_rows)(const float *x, int64_t stride, int64_t n_rows, int64_t columns, int64_t n_pairs,
                        uint16_t *tiles);
     /* Rows skip .. skip + n_tokens - 1 of `tiles` (skip < 16) against n_groups groups:

@@ -8,7 +8,10 @@
  * A prompt goes layer by layer, so that one layer's K2, V2 is all the scratch pass 2 needs; within a layer rows go in
  * tiles, which are causal: a tile's keys are stored before it attends, later tiles' are not needed. Rows that need not
  * go on once their keys and values are stored (in the last layer all whose logits nobody wants; with traversal_skip
- * those whose gate is small) stop there: "selected" rows are the others. */
+ * those whose gate is small) stop there: "selected" rows are the others.
+ *
+ * A row's kernels are chosen by its phase and its place alone: answer rows are decoded, prompt rows take the large
+ * kernels however few they are, but what follows the last keys and values, which only its logits want, is decoded. */
 #include "model/decoder.h"
 
 #include <math.h>
@@ -33,6 +36,7 @@ typedef struct tile {
     int64_t n_rows;
     int64_t *rows;         /* [n_rows]: which rows of the batch these are, ascending */
     int32_t *positions;    /* [n_rows] */
+    bool *decoded;         /* [n_rows]: on the kernels of answer rows */
     float *x;              /* [n_rows, hidden_size] */
     float *normed;         /* [n_rows, hidden_size] */
     float *qkv;            /* [n_rows, qkv_width] */
@@ -48,6 +52,7 @@ static trol_status tile_alloc(const run *r, const decoder_config *c, int64_t n, 
     size_t rows = (size_t)n, heads = (size_t)c->n_heads * (size_t)c->head_dim;
     TRY(run_alloc(r, rows, sizeof *t->rows, (void **)&t->rows));
     TRY(run_alloc(r, rows, sizeof *t->positions, (void **)&t->positions));
+    TRY(run_alloc(r, rows, sizeof *t->decoded, (void **)&t->decoded));
     TRY(run_alloc(r, rows, sizeof *t->image_rows, (void **)&t->image_rows));
     TRY(run_alloc(r, rows * (size_t)c->hidden_size, sizeof(float), (void **)&t->normed));
     TRY(run_alloc(r, rows * (size_t)qkv_width(c), sizeof(float), (void **)&t->qkv));
@@ -69,13 +74,42 @@ static void find_image_rows(const decoder_batch *batch, tile *t) {
     }
 }
 
+/* Image rows of rows first .. first + n - 1, counted from there, in the workspace. */
+static trol_status image_rows_of(const forward *f, const tile *t, int64_t first, int64_t n, activations *a) {
+    row_range *ranges;
+    TRY(run_alloc(f->r, (size_t)t->n_image_rows, sizeof *ranges, (void **)&ranges));
+    a->lora_rows = ranges;
+    for (int64_t i = 0; i < t->n_image_rows; i++) {
+        int64_t begin = t->image_rows[i].first - first, end = begin + t->image_rows[i].count;
+        begin = begin < 0 ? 0 : begin;
+        end = end > n ? n : end;
+        if (begin < end)
+            ranges[a->n_lora_rows++] = (row_range){begin, end - begin};
+    }
+    return TROL_OK;
+}
+
+/* Rows that are not decoded, then rows that are, and again: mostly one of the two. */
+static trol_status apply_linear(const forward *f, const tile *t, const float *input, int64_t n_columns, product p) {
+    for (int64_t first = 0, last = 0; first < t->n_rows; first = last) {
+        while (last < t->n_rows && !t->decoded[last])
+            last++;
+        int64_t n_prompt_rows = last - first;
+        while (last < t->n_rows && t->decoded[last])
+            last++;
+        activations a = activations_of(input + first * n_columns, last - first, n_columns, n_columns);
+        a.n_prompt_rows = n_prompt_rows;
+        TRY(image_rows_of(f, t, first, last - first, &a));
+        TRY(linear_apply(f->r, f->d->arithmetic, &a, &p, 1));
+        p.out += (last - first) * p.out_stride;
+    }
+    return TROL_OK;
+}
+
 static trol_status tile_linear(const forward *f, const tile *t, const float *input, int64_t n_columns,
                                const product *p) {
     size_t mark = workspace_mark(f->r->space);
-    activations a = activations_of(input, t->n_rows, n_columns, n_columns);
-    a.lora_rows = t->image_rows;
-    a.n_lora_rows = t->n_image_rows;
-    trol_status status = linear_apply(f->r, f->d->arithmetic, &a, p, 1);
+    trol_status status = apply_linear(f, t, input, n_columns, *p);
     workspace_release(f->r->space, mark);
     return status;
 }
@@ -140,17 +174,18 @@ static trol_status attend(const forward *f, int64_t layer, const tile *t) {
     const int64_t heads = (int64_t)c->n_heads * c->head_dim;
     attention_job *jobs;
     int64_t n_jobs = 0;
-    TRY(run_alloc(f->r, (size_t)f->batch->n_segments, sizeof *jobs, (void **)&jobs));
+    TRY(run_alloc(f->r, (size_t)t->n_rows, sizeof *jobs, (void **)&jobs));
     for (int64_t i = 0; i < t->n_rows;) {
         const decoder_segment *s = segment_of(f->batch, t->rows[i]);
         int64_t last = i + 1;
-        while (last < t->n_rows && t->rows[last] < s->first_row + s->n_rows)
+        while (last < t->n_rows && t->rows[last] < s->first_row + s->n_rows && t->decoded[last] == t->decoded[i])
             last++;
         jobs[n_jobs++] = (attention_job){.q = t->qkv + i * qkv_width(c),
                                          .q_stride = qkv_width(c),
                                          .out = t->attended + i * heads,
                                          .out_stride = heads,
                                          .n_rows = last - i,
+                                         .answer = t->decoded[i],
                                          .source = f->sources[s - f->batch->segments],
                                          .positions = t->positions + i};
         i = last;
@@ -197,6 +232,7 @@ static trol_status select_rows(const forward *f, const bool *selected, tile *t) 
         memcpy(gathered + (size_t)n * hidden, t->x + (size_t)i * hidden, hidden * sizeof(float));
         if (n < i)
             memcpy(t->qkv + (size_t)n * width, t->qkv + (size_t)i * width, width * sizeof(float));
+        t->decoded[n] = t->decoded[i];
         t->rows[n] = t->rows[i];
         t->positions[n++] = t->positions[i];
     }
@@ -204,6 +240,13 @@ static trol_status select_rows(const forward *f, const bool *selected, tile *t) 
     t->x = gathered;
     find_image_rows(f->batch, t);
     return TROL_OK;
+}
+
+/* What is left to do in the last layer matters to the logits alone. */
+static void decode_last_rows(const forward *f, int64_t layer, int pass, tile *t) {
+    for (int64_t i = 0; layer + 1 == f->d->config->n_layers && i < t->n_rows; i++)
+        if (f->batch->wants_logits[t->rows[i]] && (pass == 2 || t->rows[i] >= f->n_traversed))
+            t->decoded[i] = true;
 }
 
 /* L for rows first .. first + n_rows - 1 of x [batch rows, hidden_size], in place. */
@@ -215,9 +258,11 @@ static trol_status layer_tile(const forward *f, int64_t layer, int pass, float *
     for (int64_t i = 0; i < n_rows; i++) {
         t.rows[i] = first + i;
         t.positions[i] = f->batch->positions[first + i];
+        t.decoded[i] = segment_of(f->batch, first + i)->answer;
     }
     find_image_rows(f->batch, &t);
     TRY(project_qkv(f, layer, pass, &t));
+    decode_last_rows(f, layer, pass, &t);
     if (selected)
         TRY(select_rows(f, selected, &t));
     if (t.n_rows > 0)
@@ -355,6 +400,7 @@ trol_status decoder_logits(const run *r, const decoder *d, float *x, int64_t n_r
                      c->rms_norm_eps));
     size_t mark = workspace_mark(r->space);
     activations a = activations_of(x, n_rows, c->hidden_size, c->hidden_size);
+    a.n_prompt_rows = 0;
     const product p = {
         .linear = &d->weights->output, .epilogue = EPILOGUE_STORE, .out = logits, .out_stride = c->vocab_size};
     trol_status status = linear_apply(r, d->arithmetic, &a, &p, 1);

@@ -16,7 +16,8 @@ typedef struct decoder_segment {
     int64_t first_row, n_rows;
     const kv_plane *pass1; /* reserved for the rows' positions */
     const kv_plane
-        *pass2; /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
+        *pass2;  /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
+    bool answer; /* answer rows: the kernels of decoding, otherwise those of prompts */
     float traversal_skip;   /* rows whose gate is below it skip their second pass */
     int64_t *n_skipped;     /* [n_layers], += rows that did */
     trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
