@@ -120,13 +120,18 @@ typedef struct trol_model_params {
     void *log_user;
     trol_progress_callback progress; /* may be NULL */
     void *progress_user;
+    int32_t plain_backbone; /* non-zero: a checkpoint without trol_gating.pt loads, too; its sessions are of
+                               TROL_TRAVERSAL_OFF only */
 } trol_model_params;
 
 TROL_API void trol_model_params_init(trol_model_params *params);
 
 /* Opens a checkpoint. `path` is a folder in the published layout, or a hub name such as "BK-Lee/TroL-1.8B", which is
- * looked up in the hub cache on this machine ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub) and never
- * downloaded. */
+ * looked up in the hub cache on this machine ($HF_HUB_CACHE, $HUGGINGFACE_HUB_CACHE, $HF_HOME/hub,
+ * $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub; "~" in them is the home folder) and never
+ * downloaded. The weights are mapped and read when they are used: a file that is cut short or loses its disk while a
+ * model is open ends in SIGBUS, which a program that must survive it has to handle (replacing a file by a new one of
+ * the same name, as rename() does, harms nothing). */
 TROL_API TROL_NODISCARD trol_status trol_model_load(const char *path, const trol_model_params *params,
                                                     trol_model **model, trol_error *error);
 /* Sessions and features keep their model alive: they may be freed in any order. */
@@ -156,6 +161,7 @@ typedef struct trol_model_info {
     int32_t n_end_tokens; /* an answer ends at any of them */
     int32_t end_tokens[TROL_MAX_END_TOKENS];
     int32_t vision_feature_size; /* width of what enters the projector */
+    int32_t has_gate;            /* 0: a plain backbone, see trol_model_params.plain_backbone */
 } trol_model_info;
 
 /* Fills *info; info->size must be set by the caller to sizeof(trol_model_info). */

@@ -215,6 +215,9 @@ static trol_status load_model(bench *b, int32_t type, int32_t n_threads) {
     params.vision_type = (trol_weight_type)b->chosen->vision_type;
     params.compute = (trol_compute)b->chosen->compute;
     params.n_threads = n_threads;
+    params.plain_backbone = 1;
+    for (size_t i = 0; i < b->traversals.count; i++)
+        params.plain_backbone &= b->traversals.items[i] == TROL_TRAVERSAL_OFF;
     const double start = now_seconds();
     trol_status status = trol_model_load(b->folder, &params, &b->model, b->error);
     double seconds = now_seconds() - start;

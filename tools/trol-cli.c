@@ -355,6 +355,7 @@ static trol_status load_model(run *r) {
     params.weight_type = (trol_weight_type)o->weight_type;
     params.vision_type = (trol_weight_type)o->vision_type;
     params.compute = (trol_compute)o->compute;
+    params.plain_backbone = o->traversal == TROL_TRAVERSAL_OFF;
     params.log = show_log;
     params.progress = show_progress;
     params.log_user = params.progress_user = r;

@@ -217,6 +217,9 @@ static trol_status evaluate_type(evaluation *e, trol_threads *threads, column *f
     params.weight_type = first->type;
     params.vision_type = e->chosen->vision_type;
     params.compute = e->chosen->compute;
+    params.plain_backbone = 1;
+    for (int i = 0; i < n; i++)
+        params.plain_backbone &= first[i].mode == TROL_TRAVERSAL_OFF;
     trol_session_params_init(&session);
     session.keep_pass2 = 1; /* the next question about a picture begins like the last */
     session.traversal_skip = e->chosen->traversal_skip;

@@ -275,6 +275,7 @@ static trol_status dump(runner *r) {
     trol_session_params_init(&session);
     session.traversal = (trol_traversal)o->traversal;
     session.cache_type = (trol_cache_type)o->cache_type;
+    params.plain_backbone = o->traversal == TROL_TRAVERSAL_OFF;
     trol_status status = trol_model_load(o->model, &params, &r->model, r->error);
     for (size_t i = 0; status == TROL_OK && i < o->images.count; i++)
         status = trol_image_load_file(o->images.items[i], &picture, &r->images[i], r->error);

@@ -3,11 +3,13 @@
 #include "engine/locate.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "format/json.h"
@@ -32,17 +34,63 @@ static bool is_hub_name(const char *text) {
     return slashes == 1 && text[strlen(text) - 1] != '/';
 }
 
-/* The folder that holds the cached repositories: the first of the variables that is set, or the default in the home. */
+/* The home folder of a user, NULL: of this one; *home is allocated. */
+static trol_status home_folder(const char *user, char **home, trol_error *error) {
+    enum { MAX_ENTRY_BYTES = 64 << 10 };
+    const char *variable = user ? NULL : getenv("HOME");
+    if (variable && *variable)
+        return memory_copy_text(variable, strlen(variable), home, error);
+    struct passwd entry, *found = NULL;
+    char *texts;
+    TRY(memory_alloc(MAX_ENTRY_BYTES, 1, "a user's entry", (void **)&texts, error));
+    if (user)
+        (void)getpwnam_r(user, &entry, texts, MAX_ENTRY_BYTES, &found);
+    else
+        (void)getpwuid_r(getuid(), &entry, texts, MAX_ENTRY_BYTES, &found);
+    trol_status status = found && found->pw_dir && found->pw_dir[0] == '/'
+                             ? memory_copy_text(found->pw_dir, strlen(found->pw_dir), home, error)
+                             : fail(error, TROL_ERROR_IO,
+                                    "the hub cache cannot be found: HOME is not set and the %s%s has no home folder",
+                                    user ? "user " : "user", user ? user : "");
+    memory_free(texts);
+    return status;
+}
+
+/* A path from the environment with "~" or "~user" in front replaced, as Python's expanduser does. */
+static trol_status expand_home(const char *path, char **expanded, trol_error *error) {
+    const size_t name_bytes = strcspn(path, "/");
+    char user[256], *home;
+    if (path[0] != '~' || name_bytes >= sizeof user)
+        return memory_copy_text(path, strlen(path), expanded, error);
+    snprintf(user, sizeof user, "%.*s", (int)name_bytes - 1, path + 1);
+    TRY(home_folder(*user ? user : NULL, &home, error));
+    trol_status status = path_join(home, path[name_bytes] ? path + name_bytes + 1 : "", expanded, error);
+    memory_free(home);
+    return status;
+}
+
+/* A variable that is set and not empty, else NULL. */
+static const char *variable(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+/* The folder that holds the cached repositories, found as huggingface_hub finds it, but never from an empty variable.
+ */
 static trol_status cache_folder(char **folder, trol_error *error) {
-    const char *cache = getenv("HF_HUB_CACHE"), *home = getenv("HF_HOME"), *xdg = getenv("XDG_CACHE_HOME"),
-               *user = getenv("HOME");
-    if (cache && *cache)
-        return memory_copy_text(cache, strlen(cache), folder, error);
-    if (home && *home)
-        return path_join(home, "hub", folder, error);
-    if (xdg && *xdg)
-        return path_join(xdg, "huggingface/hub", folder, error);
-    return path_join(user && *user ? user : "", ".cache/huggingface/hub", folder, error);
+    const char *cache = variable("HF_HUB_CACHE"), *home = variable("HF_HOME"), *xdg = variable("XDG_CACHE_HOME");
+    char *base;
+    cache = cache ? cache : variable("HUGGINGFACE_HUB_CACHE");
+    if (cache)
+        return expand_home(cache, folder, error);
+    TRY(expand_home(home ? home : xdg ? xdg : "~", &base, error));
+    trol_status status = path_join(base,
+                                   home  ? "hub"
+                                   : xdg ? "huggingface/hub"
+                                         : ".cache/huggingface/hub",
+                                   folder, error);
+    memory_free(base);
+    return status;
 }
 
 /* The snapshot that refs/main names. */

@@ -75,6 +75,7 @@ static trol_status load_into(trol_model *model, const char *path, const trol_mod
     TRY(locate_checkpoint(path, &folder, error));
     TRY_GOTO(config_load(folder, &model->log, &model->config, error), done);
     const weights_options options = {.types = {p->weight_type, p->vision_type},
+                                     .plain_backbone = p->plain_backbone != 0,
                                      .kernels = model->kernels,
                                      .threads = model->threads,
                                      .log = &model->log,
@@ -202,6 +203,7 @@ trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, 
                             .vision_intermediate_size = (int32_t)model->config.vision.intermediate_size,
                             .vision_patch_size = model->config.vision.patch_size,
                             .vision_feature_size = (int32_t)config_feature_width(&model->config),
+                            .has_gate = model->weights->decoder.has_gate,
                             .n_parameters = model->weights->n_parameters,
                             .weight_bytes = model->weights->n_bytes};
     full.n_end_tokens = (int32_t)model->n_end_tokens;

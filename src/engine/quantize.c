@@ -315,18 +315,11 @@ static trol_status add_name(side_files *files, const char *folder, const char *n
     return TROL_OK;
 }
 
-/* Without these the copy would not load, as the source does not. */
-static trol_status check_needed(const side_files *files, const char *folder, trol_error *error) {
-    static const char *const needed[] = {"config.json", "trol_gating.pt"};
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
-        bool found = false;
-        for (size_t k = 0; k < files->n_names; k++)
-            found |= strcmp(names_of(files)[k], needed[i]) == 0;
-        if (!found)
-            return fail(error, TROL_ERROR_IO, "%s: the file %s is missing, without which no checkpoint loads", folder,
-                        needed[i]);
-    }
-    return TROL_OK;
+static bool has_name(const side_files *files, const char *name) {
+    bool found = false;
+    for (size_t i = 0; i < files->n_names; i++)
+        found |= strcmp(names_of(files)[i], name) == 0;
+    return found;
 }
 
 static trol_status list_side_files(side_files *files, const char *from, trol_error *error) {
@@ -340,7 +333,6 @@ static trol_status list_side_files(side_files *files, const char *from, trol_err
             status = add_name(files, from, file->d_name, error);
     closedir(folder);
     TRY(status);
-    TRY(check_needed(files, from, error));
     void *copies;
     TRY(memory_alloc_zero(files->n_names, sizeof *files->copies, "a list of files", &copies, error));
     files->copies = copies;
@@ -423,6 +415,10 @@ static trol_status pack_folder(packer *p, const char *from, const char *to) {
     }
     TRY_GOTO(plan(p), done);
     TRY_GOTO(list_side_files(&files, from, p->error), done);
+    if (!has_name(&files, "trol_gating.pt")) {
+        status = fail(p->error, TROL_ERROR_IO, "%s: the file trol_gating.pt is missing", from);
+        goto done;
+    }
     TRY_GOTO(open_folder(p, from, to, &files, &made), done);
     status = write_folder(p, from, to, &files);
 done:

@@ -30,6 +30,10 @@ static trol_status check_params(const trol_model *model, trol_session_params *p,
                                                              : SMALLEST_DEFAULT;
     if (p->traversal < TROL_TRAVERSAL_PROMPT || p->traversal > TROL_TRAVERSAL_OFF)
         return fail(error, TROL_ERROR_ARGUMENT, "traversal is %d, expected a trol_traversal", (int)p->traversal);
+    if (p->traversal != TROL_TRAVERSAL_OFF && !model->weights->decoder.has_gate)
+        return fail(error, TROL_ERROR_UNSUPPORTED,
+                    "the model has no gate (trol_gating.pt), so that only the plain backbone can be computed: expected "
+                    "traversal to be TROL_TRAVERSAL_OFF");
     if (p->cache_type != TROL_CACHE_F16 && p->cache_type != TROL_CACHE_F32)
         return fail(error, TROL_ERROR_ARGUMENT, "cache_type is %d, expected a trol_cache_type", (int)p->cache_type);
     if (!(p->traversal_skip >= 0 && p->traversal_skip <= 1))

@@ -56,7 +56,8 @@ static uint64_t model_fingerprint(const trol_model *model) {
     for (int64_t i = 0; i < c->n_layers; i++) {
         hash = hash_more(hash, w->layers[i].attention_norm, row);
         hash = hash_more(hash, w->layers[i].ffn_norm, row);
-        hash = hash_more(hash, w->layers[i].mixer_weight, row);
+        if (w->has_gate)
+            hash = hash_more(hash, w->layers[i].mixer_weight, row);
     }
     return hash;
 }

@@ -16,6 +16,7 @@
 
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "format/download.h"
 
 enum {
     MAX_DEPTH = 64,
@@ -34,7 +35,7 @@ static trol_status open_to_read(const char *path, int *descriptor, size_t *expec
     struct stat info;
     int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (opened < 0)
-        return fail(error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
+        return download_fail_open(path, errno, error);
     if (fstat(opened, &info) != 0) {
         trol_status status = fail(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
         close(opened);
@@ -54,8 +55,8 @@ static trol_status open_to_read(const char *path, int *descriptor, size_t *expec
 trol_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *n_bytes, trol_error *error) {
     *bytes = NULL;
     *n_bytes = 0;
-    int descriptor;
-    size_t expected, used = 0, capacity;
+    int descriptor = -1;
+    size_t expected = 0, used = 0, capacity;
     TRY(open_to_read(path, &descriptor, &expected, error));
     trol_status status = TROL_OK;
     void *buffer = NULL;
@@ -370,7 +371,9 @@ trol_status json_read_file(const char *path, size_t max_bytes, cJSON **json, tro
     size_t n_bytes;
     *json = NULL;
     TRY(file_read(path, max_bytes, &text, &n_bytes, error));
-    trol_status status = json_parse(text, n_bytes, path, json, error);
+    trol_status status = download_check(path, text, n_bytes, error);
+    if (status == TROL_OK)
+        status = json_parse(text, n_bytes, path, json, error);
     memory_free(text);
     return status;
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "format/download.h"
 #include "format/json.h"
 
 enum { LENGTH_BYTES = 8, MAX_HEADER_BYTES = 100 * 1000 * 1000, MAX_INDEX_BYTES = 100 * 1000 * 1000 };
@@ -332,6 +333,7 @@ static trol_status check_overlaps(tensor_source *source, size_t first, size_t da
 static trol_status read_header(tensor_source *source, const mapped_file *file, const logger *log, trol_error *error) {
     const unsigned char *bytes = file->bytes;
     uint64_t header_bytes = 0;
+    TRY(download_check(file->name, bytes, file->n_bytes, error));
     for (int i = LENGTH_BYTES; i-- > 0;)
         header_bytes = header_bytes << 8 | bytes[i];
     if (header_bytes > MAX_HEADER_BYTES)
@@ -358,18 +360,6 @@ static trol_status read_header(tensor_source *source, const mapped_file *file, c
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
-
-/* open(), with a sentence that tells a file that is not there from a link whose target is not. */
-static trol_status open_file(const char *path, int *descriptor, trol_error *error) {
-    *descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*descriptor >= 0)
-        return TROL_OK;
-    int cause = errno;
-    struct stat info;
-    if (cause == ENOENT && lstat(path, &info) == 0 && S_ISLNK(info.st_mode))
-        return fail(error, TROL_ERROR_IO, "%s is a link to a file that is not there: was the download finished?", path);
-    return fail(error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(cause));
-}
 
 /* Maps a whole file. Nothing is read before it is used. */
 static trol_status map_file(int descriptor, const char *path, mapped_file *file, trol_error *error) {
@@ -403,11 +393,11 @@ static trol_status add_file(tensor_source *source, const char *path, const logge
     TRY(memory_grow(&source->files, &source->file_capacity, source->n_files + 1, sizeof(mapped_file), "a list of files",
                     error));
     TRY(memory_copy_text(name, strlen(name), &file.name, error));
-    trol_status status = open_file(path, &descriptor, error);
-    if (status == TROL_OK) {
-        status = map_file(descriptor, path, &file, error);
+    descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    trol_status status =
+        descriptor >= 0 ? map_file(descriptor, path, &file, error) : download_fail_open(path, errno, error);
+    if (descriptor >= 0)
         close(descriptor);
-    }
     if (status != TROL_OK) {
         memory_free(file.name);
         return status;
@@ -555,17 +545,19 @@ static trol_status open_single(tensor_source *source, const char *path, const lo
 
 /* The one file where it is there, else the shards. */
 static trol_status open_folder(tensor_source *source, const char *folder, const logger *log, trol_error *error) {
-    char *single = NULL, *index = NULL;
+    char *single = NULL, *index = NULL, name[256];
+    bool unfinished;
     trol_status status;
     TRY_GOTO(path_join(folder, "model.safetensors", &single, error), done);
     TRY_GOTO(path_join(folder, "model.safetensors.index.json", &index, error), done);
+    unfinished = download_unfinished(single, name, sizeof name);
     if (exists(single))
         status = open_single(source, single, log, error);
     else if (exists(index))
         status = open_sharded(source, folder, index, log, error);
     else
-        status =
-            fail(error, TROL_ERROR_IO, "%s has neither model.safetensors nor model.safetensors.index.json", folder);
+        status = fail(error, TROL_ERROR_IO, "%s has neither model.safetensors nor model.safetensors.index.json%s%s%s",
+                      folder, unfinished ? "; a download was not finished: " : "", name, unfinished ? " is there" : "");
 done:
     memory_free(single);
     memory_free(index);

@@ -10,6 +10,7 @@
 #include "base/float16.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "format/download.h"
 #include "format/json.h"
 #include "format/tokenizer_tables.h"
 
@@ -143,6 +144,7 @@ static trol_status read_files(const char *folder, int64_t n_tokens, tokenizer_fi
     TRY(path_join(folder, "tokenizer_config.json", &files->config_path, error));
     TRY(path_join(folder, "added_tokens.json", &files->added_path, error));
     TRY(file_read(files->model_path, MAX_FILE_BYTES, &files->model_bytes, &n_bytes, error));
+    TRY(download_check(files->model_path, files->model_bytes, n_bytes, error));
     TRY(sentencepiece_model_parse(files->model_bytes, n_bytes, files->model_path, &files->model, error));
     if (files->model.n_pieces > (uint64_t)n_tokens)
         return fail(error, TROL_ERROR_FORMAT, "%s has %zu pieces, but the model has embeddings for %" PRId64 " tokens",

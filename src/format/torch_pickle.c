@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "format/json.h"
+#include "format/download.h"
 #include "format/zip.h"
 #include "kernels/types.h"
 
@@ -750,7 +751,9 @@ trol_status torch_file_read(const char *path, torch_file **file, trol_error *err
     size_t n_bytes;
     *file = NULL;
     TRY(file_read(path, MAX_FILE_BYTES, &bytes, &n_bytes, error));
-    trol_status status = torch_file_parse(bytes, n_bytes, path, file, error);
+    trol_status status = download_check(path, bytes, n_bytes, error);
+    if (status == TROL_OK)
+        status = torch_file_parse(bytes, n_bytes, path, file, error);
     memory_free(bytes);
     return status;
 }

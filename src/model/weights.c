@@ -3,11 +3,13 @@
 #define _DEFAULT_SOURCE /* madvise */
 #include "model/weights.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/float16.h"
@@ -499,11 +501,16 @@ static trol_status take_gates(loader *l, const torch_file *file) {
 static trol_status load_gates(loader *l, const char *folder) {
     char *path;
     torch_file *file = NULL;
+    struct stat info;
     TRY(path_join(folder, gate_file, &path, l->error));
-    trol_status status = torch_file_read(path, &file, l->error);
+    const bool none = l->options->plain_backbone && lstat(path, &info) != 0 && errno == ENOENT;
+    trol_status status = none ? TROL_OK : torch_file_read(path, &file, l->error);
     memory_free(path);
+    if (none)
+        return TROL_OK;
     if (status == TROL_OK)
         status = take_gates(l, file);
+    l->w->decoder.has_gate = status == TROL_OK;
     torch_file_free(file);
     return status;
 }

@@ -18,7 +18,8 @@ typedef struct decoder_layer_weights {
     linear attention_out;        /* [H, n_heads D] */
     linear gate, up;             /* [I, H] each, w1 and w3; or views of one matrix */
     linear down;                 /* [H, I] */
-    const float *mixer_weight;   /* [H]: the TroL-Mixer's gate; layers whose gates are equal share it */
+    const float
+        *mixer_weight; /* [H]: the TroL-Mixer's gate; layers whose gates are equal share it; NULL: there is none */
     float mixer_bias;
 } decoder_layer_weights;
 
@@ -27,6 +28,7 @@ typedef struct decoder_weights {
     const float *norm;                    /* [H] */
     linear output;                        /* [vocab_size, H] */
     decoder_layer_weights *layers;        /* [n_layers] */
+    bool has_gate;                        /* else only the plain backbone can be computed */
     const int32_t *q_offsets;             /* [n_heads]: where query head h begins in a row of qkv */
     const int32_t *k_offsets, *v_offsets; /* [n_kv_heads] */
     const int32_t *qk_offsets;            /* [n_heads + n_kv_heads]: q_offsets, then k_offsets: what rope rotates */
@@ -79,6 +81,7 @@ element_type packing_of(tensor_role role, weight_types asked, element_type store
 /* What becomes of the matrices on their way in. Converted ones are memory of the weights' own. */
 typedef struct weights_options {
     weight_types types;
+    bool plain_backbone; /* a folder without a gate file loads, too */
     const kernels *kernels;
     trol_threads *threads;
     const logger *log;

@@ -1,0 +1,178 @@
+/* test-download.c - checkpoints that are not whole: Git LFS pointers, unfinished downloads, no gate; and where hub
+ * names are looked up. */
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "engine/locate.h"
+#include "files.h"
+#include "reference.h"
+#include "test.h"
+#include "trol.h"
+
+#define CASE TEST_REFERENCE "/e2e-internlm2"
+
+static const char pointer[] = "version https://git-lfs.github.com/spec/v1\n"
+                              "oid sha256:0000000000000000000000000000000000000000000000000000000000000000\n"
+                              "size 4900000000\n";
+
+static const char *const files[] = {"config.json",     "model.safetensors",     "trol_gating.pt",
+                                    "tokenizer.model", "tokenizer_config.json", "added_tokens.json"};
+enum { N_FILES = sizeof files / sizeof *files };
+
+/* The case's files as links, but for one that is left out. */
+static void make_folder(const char *missing) {
+    char target[1024];
+    for (int i = 0; i < N_FILES; i++) {
+        unlink(test_path(files[i]));
+        snprintf(target, sizeof target, "%s/%s", CASE, files[i]);
+        if (strcmp(files[i], missing) != 0 && symlink(target, test_path(files[i])) != 0)
+            perror(target);
+    }
+}
+
+static trol_model *load(int plain_backbone, trol_status expected, const char *words) {
+    trol_error error = {0};
+    trol_model_params params;
+    trol_model *model = NULL;
+    trol_model_params_init(&params);
+    params.n_threads = 1;
+    params.plain_backbone = plain_backbone;
+    const trol_status status = trol_model_load(test_folder, &params, &model, &error);
+    CHECK(status == expected && (!words || strstr(error.message, words)), "%d \"%s\", expected \"%s\"", (int)status,
+          error.message, words ? words : "");
+    return model;
+}
+
+static void check_pointers(void) {
+    static const char *const instead[] = {"config.json", "model.safetensors", "trol_gating.pt", "tokenizer.model",
+                                          "tokenizer_config.json"};
+    for (size_t i = 0; i < sizeof instead / sizeof *instead; i++) {
+        char words[256];
+        make_folder(instead[i]);
+        test_write(instead[i], pointer, sizeof pointer - 1);
+        snprintf(words, sizeof words, "%s is a Git LFS pointer, the file itself was not downloaded: run git lfs pull",
+                 instead[i]);
+        load(0, TROL_ERROR_FORMAT, words);
+    }
+    static const char page[] = "<!DOCTYPE html><html><head><title>model.safetensors</title></head></html>";
+    make_folder("model.safetensors");
+    test_write("model.safetensors", page, sizeof page - 1);
+    load(0, TROL_ERROR_FORMAT, "model.safetensors is a web page, not the file itself");
+    static const char index[] = "{\"weight_map\":{\"model.norm.weight\":\"model-00001-of-00001.safetensors\"}}";
+    unlink(test_path("model.safetensors"));
+    test_write("model.safetensors.index.json", index, sizeof index - 1);
+    test_write("model-00001-of-00001.safetensors", pointer, sizeof pointer - 1);
+    load(0, TROL_ERROR_FORMAT, "model-00001-of-00001.safetensors is a Git LFS pointer");
+    unlink(test_path("model.safetensors.index.json"));
+    unlink(test_path("model-00001-of-00001.safetensors"));
+}
+
+static void check_unfinished(void) {
+    static const char *const missing[] = {"config.json", "model.safetensors", "trol_gating.pt"};
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        char words[256];
+        make_folder(missing[i]);
+        test_write("abc.incomplete", "x", 1);
+        load(0, TROL_ERROR_IO, "a download was not finished: abc.incomplete is there");
+        unlink(test_path("abc.incomplete"));
+        if (symlink("nowhere", test_path(missing[i])) != 0)
+            perror(missing[i]);
+        snprintf(words, sizeof words, "%s is a link to a file that is not there: was the download finished?",
+                 missing[i]);
+        load(1, TROL_ERROR_IO, words);
+    }
+    make_folder("model.safetensors");
+    load(0, TROL_ERROR_IO, "has neither model.safetensors nor model.safetensors.index.json");
+}
+
+/* ---- no gate --------------------------------------------------------------------------------- */
+
+static void check_plain_backbone(void) {
+    make_folder("trol_gating.pt");
+    load(0, TROL_ERROR_IO, "trol_gating.pt cannot be opened");
+    trol_model *model = load(1, TROL_OK, NULL);
+    trol_model_info info = {.size = sizeof info};
+    trol_error error = {0};
+    CHECK_OK(trol_model_get_info(model, &info, &error), error);
+    CHECK(info.has_gate == 0, "has_gate is %d without a gate", info.has_gate);
+    for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++) {
+        trol_session_params params;
+        trol_session *session;
+        trol_session_params_init(&params);
+        params.traversal = (trol_traversal)mode;
+        const trol_status status = trol_session_new(model, &params, &session, &error);
+        if (mode != TROL_TRAVERSAL_OFF) {
+            CHECK(status == TROL_ERROR_UNSUPPORTED && strstr(error.message, "the model has no gate"), "%s",
+                  error.message);
+            continue;
+        }
+        CHECK_OK(status, error);
+        const int32_t tokens[] = {1, 5, 9};
+        CHECK_OK(trol_session_prefill(session, tokens, 3, NULL, 0, &error), error);
+        trol_session_free(session);
+    }
+    trol_model_free(model);
+    make_folder("");
+    model = load(1, TROL_OK, NULL);
+    CHECK_OK(trol_model_get_info(model, &info, &error), error);
+    CHECK(info.has_gate == 1, "has_gate is %d with a gate", info.has_gate);
+    trol_model_free(model);
+}
+
+/* ---- the hub's cache ------------------------------------------------------------------------- */
+
+static void set(const char *name, const char *value) {
+    if (value)
+        setenv(name, value, 1);
+    else
+        unsetenv(name);
+}
+
+/* That a name which no cache holds is looked for in `cache`. */
+static void expect_cache(const char *hub_cache, const char *old_cache, const char *hf_home, const char *xdg,
+                         const char *home, const char *cache) {
+    trol_error error = {0};
+    char *folder, words[1200];
+    set("HF_HUB_CACHE", hub_cache);
+    set("HUGGINGFACE_HUB_CACHE", old_cache);
+    set("HF_HOME", hf_home);
+    set("XDG_CACHE_HOME", xdg);
+    set("HOME", home);
+    snprintf(words, sizeof words, "the hub cache %s does not hold", cache);
+    CHECK(locate_checkpoint("no-such/model", &folder, &error) == TROL_ERROR_IO && strstr(error.message, words),
+          "\"%s\", expected \"%s\"", error.message, words);
+}
+
+static void check_hub_cache(void) {
+    char own[1024], named[300], expected[1024];
+    const struct passwd *user = getpwuid(getuid());
+    expect_cache("/a", "/b", "/c", "/d", "/e", "/a");
+    expect_cache("", "/b", "/c", "/d", "/e", "/b");
+    expect_cache(NULL, NULL, "/c", "/d", "/e", "/c/hub");
+    expect_cache(NULL, NULL, NULL, "/d", "/e", "/d/huggingface/hub");
+    expect_cache(NULL, NULL, NULL, NULL, "/e", "/e/.cache/huggingface/hub");
+    expect_cache("~/x", NULL, NULL, NULL, "/e", "/e/x");
+    expect_cache(NULL, "~/y", NULL, NULL, "/e/", "/e/y");
+    expect_cache(NULL, NULL, "~/z", NULL, "/e", "/e/z/hub");
+    expect_cache(NULL, NULL, NULL, "~", "/e", "/e/huggingface/hub");
+    if (!user)
+        return;
+    snprintf(own, sizeof own, "%s/.cache/huggingface/hub", user->pw_dir);
+    expect_cache(NULL, NULL, NULL, NULL, NULL, own);
+    expect_cache(NULL, NULL, NULL, NULL, "", own);
+    snprintf(named, sizeof named, "~%s/x", user->pw_name);
+    snprintf(expected, sizeof expected, "%s/x", user->pw_dir);
+    expect_cache(named, NULL, NULL, NULL, "/e", expected);
+}
+
+int main(void) {
+    test_make_folder();
+    check_pointers();
+    check_unfinished();
+    check_plain_backbone();
+    check_hub_cache();
+    test_remove_folder();
+    return test_summary("test-download");
+}
