@@ -106,7 +106,7 @@ typedef enum trol_weight_type {
  * attention multiplies in BF16, too, on CPUs on which that is faster. */
 typedef enum trol_compute {
     TROL_COMPUTE_EXACT = 0, /* float32 activations and sums */
-    TROL_COMPUTE_BF16       /* BF16 products with float32 sums; refused where the CPU has no BF16 units */
+    TROL_COMPUTE_BF16 /* BF16 products with float32 sums are allowed: they run where they are faster than float32 */
 } trol_compute;
 
 typedef struct trol_model_params {
@@ -156,7 +156,7 @@ typedef struct trol_model_info {
     int64_t weight_bytes; /* of all tensors, as they are in memory or mapped */
     char weight_type[32]; /* of the decoder's matrices: "f16", "bf16", "f32", "q8", "q4" or "mixed" */
     char cpu_level[32];   /* the kernels in use: "scalar", "avx2", "avx512", ... */
-    char compute[32];     /* "exact" or "bf16" */
+    char compute[32];     /* what runs for 16- and 32-bit weights: "exact" or "bf16" */
     int32_t vision_layers, vision_hidden_size, vision_intermediate_size, vision_patch_size;
     int32_t n_end_tokens; /* an answer ends at any of them */
     int32_t end_tokens[TROL_MAX_END_TOKENS];

@@ -167,8 +167,15 @@ static double largest_error(const problem *p, int64_t index) {
     return worst;
 }
 
-static run run_at(cpu_level level, trol_threads *threads, workspace *space) {
-    return (run){.threads = threads, .space = space, .kernels = kernels_at(level), .error = &error};
+/* bf16: with the kernels in bfloat16 whether this CPU is fast at them or not. */
+static run run_at(cpu_level level, bool bf16, trol_threads *threads, workspace *space) {
+    static kernels with_bf16;
+    const kernels *table = kernels_at(level);
+    if (bf16) {
+        kernels_fill(&with_bf16, level, cpu_traits_at(level) | CPU_HAS_FAST_BF16);
+        table = &with_bf16;
+    }
+    return (run){.threads = threads, .space = space, .kernels = table, .error = &error};
 }
 
 static uint64_t hash_results(const problem *p) {
@@ -185,7 +192,7 @@ static void check_recipe(cpu_level level, trol_threads *const threads[3], worksp
     problem *p = make_problem(recipe);
     uint64_t hash = 0;
     for (int i = 0; i < 3; i++) {
-        run r = run_at(level, threads[i], space);
+        run r = run_at(level, recipe->bf16, threads[i], space);
         CHECK_OK(attention_apply(&r, &p->shape, p->jobs, p->n_jobs), error);
         CHECK(i == 0 || hash_results(p) == hash, "%s, %s: results differ with %d threads", cpu_level_name(level), what,
               i + 1);
@@ -279,7 +286,7 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *const t
                                  .k_size = 2,
                                  .bf16 = bf16};
         problem *p = make_problem(&recipe);
-        run r = run_at(level, threads[1], space);
+        run r = run_at(level, bf16, threads[1], space);
         CHECK_OK(attention_apply(&r, &p->shape, p->jobs, p->n_jobs), error);
         int64_t width = recipe.n_heads * recipe.head_dim, differing = 0;
         float *alone = malloc((size_t)(recipe.n_rows * p->jobs[0].out_stride) * sizeof(float));
@@ -310,7 +317,7 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *const t
 static void check_cancel(trol_threads *threads, workspace *space) {
     problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, ELEMENT_F32, true, false, false, false, 1, 1, false};
     problem *p = make_problem(&recipe);
-    run r = run_at(cpu_best_level(), threads, space);
+    run r = run_at(cpu_best_level(), false, threads, space);
     atomic_int cancel = 1;
     size_t mark = workspace_mark(space);
     r.cancel = &cancel;

@@ -4,6 +4,7 @@
 
 #include "base/float16.h"
 #include "kernels/linear.h"
+#include "kernels/linear_blas.h"
 #include "kernels/quantize.h"
 #include "test.h"
 
@@ -352,7 +353,7 @@ static void check_all_pieces(const kernels *table, int n_problems) {
         p.first = between(0, p.total_outputs - 1);
         p.outputs = between(1, p.total_outputs - p.first);
         p.n_prompt_rows = between(0, 2) ? between(0, p.n_rows) : p.n_rows;
-        if (!table->linear.exact[0].tile)
+        if (table->linear.blas)
             p.n_prompt_rows = 0;
         check_pieces(table, &p);
     }
@@ -387,10 +388,18 @@ int main(void) {
         check_all_pieces(kernels_at(level), 150);
         check_extremes(kernels_at(level));
     }
-    kernels plain = *kernels_at(CPU_SCALAR); /* the plain C tiles instead of the BLAS */
-    for (int type = 0; type < LINEAR_FLOAT_TYPES; type++)
-        plain.linear.exact[type] = *linear_gemm_scalar((element_type)type);
-    check_level(&plain, 36, true);
-    check_all_pieces(&plain, 60);
+    kernels table = *kernels_at(CPU_SCALAR); /* the plain C tiles instead of OpenBLAS */
+    table.linear.blas = false;
+    check_level(&table, 36, true);
+    check_all_pieces(&table, 60);
+    table = *kernels_at(cpu_best_level()); /* and OpenBLAS instead of the best ones */
+    table.linear.blas = true;
+    if (blas_open())
+        check_level(&table, 36, true);
+    if (cpu_has_level(CPU_AVX512BF16)) { /* whether they are fast or not */
+        kernels_fill(&table, CPU_AVX512BF16, cpu_traits_at(CPU_AVX512BF16) | CPU_HAS_FAST_BF16);
+        check_level(&table, 36, true);
+        check_all_pieces(&table, 60);
+    }
     return test_summary("linear");
 }

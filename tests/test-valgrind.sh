@@ -6,7 +6,6 @@ set -euo pipefail
 command -v valgrind >/dev/null || { echo "skipped: there is no valgrind here"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export OPENBLAS_NUM_THREADS=1
 
 # check STATUS ARGUMENT ...: trol-cli under valgrind, which must end with STATUS.
 check() {

@@ -12,7 +12,7 @@ missing_packages() {
     fi
     command -v cmake >/dev/null || echo cmake
     command -v pkg-config >/dev/null || echo pkg-config
-    pkg-config --exists openblas 2>/dev/null || echo libopenblas-dev
+    PATH=$PATH:/sbin ldconfig -p | grep -q 'libopenblas\.so\.0' || echo libopenblas0 # opened at run time
     pkg-config --exists libcjson 2>/dev/null || echo libcjson-dev
     [ -e /usr/include/stb/stb_image.h ] || echo libstb-dev
     pkg-config --exists libjpeg 2>/dev/null || echo libjpeg62-turbo-dev

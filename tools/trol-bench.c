@@ -253,7 +253,7 @@ static double limit_of(const bench *b, const trol_peaks *p, const bench_row *row
         return 1e9 * p->read_gbytes;
     if (strcmp(type, "q8") == 0 || strcmp(type, "q4") == 0)
         return 1e9 * p->int8_gops;
-    if (b->chosen->compute != TROL_COMPUTE_BF16)
+    if (strcmp(b->info.compute, "bf16") != 0)
         return 1e9 * p->float32_gflops;
     return 1e9 * (p->tile_bfloat16_gflops > 0 ? p->tile_bfloat16_gflops : p->bfloat16_gflops);
 }

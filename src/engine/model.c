@@ -63,11 +63,8 @@ static trol_status load_into(trol_model *model, const char *path, const trol_mod
     trol_status status;
     TRY(check_params(p, error));
     TRY(kernels_get(&model->kernels, error));
-    const linear_arithmetic arithmetic = p->compute == TROL_COMPUTE_BF16 ? LINEAR_BF16 : LINEAR_EXACT;
-    if (arithmetic == LINEAR_BF16 && model->kernels->level < CPU_AVX512BF16)
-        return fail(error, TROL_ERROR_UNSUPPORTED,
-                    "compute is bf16, which needs a CPU with BF16 units; the kernels in use are %s",
-                    cpu_level_name(model->kernels->level));
+    const bool bf16 = p->compute == TROL_COMPUTE_BF16 && linear_has_bf16(model->kernels);
+    const linear_arithmetic arithmetic = bf16 ? LINEAR_BF16 : LINEAR_EXACT;
     if (p->threads)
         model->threads = threads_retain(p->threads);
     else
@@ -95,11 +92,14 @@ done:
     return status;
 }
 
-static void describe_blas(const trol_model *model) {
-    char text[256];
-    bool below = false;
-    linear_describe_blas(text, sizeof text, &below);
-    log_message(&model->log, TROL_LOG_INFO, "%s", text);
+/* One line where what multiplies is not what its name suggests. */
+static void describe_arithmetic(const trol_model *model, const trol_model_params *p) {
+    char text[600];
+    if (linear_describe_blas(model->kernels, text, sizeof text))
+        log_message(&model->log, TROL_LOG_INFO, "%s", text);
+    if (p->compute == TROL_COMPUTE_BF16 && model->decoder.arithmetic == LINEAR_EXACT)
+        log_message(&model->log, TROL_LOG_INFO,
+                    "compute is bf16, but this CPU multiplies float32 as fast: exact products are computed");
 }
 
 trol_status trol_model_load(const char *path, const trol_model_params *params, trol_model **result, trol_error *error) {
@@ -125,7 +125,7 @@ trol_status trol_model_load(const char *path, const trol_model_params *params, t
     log_message(&model->log, TROL_LOG_INFO, "%s: %s, %.2f G parameters, %d threads, %s kernels", path,
                 model->config.family->name, (double)model->weights->n_parameters / 1e9, threads_count(model->threads),
                 cpu_level_name(model->kernels->level));
-    describe_blas(model);
+    describe_arithmetic(model, &p);
     *result = model;
     return TROL_OK;
 }

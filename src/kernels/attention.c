@@ -24,20 +24,6 @@ enum {
 
 static const float log2_e = 1.44269504088896341f;
 
-void attention_kernels_fill(attention_kernels *table, int level) {
-    attention_kernels_fill_scalar(table);
-#if defined(__x86_64__)
-    if (level >= CPU_AVX2)
-        attention_kernels_fill_avx2(table);
-    if (level >= CPU_AVX512)
-        attention_kernels_fill_avx512(table);
-    if (level == CPU_AVX512BF16) /* a CPU with tiles has slower units of this kind */
-        attention_kernels_fill_avx512bf16(table);
-#else
-    (void)level;
-#endif
-}
-
 static int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -394,13 +380,14 @@ static void apply_span(const span_work *work, const span_job *job, int64_t row, 
     }
     const void *tokens[SPAN_KEYS];
     find_tokens(source, source->key_blocks, kv_head, first, end, tokens);
-    table->scores(source->type, tokens, end - first, q, n_queries, dims, scores, SPAN_KEYS);
+    table->scores(source->type, tokens, end - first, q, n_queries, dims, scores, SPAN_KEYS, table->prefetch_l2);
     for (int64_t i = 0; i < n_queries; i++) {
         span_result *result = &job->results[span_slot(work, job, row + i / group, kv_head * group + i % group) + span];
         table->softmax(scores + i * SPAN_KEYS, end - first, &result->max, &result->sum);
     }
     find_tokens(source, source->value_blocks, kv_head, first, end, tokens);
-    table->add_values(source->type, tokens, end - first, scores, SPAN_KEYS, n_queries, dims, out, dims);
+    table->add_values(source->type, tokens, end - first, scores, SPAN_KEYS, n_queries, dims, out, dims,
+                      table->prefetch_l2);
     for (int64_t i = 0; i < n_queries; i++) {
         int64_t slot = span_slot(work, job, row + i / group, kv_head * group + i % group) + span;
         memcpy(job->out + slot * dims, out + i * dims, (size_t)dims * sizeof(float));

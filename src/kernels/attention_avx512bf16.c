@@ -1,5 +1,5 @@
 /* attention_avx512bf16.c - the tile of attention on BF16 units: twice the products an instruction. */
-#if defined(__AVX512BF16__)
+#if defined(TROL_HAVE_AVX512BF16)
 #include "kernels/simd_avx512.h"
 
 /* Words i and 16 + i side by side. */
@@ -46,7 +46,7 @@ static void pair_up_keys(float *keys, int64_t n_keys, int64_t key_stride, int64_
         }
 }
 
-void attention_kernels_fill_avx512bf16(attention_kernels *table) {
+void attention_fill_avx512bf16(attention_kernels *table) {
     table->tile_bf16 = tile;
     table->pair_up_rows = pair_up_rows;
     table->pair_up_keys = pair_up_keys;

@@ -7,6 +7,7 @@
 #ifndef KERNELS_ATTENTION_KERNELS_H
 #define KERNELS_ATTENTION_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/types.h"
@@ -35,6 +36,7 @@ typedef struct attention_tile {
 typedef struct attention_kernels {
     int32_t vector_lanes;  /* query rows to a vector */
     int32_t panel_vectors; /* vectors to a panel, at most */
+    bool prefetch_l2;      /* what `scores` and `add_values` are to be called with */
     void (*tile)(const attention_tile *tile);
     /* The same with bfloat16 products and float32 sums. Queries and values have come through pair_up_rows (values strip
      * by strip), keys through pair_up_keys. NULL, all three: there is none, or `tile` is as fast. */
@@ -52,21 +54,19 @@ typedef struct attention_kernels {
 
     /* scores[query * stride + key] = dot(q[query], key), q [n_queries, head_dim]; keys F32 or F16, at any address. */
     void (*scores)(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
-                   int64_t head_dim, float *scores, int64_t stride);
+                   int64_t head_dim, float *scores, int64_t stride, bool prefetch_l2);
     /* Replaces n > 0 scores by exp2(score - max); *max and *sum are set. */
     void (*softmax)(float *scores, int64_t n, float *max, float *sum);
     /* out[query] = sum over keys of weights[query * stride + key] * value, out [n_queries, head_dim] at out_stride. */
     void (*add_values)(element_type type, const void *const *values, int64_t n_keys, const float *weights,
-                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride);
+                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride,
+                       bool prefetch_l2);
 } attention_kernels;
 
-/* Each instruction set's file puts its own versions over those of the levels below it. */
-void attention_kernels_fill_scalar(attention_kernels *table);
-void attention_kernels_fill_avx2(attention_kernels *table);
-void attention_kernels_fill_avx512(attention_kernels *table);
-void attention_kernels_fill_avx512bf16(attention_kernels *table);
-
-/* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
-void attention_kernels_fill(attention_kernels *table, int level);
+/* Each instruction set's own entries, over those that are there; defined only where the compiler can build them. */
+void attention_fill_scalar(attention_kernels *table);
+void attention_fill_avx2(attention_kernels *table);
+void attention_fill_avx512(attention_kernels *table);
+void attention_fill_avx512bf16(attention_kernels *table);
 
 #endif

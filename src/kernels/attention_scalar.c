@@ -82,7 +82,8 @@ static float element(element_type type, const void *row, int64_t i) {
 }
 
 static void scores(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
-                   int64_t head_dim, float *out, int64_t stride) {
+                   int64_t head_dim, float *out, int64_t stride, bool prefetch_l2) {
+    (void)prefetch_l2;
     for (int64_t query = 0; query < n_queries; query++)
         for (int64_t key = 0; key < n_keys; key++) {
             float sums[4] = {0};
@@ -105,7 +106,9 @@ static void softmax(float *s, int64_t n, float *max, float *sum) {
 }
 
 static void add_values(element_type type, const void *const *values, int64_t n_keys, const float *weights,
-                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride) {
+                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride,
+                       bool prefetch_l2) {
+    (void)prefetch_l2;
     for (int64_t query = 0; query < n_queries; query++) {
         float *sums = out + query * out_stride;
         memset(sums, 0, (size_t)head_dim * sizeof(float));
@@ -115,7 +118,7 @@ static void add_values(element_type type, const void *const *values, int64_t n_k
     }
 }
 
-void attention_kernels_fill_scalar(attention_kernels *table) {
+void attention_fill_scalar(attention_kernels *table) {
     *table = (attention_kernels){.vector_lanes = LANES,
                                  .panel_vectors = PANEL_VECTORS,
                                  .tile = tile,

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "kernels/attention_tile_simd.h"
-#include "kernels/kernels.h"
 
 /* Four lanes and four dimensions change places at a time. */
 static void load_lanes(const float *const *rows, int64_t n_lanes, int64_t dims, float scale, float *to) {
@@ -53,7 +52,7 @@ static void store_lanes(const float *from, int64_t n_lanes, int64_t dims, const 
             rows[lane][d] = factors[lane] * from[d * n_lanes + lane];
 }
 
-/* ---- Few rows -------------------------------------------------------------------------------- */
+/* ---- Spans ----------------------------------------------------------------------------------- */
 
 enum { STREAMS = 4, QUERIES_AT_ONCE = VECTOR_REGISTERS / 8, PREFETCH_KEYS = 8 };
 
@@ -66,11 +65,9 @@ INLINE vector load_last_elements(const int is_f16, const void *row, int64_t i, i
                   : vector_load_first((const float *)row + i, n);
 }
 
-static bool prefetch_to_second_level; /* set by FILL */
-
-INLINE void prefetch_row(const void *row, int64_t bytes) {
+INLINE void prefetch_row(bool l2, const void *row, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64)
-        if (prefetch_to_second_level)
+        if (l2)
             _mm_prefetch((const char *)row + i, _MM_HINT_T1);
         else
             _mm_prefetch((const char *)row + i, _MM_HINT_T0);
@@ -109,8 +106,8 @@ INLINE void scores_of_keys(const int is_f16, const void *const *rows, const floa
         vector_store_sums(scores + i * stride, sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
 }
 
-INLINE void scores_of(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t head_dim,
-                      float *scores, int64_t stride, const int n_queries) {
+INLINE void scores_of(const int is_f16, bool l2, const void *const *keys, int64_t n_keys, const float *q,
+                      int64_t head_dim, float *scores, int64_t stride, const int n_queries) {
     int64_t row_bytes = head_dim * (is_f16 ? 2 : 4), quarter = n_keys / STREAMS;
     const void *rows[STREAMS];
     float found[QUERIES_AT_ONCE * STREAMS];
@@ -118,7 +115,7 @@ INLINE void scores_of(const int is_f16, const void *const *keys, int64_t n_keys,
         for (int k = 0; k < STREAMS; k++) {
             rows[k] = keys[key + k * quarter];
             if (key + PREFETCH_KEYS < quarter)
-                prefetch_row(keys[key + PREFETCH_KEYS + k * quarter], row_bytes);
+                prefetch_row(l2, keys[key + PREFETCH_KEYS + k * quarter], row_bytes);
         }
         scores_of_keys(is_f16, rows, q, head_dim, found, STREAMS, n_queries);
         for (int i = 0; i < n_queries; i++)
@@ -135,23 +132,23 @@ INLINE void scores_of(const int is_f16, const void *const *keys, int64_t n_keys,
             scores[i * stride + k] = found[i * STREAMS + (k - STREAMS * quarter)];
 }
 
-INLINE void scores_of_type(const int is_f16, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
-                           int64_t head_dim, float *scores, int64_t stride) {
+INLINE void scores_of_type(const int is_f16, bool l2, const void *const *keys, int64_t n_keys, const float *q,
+                           int64_t n_queries, int64_t head_dim, float *scores, int64_t stride) {
     int64_t i = 0;
     for (; QUERIES_AT_ONCE >= 4 && i + 4 <= n_queries; i += 4)
-        scores_of(is_f16, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 4);
+        scores_of(is_f16, l2, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 4);
     for (; i + 2 <= n_queries; i += 2)
-        scores_of(is_f16, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 2);
+        scores_of(is_f16, l2, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 2);
     for (; i < n_queries; i++)
-        scores_of(is_f16, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 1);
+        scores_of(is_f16, l2, keys, n_keys, q + i * head_dim, head_dim, scores + i * stride, stride, 1);
 }
 
 static void scores(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
-                   int64_t head_dim, float *out, int64_t stride) {
+                   int64_t head_dim, float *out, int64_t stride, bool l2) {
     if (type == ELEMENT_F16)
-        scores_of_type(1, keys, n_keys, q, n_queries, head_dim, out, stride);
+        scores_of_type(1, l2, keys, n_keys, q, n_queries, head_dim, out, stride);
     else
-        scores_of_type(0, keys, n_keys, q, n_queries, head_dim, out, stride);
+        scores_of_type(0, l2, keys, n_keys, q, n_queries, head_dim, out, stride);
 }
 
 static void softmax(float *s, int64_t n, float *max, float *sum) {
@@ -180,9 +177,9 @@ static void softmax(float *s, int64_t n, float *max, float *sum) {
 }
 
 /* Dimensions d .. d + n_vectors * VECTOR_LANES - 1, of which the last vector has `last` lanes. */
-INLINE void add_value_columns(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
-                              int64_t stride, int64_t d, int64_t last, float *out, int64_t out_stride,
-                              const int n_queries, const int n_vectors, const int whole) {
+INLINE void add_value_columns(const int is_f16, bool l2, const void *const *values, int64_t n_keys,
+                              const float *weights, int64_t stride, int64_t d, int64_t last, float *out,
+                              int64_t out_stride, const int n_queries, const int n_vectors, const int whole) {
     vector sums[QUERIES_AT_ONCE][8];
     for (int i = 0; i < n_queries; i++)
         for (int v = 0; v < n_vectors; v++)
@@ -193,7 +190,7 @@ INLINE void add_value_columns(const int is_f16, const void *const *values, int64
         int64_t key = turn < STREAMS * quarter ? turn / STREAMS + turn % STREAMS * quarter : turn;
         const void *row = values[key];
         if (turn + STREAMS * PREFETCH_KEYS < STREAMS * quarter)
-            prefetch_row((const char *)values[key + PREFETCH_KEYS] + first_byte, bytes);
+            prefetch_row(l2, (const char *)values[key + PREFETCH_KEYS] + first_byte, bytes);
         vector weight[QUERIES_AT_ONCE];
         for (int i = 0; i < n_queries; i++)
             weight[i] = vector_of(weights[i * stride + key]);
@@ -214,13 +211,13 @@ INLINE void add_value_columns(const int is_f16, const void *const *values, int64
         }
 }
 
-INLINE void add_values_of(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
+INLINE void add_values_of(const int is_f16, bool l2, const void *const *values, int64_t n_keys, const float *weights,
                           int64_t stride, int64_t head_dim, float *out, int64_t out_stride, const int n_queries) {
     enum { WIDE = VECTOR_REGISTERS * 3 / 4 }; /* accumulators */
     int64_t d = 0;
 #define ADD_COLUMNS(n_vectors)                                                                                         \
     for (; n_queries * (n_vectors) <= WIDE && d + (n_vectors)*VECTOR_LANES <= head_dim; d += (n_vectors)*VECTOR_LANES) \
-    add_value_columns(is_f16, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, n_vectors, 1)
+    add_value_columns(is_f16, l2, values, n_keys, weights, stride, d, 0, out, out_stride, n_queries, n_vectors, 1)
     ADD_COLUMNS(8);
     ADD_COLUMNS(6); /* all of a head of 96 */
     ADD_COLUMNS(4);
@@ -228,34 +225,34 @@ INLINE void add_values_of(const int is_f16, const void *const *values, int64_t n
 #undef ADD_COLUMNS
     for (; d < head_dim; d += VECTOR_LANES) {
         int64_t last = head_dim - d < VECTOR_LANES ? head_dim - d : VECTOR_LANES;
-        add_value_columns(is_f16, values, n_keys, weights, stride, d, last, out, out_stride, n_queries, 1, 0);
+        add_value_columns(is_f16, l2, values, n_keys, weights, stride, d, last, out, out_stride, n_queries, 1, 0);
     }
 }
 
-INLINE void add_values_of_type(const int is_f16, const void *const *values, int64_t n_keys, const float *weights,
-                               int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride) {
+INLINE void add_values_of_type(const int is_f16, bool l2, const void *const *values, int64_t n_keys,
+                               const float *weights, int64_t stride, int64_t n_queries, int64_t head_dim, float *out,
+                               int64_t out_stride) {
     int64_t i = 0;
     for (; QUERIES_AT_ONCE >= 4 && i + 4 <= n_queries; i += 4)
-        add_values_of(is_f16, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride, out_stride,
-                      4);
+        add_values_of(is_f16, l2, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride,
+                      out_stride, 4);
     for (; i + 2 <= n_queries; i += 2)
-        add_values_of(is_f16, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride, out_stride,
-                      2);
+        add_values_of(is_f16, l2, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride,
+                      out_stride, 2);
     for (; i < n_queries; i++)
-        add_values_of(is_f16, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride, out_stride,
-                      1);
+        add_values_of(is_f16, l2, values, n_keys, weights + i * stride, stride, head_dim, out + i * out_stride,
+                      out_stride, 1);
 }
 
 static void add_values(element_type type, const void *const *values, int64_t n_keys, const float *weights,
-                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride) {
+                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride, bool l2) {
     if (type == ELEMENT_F16)
-        add_values_of_type(1, values, n_keys, weights, stride, n_queries, head_dim, out, out_stride);
+        add_values_of_type(1, l2, values, n_keys, weights, stride, n_queries, head_dim, out, out_stride);
     else
-        add_values_of_type(0, values, n_keys, weights, stride, n_queries, head_dim, out, out_stride);
+        add_values_of_type(0, l2, values, n_keys, weights, stride, n_queries, head_dim, out, out_stride);
 }
 
 void FILL(attention_kernels *table) {
-    prefetch_to_second_level = cpu_prefetches_to_second_level();
     *table = (attention_kernels){.vector_lanes = VECTOR_LANES,
                                  .panel_vectors = PANEL_VECTORS,
                                  .tile = tile,

@@ -1,126 +1,107 @@
-#define _GNU_SOURCE /* syscall */
 #include "kernels/kernels.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
-static const char *const level_names[CPU_LEVELS] = {"scalar",     "avx2",       "avxvnni", "avx512",
-                                                    "avx512vnni", "avx512bf16", "amx"};
-
-const char *cpu_level_name(cpu_level level) { return level < CPU_LEVELS ? level_names[level] : "unknown"; }
+#include "kernels/linear_blas.h"
 
 const char *element_name(element_type type) {
     static const char *const names[] = {"f32", "f16", "bf16", "q8", "q4", "other"};
     return names[type];
 }
 
-#if defined(__x86_64__)
-
-/* Linux hands out the tile registers on request only (Documentation/arch/x86/xstate.rst). */
-static bool request_tiles(void) {
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
-#if defined(TROL_EMULATE)
-/* The kernels above AVX2 are compiled against tests/emulate/immintrin.h: any CPU with AVX2 runs them. */
-bool cpu_has_level(cpu_level level) { return level < CPU_LEVELS; }
-#else
-bool cpu_has_level(cpu_level level) {
-    unsigned a, b, c, d, leaf1c = 0, leaf7_1a = 0, leaf7_0d = 0;
-    if (__get_cpuid(1, &a, &b, &c, &d))
-        leaf1c = c;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-        leaf7_0d = d;
-        if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
-            leaf7_1a = a;
+/* From plain C upwards: each instruction set puts its own entries over those before it. */
+void kernels_fill(kernels *table, cpu_level level, unsigned traits) {
+    table->level = level;
+    table->traits = traits;
+    linear_fill_scalar(&table->linear);
+    attention_fill_scalar(&table->attention);
+    ops_fill_scalar(&table->ops);
+    quantized_fill_scalar(&table->quantized);
+    table->linear.blas = !(traits & CPU_HAS_AVX2);
+#if defined(TROL_HAVE_AVX2)
+    if (traits & CPU_HAS_AVX2) {
+        linear_fill_avx2(&table->linear);
+        attention_fill_avx2(&table->attention);
+        ops_fill_avx2(&table->ops);
+        quantized_fill_avx2(&table->quantized);
     }
-    switch (level) {
-    case CPU_SCALAR:
-        return true;
-    case CPU_AVX2: /* leaf 1 ecx: bit 29 F16C, for which clang 14 has no name */
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (leaf1c >> 29 & 1);
-    case CPU_AVXVNNI:
-        return cpu_has_level(CPU_AVX2) && (leaf7_1a >> 4 & 1);
-    case CPU_AVX512:
-        return cpu_has_level(CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    case CPU_AVX512VNNI:
-        return cpu_has_level(CPU_AVX512) && __builtin_cpu_supports("avx512vnni");
-    case CPU_AVX512BF16:
-        return cpu_has_level(CPU_AVX512VNNI) && (leaf7_1a >> 5 & 1);
-    case CPU_AMX: /* leaf 7 edx: bit 22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8 */
-        return cpu_has_level(CPU_AVX512BF16) && (leaf7_0d >> 22 & 1) && (leaf7_0d >> 24 & 3) == 3 && request_tiles();
-    case CPU_LEVELS:
-        break;
+#endif
+#if defined(TROL_HAVE_AVXVNNI)
+    if (traits & CPU_HAS_AVX_VNNI)
+        quantized_fill_avxvnni(&table->quantized);
+#endif
+#if defined(TROL_HAVE_AVX512)
+    if (traits & CPU_HAS_AVX512) {
+        linear_fill_avx512(&table->linear);
+        attention_fill_avx512(&table->attention);
+        ops_fill_avx512(&table->ops);
+        quantized_fill_avx512(&table->quantized);
     }
-    return false;
-}
 #endif
-
-bool cpu_prefetches_to_second_level(void) {
-    unsigned a, b, c, d;
-    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
-}
-
-#else
-
-bool cpu_has_level(cpu_level level) { return level == CPU_SCALAR; }
-bool cpu_prefetches_to_second_level(void) { return false; }
-
+#if defined(TROL_HAVE_AVX512VNNI)
+    if (traits & CPU_HAS_AVX512_VNNI)
+        quantized_fill_avx512vnni(&table->quantized, traits & CPU_PREFERS_L2_PREFETCH);
 #endif
-
-cpu_level cpu_best_level(void) {
-    cpu_level best = CPU_SCALAR;
-    for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++)
-        if (cpu_has_level(level))
-            best = level;
-    return best;
+#if defined(TROL_HAVE_AVX512BF16)
+    if ((traits & CPU_HAS_AVX512_BF16) && (traits & CPU_HAS_FAST_BF16)) {
+        linear_fill_avx512bf16(&table->linear);
+        attention_fill_avx512bf16(&table->attention);
+    }
+#endif
+#if defined(TROL_HAVE_AMX)
+    if (traits & CPU_HAS_AMX) {
+        linear_fill_amx(&table->linear);
+        quantized_fill_amx(&table->quantized);
+    }
+#endif
+    table->attention.prefetch_l2 = traits & CPU_PREFERS_L2_PREFETCH;
 }
 
-static kernels tables[CPU_LEVELS];
+/* [1]: where float32 prompt rows are multiplied by OpenBLAS. */
+static kernels tables[CPU_LEVELS][2];
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
 
 /* Levels that this CPU lacks stay empty: even the code that fills their entries is compiled with their instructions. */
 static void fill_tables(void) {
-    for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++) {
-        if (!cpu_has_level(level))
-            continue;
-        kernels *table = &tables[level];
-        table->level = level;
-        linear_kernels_fill(&table->linear, level);
-        attention_kernels_fill(&table->attention, level);
-        ops_kernels_fill(&table->ops, level);
-        quantized_kernels_fill(&table->quantized, level);
-    }
+    for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++)
+        for (int blas = 0; cpu_has_level(level) && blas < 2; blas++) {
+            kernels_fill(&tables[level][blas], level, cpu_traits_at(level));
+            tables[level][blas].linear.blas = blas;
+        }
 }
 
 const kernels *kernels_at(cpu_level level) {
     pthread_once(&tables_once, fill_tables);
-    return &tables[level];
+    return &tables[level][!(cpu_traits_at(level) & CPU_HAS_AVX2)];
+}
+
+static trol_status find_level(cpu_level *level, trol_error *error) {
+    const char *forced = getenv("TROL_CPU");
+    *level = cpu_best_level();
+    if (!forced || !*forced)
+        return TROL_OK;
+    for (*level = CPU_SCALAR; *level < CPU_LEVELS; (*level)++)
+        if (strcmp(forced, cpu_level_name(*level)) == 0)
+            return cpu_has_level(*level) ? TROL_OK
+                                         : fail(error, TROL_ERROR_UNSUPPORTED,
+                                                "TROL_CPU asks for %s, which this CPU does not have", forced);
+    return fail(error, TROL_ERROR_ARGUMENT,
+                "TROL_CPU is %s, expected scalar, avx2, avxvnni, avx512, avx512vnni, avx512bf16 or amx", forced);
 }
 
 trol_status kernels_get(const kernels **table, trol_error *error) {
-    const char *forced = getenv("TROL_CPU");
-    if (!forced || !*forced) {
-        *table = kernels_at(cpu_best_level());
+    cpu_level level;
+    TRY(find_level(&level, error));
+    *table = kernels_at(level);
+    const char *blas = getenv("TROL_BLAS");
+    if (!blas || !*blas)
         return TROL_OK;
-    }
-    for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++)
-        if (strcmp(forced, level_names[level]) == 0) {
-            if (!cpu_has_level(level))
-                return fail(error, TROL_ERROR_UNSUPPORTED, "TROL_CPU asks for %s, which this CPU does not have",
-                            forced);
-            *table = kernels_at(level);
-            return TROL_OK;
-        }
-    return fail(error, TROL_ERROR_ARGUMENT,
-                "TROL_CPU is %s, expected scalar, avx2, avxvnni, avx512, avx512vnni, avx512bf16 or amx", forced);
+    if (strcmp(blas, "none") != 0 && strcmp(blas, "openblas") != 0)
+        return fail(error, TROL_ERROR_ARGUMENT, "TROL_BLAS is %s, expected openblas or none", blas);
+    *table = &tables[level][strcmp(blas, "openblas") == 0];
+    if ((*table)->linear.blas && !blas_open())
+        return fail(error, TROL_ERROR_UNSUPPORTED, "TROL_BLAS asks for openblas: %s", blas_description());
+    return TROL_OK;
 }

@@ -1,56 +1,12 @@
 /* linear.c - which path a product takes. */
 #include "kernels/linear.h"
 
+#include <stdio.h>
+
+#include "kernels/linear_blas.h"
+#include "kernels/linear_large.h"
 #include "kernels/linear_parts.h"
-
-linear linear_of(matrix weight, const float *bias) {
-    return (linear){.weight = weight, .bias = bias, .first_row = 0, .n_rows = weight.rows};
-}
-
-linear linear_view(const linear *whole, int64_t first_row, int64_t n_rows) {
-    linear view = *whole;
-    view.first_row += first_row;
-    view.n_rows = n_rows;
-    return view;
-}
-
-activations activations_of(const float *data, int64_t n_rows, int64_t n_columns, int64_t stride) {
-    return (activations){
-        .data = data, .n_rows = n_rows, .n_columns = n_columns, .stride = stride, .n_prompt_rows = n_rows};
-}
-
-static bool same_matrix(const matrix *a, const matrix *b) {
-    return a->data == b->data && a->type == b->type && a->rows == b->rows && a->columns == b->columns;
-}
-
-int64_t lora_inputs_find(const lora_inputs *inputs, const linear *l) {
-    int64_t i = 0;
-    while (i < inputs->n && !same_matrix(inputs->a[i], &l->lora_a))
-        i++;
-    return i;
-}
-
-trol_status lora_inputs_of(const run *r, const activations *input, const product *products, int64_t n_products,
-                           lora_inputs *result) {
-    *result = (lora_inputs){0};
-    if (input->n_lora_rows == 0)
-        return TROL_OK;
-    TRY(run_alloc(r, 2 * (size_t)n_products, sizeof *result->a, (void **)&result->a));
-    TRY(run_alloc(r, 2 * (size_t)n_products, sizeof *result->quantized_b, (void **)&result->quantized_b));
-    for (int64_t p = 0; p < n_products; p++)
-        for (int second = 0; second < 2; second++) {
-            const linear *l = second ? products[p].second : products[p].linear;
-            if (!l || !linear_has_lora(l))
-                continue;
-            int64_t i = lora_inputs_find(result, l);
-            if (i == result->n) {
-                result->a[result->n++] = &l->lora_a;
-                result->quantized_b[i] = false;
-            }
-            result->quantized_b[i] |= matrix_quantized(&l->lora_b);
-        }
-    return TROL_OK;
-}
+#include "kernels/linear_small.h"
 
 /* A call that the model's files got wrong; what comes from a checkpoint was checked when it was loaded. */
 static trol_status check_linear(const run *r, const activations *input, const linear *l, int64_t n_rows) {
@@ -72,27 +28,7 @@ static trol_status check_linear(const run *r, const activations *input, const li
     return TROL_OK;
 }
 
-typedef struct fill_job {
-    const quantized_kernels *kernels;
-    const quantized_input *input;
-    const float *x;
-    int64_t stride;
-} fill_job;
-
-static void fill_task(void *context, int64_t chunk, int thread) {
-    (void)thread;
-    const fill_job *job = context;
-    quantized_input_fill(job->kernels, job->input, job->x, job->stride, chunk);
-}
-
-trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride, int64_t n_rows, int64_t n_columns,
-                                    bool prompt, quantized_input *result) {
-    void *memory;
-    TRY(run_alloc(r, 1, quantized_input_bytes(&r->kernels->quantized, n_rows, n_columns, prompt), &memory));
-    *result = quantized_input_in(&r->kernels->quantized, memory, n_rows, n_columns, prompt);
-    fill_job job = {&r->kernels->quantized, result, x, stride};
-    return run_chunks(r, quantized_input_chunks(result), fill_task, &job);
-}
+bool linear_has_bf16(const kernels *table) { return table->linear.bf16[ELEMENT_F16].tile != NULL; }
 
 bool linear_is_exact(linear_arithmetic arithmetic, const linear *l) {
     return arithmetic == LINEAR_EXACT && !matrix_quantized(&l->weight);
@@ -156,4 +92,14 @@ trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations
         TRY(apply_part(r, arithmetic, input, row, min_int64(LINEAR_SMALL_BATCH, input->n_rows - row), products,
                        n_products));
     return TROL_OK;
+}
+
+bool linear_describe_blas(const kernels *table, char *text, size_t bytes) {
+    if (!table->linear.blas)
+        return false;
+    if (blas_open())
+        snprintf(text, bytes, "%s multiplies prompt rows by 16- and 32-bit weights", blas_description());
+    else
+        snprintf(text, bytes, "plain C multiplies prompt rows, which is slow: %s", blas_description());
+    return true;
 }

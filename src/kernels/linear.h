@@ -70,6 +70,9 @@ typedef struct product {
 /* How 16- and 32-bit weights are multiplied in large batches. */
 typedef enum linear_arithmetic { LINEAR_EXACT, LINEAR_BF16 } linear_arithmetic;
 
+/* Whether LINEAR_BF16 is another arithmetic than LINEAR_EXACT: there are BF16 units that are faster. */
+bool linear_has_bf16(const kernels *table);
+
 /* Whether a linear's products are exact to float32: neither bfloat16 arithmetic nor 8-bit inputs. */
 bool linear_is_exact(linear_arithmetic arithmetic, const linear *l);
 
@@ -77,7 +80,8 @@ bool linear_is_exact(linear_arithmetic arithmetic, const linear *l);
 trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations *input, const product *products,
                          int64_t n_products);
 
-/* One line for the load log: which BLAS and core type is in use and whether it is below this CPU's level. */
-void linear_describe_blas(char *text, size_t bytes, bool *below_cpu_level);
+/* For the load log: false where kernels of ours multiply, and nothing is to be reported. Otherwise one line: which
+ * OpenBLAS multiplies prompt rows by float weights, or why plain C does. */
+bool linear_describe_blas(const kernels *table, char *text, size_t bytes);
 
 #endif

@@ -6,7 +6,7 @@
  * a part of order i by one of order j are left out where i + j > 2: they are below 2^-26 of the whole, less than
  * float32 rounds off. That takes 3 tile products for BF16 weights and 5 for F16, and still beats float32 units. F32
  * weights would take 6, which gains nothing: they stay with AVX-512. */
-#if defined(__AMX_BF16__)
+#if defined(TROL_HAVE_AMX)
 #include <string.h>
 
 #include "kernels/linear_avx512.h"

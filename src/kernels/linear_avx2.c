@@ -1,5 +1,5 @@
 /* AVX2, FMA and F16C: dot products of eight lanes. */
-#if defined(__AVX2__)
+#if defined(TROL_HAVE_AVX2)
 #include <immintrin.h>
 #include <string.h>
 

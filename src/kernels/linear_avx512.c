@@ -1,5 +1,5 @@
 /* AVX-512 (F, BW, DQ, VL): dot products of sixteen lanes. */
-#if defined(__AVX512F__) || defined(TROL_EMULATE)
+#if defined(TROL_HAVE_AVX512)
 #include <immintrin.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* AVX-512-BF16: tiles of 14 inputs by 32 weight rows for LINEAR_BF16. An instruction multiplies pairs of columns, so
  * both panels hold pairs; otherwise they are built like the float32 ones of linear_avx512.c. */
-#if defined(__AVX512BF16__)
+#if defined(TROL_HAVE_AVX512BF16)
 #include <string.h>
 
 #include "kernels/linear_avx512.h"

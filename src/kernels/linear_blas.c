@@ -1,45 +1,86 @@
-/* linear_blas.c - all that is said to OpenBLAS. */
-#include <cblas.h>
+#define _GNU_SOURCE /* sched_setaffinity */
+#include "kernels/linear_blas.h"
+
+#include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
-#include <strings.h>
+#include <string.h>
 
-#include "kernels/linear_parts.h"
+/* Of cblas.h; integers are 32 bits wide, which the configuration is checked for. */
+enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANSPOSE = 111, CBLAS_TRANSPOSE = 112 };
+typedef void (*cblas_sgemm)(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
+                            const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
-static void use_one_thread(void) { openblas_set_num_threads(1); }
+static const char library_name[] = "libopenblas.so.0"; /* the same for all of its variants */
 
-void blas_prepare(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, use_one_thread);
+static cblas_sgemm sgemm; /* NULL: not usable */
+static char description[512];
+static pthread_once_t open_once = PTHREAD_ONCE_INIT;
+
+/* OpenBLAS starts a thread for each CPU that it may run on while it is loaded, and memory for each. It is to have one:
+ * the caller's mask shrinks to one CPU meanwhile. */
+static void *open_with_one_cpu(void) {
+    cpu_set_t own, one;
+    int cpu = sched_getcpu();
+    CPU_ZERO(&one);
+    bool narrowed = false;
+    if (cpu >= 0 && cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof own, &own) == 0) {
+        CPU_SET(cpu, &one);
+        narrowed = sched_setaffinity(0, sizeof one, &one) == 0;
+    }
+    void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
+    if (narrowed)
+        (void)sched_setaffinity(0, sizeof own, &own);
+    return library;
 }
+
+/* A function of the library; ISO C has no cast from an object's address. */
+static bool find_function(void *library, const char *name, void *function) {
+    void *address = dlsym(library, name);
+    memcpy(function, &address, sizeof address);
+    return address != NULL;
+}
+
+static void open_library(void) {
+    char *(*get_config)(void), *(*get_corename)(void);
+    void (*set_num_threads)(int);
+    cblas_sgemm found;
+    void *library = open_with_one_cpu();
+    if (!library) {
+        const char *why = dlerror();
+        snprintf(description, sizeof description, "%s cannot be opened (%s)", library_name, why ? why : "unknown");
+        return;
+    }
+    if (!find_function(library, "openblas_get_config", &get_config) ||
+        !find_function(library, "openblas_get_corename", &get_corename) ||
+        !find_function(library, "openblas_set_num_threads", &set_num_threads) ||
+        !find_function(library, "cblas_sgemm", &found)) {
+        snprintf(description, sizeof description, "%s lacks functions of OpenBLAS", library_name);
+        dlclose(library);
+        return;
+    }
+    const char *config = get_config();
+    if (strncmp(config, "OpenBLAS", strlen("OpenBLAS")) != 0 || strstr(config, "USE64BITINT")) {
+        snprintf(description, sizeof description, "%s is \"%s\", expected OpenBLAS with 32-bit integers", library_name,
+                 config);
+        dlclose(library);
+        return;
+    }
+    set_num_threads(1);
+    snprintf(description, sizeof description, "%s, core %s", config, get_corename());
+    sgemm = found;
+}
+
+bool blas_open(void) {
+    pthread_once(&open_once, open_library);
+    return sgemm != NULL;
+}
+
+const char *blas_description(void) { return description; }
 
 void blas_multiply(const float *x, int64_t x_stride, int64_t n_rows, const float *weights, int64_t n_outputs,
                    int64_t n_columns, float *sums, int64_t sums_stride, bool add) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n_rows, (blasint)n_outputs, (blasint)n_columns, 1.0f,
-                x, (blasint)x_stride, weights, (blasint)n_columns, add ? 1.0f : 0.0f, sums, (blasint)sums_stride);
-}
-
-/* OpenBLAS's names for the kernels it chose: the level they are written for. Unknown names say nothing. */
-static cpu_level core_level(const char *name) {
-    static const struct {
-        const char *name;
-        cpu_level level;
-    } cores[] = {{"SkylakeX", CPU_AVX512},   {"Cooperlake", CPU_AVX512}, {"SapphireRapids", CPU_AVX512},
-                 {"Haswell", CPU_AVX2},      {"Zen", CPU_AVX2},          {"Excavator", CPU_AVX2},
-                 {"Prescott", CPU_SCALAR},   {"Core2", CPU_SCALAR},      {"Nehalem", CPU_SCALAR},
-                 {"Sandybridge", CPU_SCALAR}};
-    for (size_t i = 0; i < sizeof cores / sizeof cores[0]; i++)
-        if (strcasecmp(name, cores[i].name) == 0)
-            return cores[i].level;
-    return CPU_LEVELS;
-}
-
-void linear_describe_blas(char *text, size_t bytes, bool *below_cpu_level) {
-    const char *core = openblas_get_corename();
-    cpu_level best = cpu_best_level() >= CPU_AVX512 ? CPU_AVX512 : cpu_best_level() >= CPU_AVX2 ? CPU_AVX2 : CPU_SCALAR;
-    bool below = core_level(core) < best;
-    snprintf(text, bytes, "%s, core %s%s%s", openblas_get_config(), core, below ? ", below this CPU's " : "",
-             below ? cpu_level_name(best) : "");
-    if (below_cpu_level)
-        *below_cpu_level = below;
+    sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANSPOSE, CBLAS_TRANSPOSE, (int)n_rows, (int)n_outputs, (int)n_columns, 1.0f, x,
+          (int)x_stride, weights, (int)n_columns, add ? 1.0f : 0.0f, sums, (int)sums_stride);
 }

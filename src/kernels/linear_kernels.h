@@ -50,7 +50,7 @@ typedef struct linear_gemm {
     void (*pack_inputs)(const float *x, int64_t x_stride, int64_t n_rows, int64_t n_columns, void *panel);
     void (*pack_weights)(const void *rows, int64_t row_bytes, int64_t n_rows, int64_t n_columns, void *panel);
     /* sums[i * sums_stride + j] (+)= the product of a panel of inputs and a panel of weights over n_columns columns, a
-     * multiple of column_group; `add`: on top of what is there. NULL: this way is the BLAS, which packs for itself. */
+     * multiple of column_group; `add`: on top of what is there. NULL: this way is OpenBLAS, which packs for itself. */
     void (*tile)(const void *inputs, const void *weights, int64_t n_columns, float *sums, int64_t sums_stride,
                  bool add);
     /* Around the tiles of a chunk, on the thread that does it (AMX configures its tiles); may be NULL. */
@@ -59,21 +59,16 @@ typedef struct linear_gemm {
 } linear_gemm;
 
 typedef struct linear_kernels {
-    int level;
+    bool blas; /* large batches of float weights go to OpenBLAS, where it is found, in place of `exact` */
     linear_dot dot[LINEAR_FLOAT_TYPES];
     linear_widen widen[LINEAR_FLOAT_TYPES];
     linear_finish finish[EPILOGUES];
     linear_gemm exact[LINEAR_FLOAT_TYPES];
-    linear_gemm bf16[LINEAR_FLOAT_TYPES]; /* tile is NULL where the level has no BF16 units */
+    linear_gemm bf16[LINEAR_FLOAT_TYPES]; /* tile is NULL where there are no BF16 units, or float32 is as fast */
 } linear_kernels;
 
-/* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
-void linear_kernels_fill(linear_kernels *table, int level);
-
-/* The plain C tiles, which the others are tested against. */
-const linear_gemm *linear_gemm_scalar(element_type type);
-
-/* Put in the entries that an instruction set improves on. */
+/* Each instruction set's own entries, over those that are there; defined only where the compiler can build them. */
+void linear_fill_scalar(linear_kernels *table);
 void linear_fill_avx2(linear_kernels *table);
 void linear_fill_avx512(linear_kernels *table);
 void linear_fill_avx512bf16(linear_kernels *table);

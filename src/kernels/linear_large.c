@@ -7,8 +7,11 @@
  *
  * LoRA is `rank` more columns: t = lora_a x, zero for rows without LoRA, times lora_b. Panels of inputs without any
  * LoRA row are passed over. */
+#include "kernels/linear_large.h"
+
 #include <string.h>
 
+#include "kernels/linear_blas.h"
 #include "kernels/linear_parts.h"
 
 enum { ROW_GROUP = 1536 }; /* input rows done together, at most: bounds the packed copy and the sums of a chunk */
@@ -73,12 +76,23 @@ typedef struct large_section {
     unsigned char *scratch;
 } large_section;
 
+/* OpenBLAS takes the inputs in place and a block of weight rows in float32. */
+static const linear_gemm blas_gemm = {.tile_inputs = 1,
+                                      .tile_outputs = 1,
+                                      .chunk_outputs = 256,
+                                      .block_columns = 1024,
+                                      .column_group = 1,
+                                      .input_bytes = 4,
+                                      .weight_bytes = 4};
+
 static const linear_gemm *gemm_of(const run *r, linear_arithmetic arithmetic, const matrix *m) {
     if (matrix_quantized(m))
         return NULL;
     element_type type = m->type;
     const linear_kernels *table = &r->kernels->linear;
-    return arithmetic == LINEAR_BF16 && table->bf16[type].tile ? &table->bf16[type] : &table->exact[type];
+    if (arithmetic == LINEAR_BF16 && table->bf16[type].tile)
+        return &table->bf16[type];
+    return table->blas && blas_open() ? &blas_gemm : &table->exact[type];
 }
 
 /* Whether any of the section's rows first .. first + n - 1 takes part in LoRA. */
@@ -354,10 +368,8 @@ static trol_status prepare_operand(const large_section *s, const matrix *m, cons
     *result = (operand){form, gemm, m->type};
     if (!gemm)
         return prepare_quantized_input(s->run, rows, stride, s->n_rows, m->columns, true, &form->quantized);
-    if (!gemm->tile) {
-        blas_prepare();
+    if (!gemm->tile)
         return TROL_OK;
-    }
     int64_t n_panels = divide_up(s->n_rows, gemm->tile_inputs);
     TRY(run_alloc(s->run, (size_t)n_panels, (size_t)panel_bytes(gemm, m->columns), (void **)&form->panels));
     return run_chunks(s->run, n_panels, pack_task, form);

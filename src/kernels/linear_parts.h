@@ -1,4 +1,5 @@
-/* linear_parts.h - what linear.c, linear_small.c and linear_large.c share. */
+/* linear_parts.h - what linear.c, linear_small.c and linear_large.c stand on: the values of linear.h, LoRA's first
+ * half, input rows for packed matrices. */
 #ifndef KERNELS_LINEAR_PARTS_H
 #define KERNELS_LINEAR_PARTS_H
 
@@ -38,18 +39,5 @@ int64_t lora_inputs_find(const lora_inputs *inputs, const linear *l);
  * threads in the run's workspace. prompt: prompt rows, otherwise answer rows. */
 trol_status prepare_quantized_input(const run *r, const float *x, int64_t stride, int64_t n_rows, int64_t n_columns,
                                     bool prompt, quantized_input *result);
-
-/* Up to LINEAR_SMALL_BATCH rows, on dot products. */
-trol_status linear_apply_small(const run *r, const activations *input, const product *products, int64_t n_products);
-/* Any number of rows, on tiles or the BLAS. */
-trol_status linear_apply_large(const run *r, linear_arithmetic arithmetic, const activations *input,
-                               const product *products, int64_t n_products);
-
-/* sums [n_rows, n_outputs], row-major, sums_stride apart, (+)= x [n_rows, n_columns] times weights [n_outputs,
- * n_columns]. */
-void blas_multiply(const float *x, int64_t x_stride, int64_t n_rows, const float *weights, int64_t n_outputs,
-                   int64_t n_columns, float *sums, int64_t sums_stride, bool add);
-/* Keeps the BLAS from starting threads of its own; to be called before blas_multiply. */
-void blas_prepare(void);
 
 #endif

@@ -1,9 +1,8 @@
 /* Plain C: the reference for every other version, and what a CPU without a file of its own runs. Large batches go to
- * the BLAS there; the tiles below serve the tests. */
+ * OpenBLAS there, where it is installed, else to the tiles below. */
 #include <string.h>
 
 #include "base/float16.h"
-#include "kernels/kernels.h"
 #include "kernels/linear_epilogue.h"
 
 enum { TILE = 4, LANES = 8 };
@@ -97,35 +96,10 @@ static void tile(const void *inputs, const void *weights, int64_t n_columns, flo
         .input_bytes = 4, .weight_bytes = 4, .pack_inputs = pack_inputs, .pack_weights = (pack), .tile = tile          \
     }
 
-const linear_gemm *linear_gemm_scalar(element_type type) {
-    static const linear_gemm gemms[LINEAR_FLOAT_TYPES] = {SCALAR_GEMM(pack_weights_f32), SCALAR_GEMM(pack_weights_f16),
-                                                          SCALAR_GEMM(pack_weights_bf16)};
-    return &gemms[type];
-}
-
-/* The BLAS takes the inputs as they are and a block of weight rows in float32. */
-static const linear_gemm blas_gemm = {.tile_inputs = 1,
-                                      .tile_outputs = 1,
-                                      .chunk_outputs = 256,
-                                      .block_columns = 1024,
-                                      .column_group = 1,
-                                      .input_bytes = 4,
-                                      .weight_bytes = 4};
-
-void linear_kernels_fill(linear_kernels *table, int level) {
-    *table = (linear_kernels){.level = level,
-                              .dot = {dot_f32, dot_f16, dot_bf16},
-                              .widen = {widen_f32, widen_f16, widen_bf16},
-                              .exact = {blas_gemm, blas_gemm, blas_gemm}};
+void linear_fill_scalar(linear_kernels *table) {
+    *table = (linear_kernels){
+        .dot = {dot_f32, dot_f16, dot_bf16},
+        .widen = {widen_f32, widen_f16, widen_bf16},
+        .exact = {SCALAR_GEMM(pack_weights_f32), SCALAR_GEMM(pack_weights_f16), SCALAR_GEMM(pack_weights_bf16)}};
     fill_finish(table);
-#if defined(__x86_64__)
-    if (level >= CPU_AVX2)
-        linear_fill_avx2(table);
-    if (level >= CPU_AVX512)
-        linear_fill_avx512(table);
-    if (level >= CPU_AVX512BF16)
-        linear_fill_avx512bf16(table);
-    if (level >= CPU_AMX)
-        linear_fill_amx(table);
-#endif
 }

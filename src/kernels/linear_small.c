@@ -2,6 +2,8 @@
  *
  * Memory bandwidth is the limit here, so the weights are read once, by several streams a thread; a chunk is a block of
  * weight rows of one product (of both, for gate and up). LoRA takes a first section, which makes t = lora_a x. */
+#include "kernels/linear_small.h"
+
 #include <string.h>
 
 #include "kernels/linear_parts.h"

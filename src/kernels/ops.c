@@ -7,18 +7,6 @@
 
 enum { CHUNK_ELEMENTS = 32768 };
 
-void ops_kernels_fill(ops_kernels *table, int level) {
-    ops_kernels_fill_scalar(table);
-#if defined(__x86_64__)
-    if (level >= CPU_AVX2)
-        ops_kernels_fill_avx2(table);
-    if (level >= CPU_AVX512)
-        ops_kernels_fill_avx512(table);
-#else
-    (void)level;
-#endif
-}
-
 /* What a call works on; each kind of operation uses what it needs. */
 typedef struct rows {
     const ops_kernels *kernels;

@@ -26,12 +26,9 @@ typedef struct ops_kernels {
     float (*dot)(const float *a, const float *b, int64_t n);
 } ops_kernels;
 
-/* Each instruction set's file puts its own versions over those of the levels below it. */
-void ops_kernels_fill_scalar(ops_kernels *table);
-void ops_kernels_fill_avx2(ops_kernels *table);
-void ops_kernels_fill_avx512(ops_kernels *table);
-
-/* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
-void ops_kernels_fill(ops_kernels *table, int level);
+/* Each instruction set's own entries, over those that are there; defined only where the compiler can build them. */
+void ops_fill_scalar(ops_kernels *table);
+void ops_fill_avx2(ops_kernels *table);
+void ops_fill_avx512(ops_kernels *table);
 
 #endif

@@ -101,7 +101,7 @@ static void mix(const float *a, const float *b, float s, float *out, int64_t n) 
         out[i] = (1.0f - s) * a[i] + s * b[i];
 }
 
-void ops_kernels_fill_scalar(ops_kernels *table) {
+void ops_fill_scalar(ops_kernels *table) {
     *table = (ops_kernels){.float_from_f16 = float_from_f16,
                            .float_from_bf16 = float_from_bf16,
                            .f16_from_float = f16_from_floats,

@@ -7,7 +7,7 @@
  * A panel is 256 rows x 2048 columns (1 MiB, half of the second-level cache). Against it go pairs of input tiles (32
  * rows), 512 columns at a time, so that the 32 KiB of inputs stay in the first level while weights stream from the
  * second: 2 x 2 result tiles, two of weights and two of inputs are the eight tile registers. */
-#if defined(__AMX_BF16__)
+#if defined(TROL_HAVE_AMX)
 #include <immintrin.h>
 #include <stdbool.h>
 #include <string.h>

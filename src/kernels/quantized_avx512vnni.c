@@ -2,16 +2,19 @@
  *
  * A register tile is 2 groups (32 rows) x 6 input rows: 12 integer and 12 float sums, so that a broadcast serves two
  * dots and a weight six. One input row alone takes 4 groups at once: four sequential streams of weights. */
+#if defined(TROL_HAVE_AVX512VNNI)
 #include <immintrin.h>
 #include <stdbool.h>
 
-#include "kernels/kernels.h"
+#include <stdbool.h>
+
+#include "kernels/quantized_kernels.h"
 
 enum { TILE_TOKENS = 6, MAX_GROUPS = 4 };
 
 /* Bytes ahead of its reading that a stream of weights is asked for, into the first-level cache or, for one and two
  * input rows where the CPU prefers it, into the second. */
-enum { PREFETCH_BYTES = 1536, PREFETCH_BYTES_SECOND_LEVEL = 768 };
+enum { PREFETCH_BYTES = 1536, PREFETCH_BYTES_L2 = 768 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -31,7 +34,7 @@ INLINE __m512i broadcast_inputs(const int8_t *values) {
 
 /* n_groups (1 .. 4) groups x n_tokens (1 .. 6) input rows; all constants where it is inlined. Group g is the one
  * that lies g * apart groups behind the first. */
-INLINE void multiply_tile(bool q4, bool second_level, int n_groups, int n_tokens, const uint8_t *groups, int64_t apart,
+INLINE void multiply_tile(bool q4, bool l2, int n_groups, int n_tokens, const uint8_t *groups, int64_t apart,
                           int64_t n_pairs, const int8_t *values, const float *scales, const int32_t *offsets,
                           float *out, int64_t out_stride) {
     const int64_t pair_bytes = q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8,
@@ -60,8 +63,8 @@ INLINE void multiply_tile(bool q4, bool second_level, int n_groups, int n_tokens
                 for (int g = 0; g < n_groups; g++) {
                     const uint8_t *from =
                         groups + g * group_bytes + QUANTIZED_SCALE_BYTES + 64 * (half * n_lines + line);
-                    if (second_level)
-                        _mm_prefetch((const char *)from + PREFETCH_BYTES_SECOND_LEVEL, _MM_HINT_T1);
+                    if (l2)
+                        _mm_prefetch((const char *)from + PREFETCH_BYTES_L2, _MM_HINT_T1);
                     else
                         _mm_prefetch((const char *)from + PREFETCH_BYTES, _MM_HINT_T0);
                     low[g] = _mm512_loadu_si512(from);
@@ -115,31 +118,30 @@ INLINE void multiply_tile(bool q4, bool second_level, int n_groups, int n_tokens
 
 /* All groups for a constant number of input rows. For one row, each of the four streams takes a quarter of the groups,
  * one after the other, so that it goes on where it is prefetched. */
-INLINE void multiply_groups(bool q4, bool second_level, int n_tokens, const uint8_t *groups, int64_t n_groups,
-                            int64_t n_pairs, const int8_t *values, const float *scales, const int32_t *offsets,
-                            float *out, int64_t out_stride) {
+INLINE void multiply_groups(bool q4, bool l2, int n_tokens, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
+                            const int8_t *values, const float *scales, const int32_t *offsets, float *out,
+                            int64_t out_stride) {
     const int64_t group_bytes = n_pairs * (q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8);
     const int step = n_tokens == 1 ? 4 : 2;
     const int64_t apart = n_tokens == 1 ? n_groups / step : 1, n_tiles = n_groups / step;
     for (int64_t tile = 0; tile < n_tiles; tile++) {
         const int64_t g = n_tokens == 1 ? tile : tile * step;
-        multiply_tile(q4, second_level, step, n_tokens, groups + g * group_bytes, apart, n_pairs, values, scales,
-                      offsets, out + g * QUANTIZED_GROUP, out_stride);
+        multiply_tile(q4, l2, step, n_tokens, groups + g * group_bytes, apart, n_pairs, values, scales, offsets,
+                      out + g * QUANTIZED_GROUP, out_stride);
     }
     for (int64_t g = n_tiles * step; g < n_groups; g++)
-        multiply_tile(q4, second_level, 1, n_tokens, groups + g * group_bytes, 1, n_pairs, values, scales, offsets,
+        multiply_tile(q4, l2, 1, n_tokens, groups + g * group_bytes, 1, n_pairs, values, scales, offsets,
                       out + g * QUANTIZED_GROUP, out_stride);
 }
 
-INLINE void multiply(bool q4, bool second_level, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
-                     const int8_t *values, const float *scales, const int32_t *offsets, int64_t n_tokens, float *out,
-                     int64_t out_stride) {
+INLINE void multiply(bool q4, bool l2, const uint8_t *groups, int64_t n_groups, int64_t n_pairs, const int8_t *values,
+                     const float *scales, const int32_t *offsets, int64_t n_tokens, float *out, int64_t out_stride) {
     switch (n_tokens) {
     case 1:
-        multiply_groups(q4, second_level, 1, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);
+        multiply_groups(q4, l2, 1, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);
         break;
     case 2:
-        multiply_groups(q4, second_level, 2, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);
+        multiply_groups(q4, l2, 2, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);
         break;
     case 3:
         multiply_groups(q4, false, 3, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);
@@ -155,16 +157,16 @@ INLINE void multiply(bool q4, bool second_level, const uint8_t *groups, int64_t 
     }
 }
 
-#define MULTIPLY(name, q4, second_level)                                                                               \
+#define MULTIPLY(name, q4, l2)                                                                                         \
     static void name(const uint8_t *groups, int64_t n_groups, int64_t n_pairs, const int8_t *values,                   \
                      const float *scales, const int32_t *offsets, int64_t n_tokens, float *out, int64_t out_stride) {  \
-        multiply(q4, second_level, groups, n_groups, n_pairs, values, scales, offsets, n_tokens, out, out_stride);     \
+        multiply(q4, l2, groups, n_groups, n_pairs, values, scales, offsets, n_tokens, out, out_stride);               \
     }
 
 MULTIPLY(multiply_q8, false, false)
 MULTIPLY(multiply_q4, true, false)
-MULTIPLY(multiply_q8_second_level, false, true)
-MULTIPLY(multiply_q4_second_level, true, true)
+MULTIPLY(multiply_q8_l2, false, true)
+MULTIPLY(multiply_q4_l2, true, true)
 
 static void unpack_q4(const uint8_t *groups_q4, int64_t n_groups, int64_t n_pairs, uint8_t *groups_q8) {
     const __m512i high_nibbles = _mm512_set1_epi8(-16);
@@ -180,10 +182,10 @@ static void unpack_q4(const uint8_t *groups_q4, int64_t n_groups, int64_t n_pair
     }
 }
 
-void quantized_fill_avx512vnni(quantized_kernels *table) {
+void quantized_fill_avx512vnni(quantized_kernels *table, bool prefetch_l2) {
     table->tile_rows = TILE_TOKENS;
-    const bool second_level = cpu_prefetches_to_second_level();
-    table->multiply_q8 = second_level ? multiply_q8_second_level : multiply_q8;
-    table->multiply_q4 = second_level ? multiply_q4_second_level : multiply_q4;
+    table->multiply_q8 = prefetch_l2 ? multiply_q8_l2 : multiply_q8;
+    table->multiply_q4 = prefetch_l2 ? multiply_q4_l2 : multiply_q4;
     table->unpack_q4 = unpack_q4;
 }
+#endif

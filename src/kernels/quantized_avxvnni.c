@@ -1,5 +1,6 @@
 /* AVX-VNNI: vpdpbusd in 256 bits (laptops without AVX-512). A tile is a group of 16 rows (two registers) x 4 input
  * rows: 8 integer sums in registers; the float sums wait in the first-level cache. */
+#if defined(TROL_HAVE_AVXVNNI)
 #include <immintrin.h>
 #include <stdbool.h>
 
@@ -112,3 +113,4 @@ void quantized_fill_avxvnni(quantized_kernels *table) {
     table->multiply_q8 = multiply_q8;
     table->multiply_q4 = multiply_q4;
 }
+#endif

@@ -25,7 +25,6 @@ typedef void (*quantized_tile_kernel)(const uint8_t *groups, int64_t n_groups, i
                                       int64_t out_stride);
 
 typedef struct quantized_kernels {
-    int level;
     int tile_rows; /* input rows that are interleaved, at most QUANTIZED_MAX_TILE_ROWS */
 
     /* Packs up to 16 rows of float32 or 16-bit weights, row_bytes apart, as a group; see quantize_group. */
@@ -53,15 +52,12 @@ typedef struct quantized_kernels {
     size_t (*tiles_scratch_bytes)(int64_t n_groups, int64_t n_pairs, int64_t n_tokens);
 } quantized_kernels;
 
-/* Fills in the best version of each entry for a level (a cpu_level of kernels.h). */
-void quantized_kernels_fill(quantized_kernels *table, int level);
-
-/* Each instruction set's own entries, for quantized_kernels_fill; defined only where the compiler targets that CPU. */
+/* Each instruction set's own entries, over those that are there; defined only where the compiler can build them. */
 void quantized_fill_scalar(quantized_kernels *table);
 void quantized_fill_avx2(quantized_kernels *table);
 void quantized_fill_avxvnni(quantized_kernels *table);
 void quantized_fill_avx512(quantized_kernels *table);
-void quantized_fill_avx512vnni(quantized_kernels *table);
+void quantized_fill_avx512vnni(quantized_kernels *table, bool prefetch_l2);
 void quantized_fill_amx(quantized_kernels *table);
 
 #endif

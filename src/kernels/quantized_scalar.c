@@ -3,7 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
 #include "kernels/quantized_kernels.h"
 #include "kernels/quantized_pack.h"
 
@@ -96,27 +95,9 @@ static void pack(element_type type, element_type source_type, const uint8_t *sou
 }
 
 void quantized_fill_scalar(quantized_kernels *table) {
-    *table = (quantized_kernels){.level = table->level,
-                                 .tile_rows = 4,
+    *table = (quantized_kernels){.tile_rows = 4,
                                  .pack_group = pack,
                                  .multiply_q8 = multiply_q8,
                                  .multiply_q4 = multiply_q4,
                                  .quantize_row = quantize_row};
-}
-
-void quantized_kernels_fill(quantized_kernels *table, int level) {
-    table->level = level;
-    quantized_fill_scalar(table);
-#if defined(__x86_64__)
-    if (level >= CPU_AVX2)
-        quantized_fill_avx2(table);
-    if (level == CPU_AVXVNNI)
-        quantized_fill_avxvnni(table);
-    if (level >= CPU_AVX512)
-        quantized_fill_avx512(table);
-    if (level >= CPU_AVX512VNNI)
-        quantized_fill_avx512vnni(table);
-    if (level >= CPU_AMX)
-        quantized_fill_amx(table);
-#endif
 }
