@@ -114,6 +114,46 @@ ln -s real.npy "$work/link.npy"
 "$cli" -m "$case" -p "What is it?" -n 0 -q --prefill-logits "$work/link.npy"
 [ -L "$work/link.npy" ] && cmp "$work/p.npy" "$work/real.npy" || fail "a link was replaced instead of its file"
 
+# ---- sampling: seeds, penalties, bias, stop strings, log-probabilities
+expect 2 '--logit-bias is "5"' -m "$case" -p a --logit-bias 5
+expect 2 '--logit-bias is "5+inf"' -m "$case" -p a --logit-bias 5+inf
+expect 2 '--logit-bias is "-5+1"' -m "$case" -p a --logit-bias -5+1
+expect 2 '--min-p is "2"' -m "$case" -p a --min-p 2
+expect 2 '--repeat-last-n is "-2"' -m "$case" -p a --repeat-last-n -2
+expect 2 '--stop is ""' -m "$case" -p a --stop ""
+expect 2 "name the same file" -m "$case" -p a --logits "$work/a" --logprobs "$work/a"
+expect 1 "cannot be written" -m "$case" -p a -n 1 --logprobs "$work/none/a.jsonl"
+sampled() { "$cli" -m "$case" -p "What is it?" -n 24 -q --temp 1.5 --top-k 50 --top-p 0.95 --min-p 0.001 "$@"; }
+first=$(sampled --seed 5 -t 1)
+[ "$(sampled --seed 5 -t 2)" = "$first" ] || fail "the same seed gives another text"
+[ "$(sampled --seed 6)" != "$first" ] || fail "another seed gives the same text"
+for flag in "--repeat-penalty 1.8" "--presence-penalty 2" "--frequency-penalty 2"; do
+    [ "$(sampled --seed 5 --repeat-last-n -1 $flag)" != "$first" ] || fail "$flag changes nothing"
+    [ "$(sampled --seed 5 --repeat-last-n 0 $flag)" = "$first" ] || fail "$flag counts with --repeat-last-n 0"
+done
+"$cli" -m "$case" -p "What is it?" -n 6 --ignore-eos -q --logprobs "$work/l.jsonl" --top-logprobs 3 >/dev/null
+! command -v python3 >/dev/null || python3 - "$work/l.jsonl" <<'END' || fail "--logprobs: $(cat "$work/l.jsonl")"
+import json, math, sys
+lines = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
+assert len(lines) == 6
+for i, line in enumerate(lines):
+    assert line["position"] == lines[0]["position"] + i and len(line["top"]) == 3
+    assert line["top"][0] == {k: line[k] for k in ("token", "text", "bytes", "logprob")}  # greedy
+    assert bytes(line["bytes"]).decode(errors="replace") == line["text"] or "\ufffd" in line["text"]
+    assert sum(math.exp(t["logprob"]) for t in line["top"]) <= 1.000001
+    assert line["logprob"] >= line["top"][1]["logprob"] >= line["top"][2]["logprob"]
+END
+token=$(head -n 1 "$work/l.jsonl" | grep -o '"token": [0-9]*' | head -n 1 | grep -o '[0-9]*')
+"$cli" -m "$case" -p "What is it?" -n 1 --ignore-eos -q --logit-bias "$token-inf" --logprobs "$work/b.jsonl" >/dev/null
+grep -q "\"token\": $token, .*\"top\": \[{\"token\": $token," "$work/b.jsonl" && fail "a banned token was chosen"
+grep -q "\"top\": \[{\"token\": $token," "$work/b.jsonl" || fail "log-probabilities are not those of the raw logits"
+"$cli" -m "$case" -p "What is it?" -n 1 --ignore-eos -q --logit-bias 7+1000 --logprobs "$work/b.jsonl" >/dev/null
+grep -q "^{\"position\": [0-9]*, \"token\": 7," "$work/b.jsonl" || fail "--logit-bias 7+1000: $(cat "$work/b.jsonl")"
+stop=${answer:2:3}
+"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --stop "never" --stop "$stop" >"$work/out"
+expected=${answer%%"$stop"*}
+[ "$(cat "$work/out")" = "$(sed 's/[[:space:]]*$//' <<<"$expected")" ] || fail "--stop '$stop': $(cat "$work/out")"
+
 # ---- the bundled model and $TROL_MODEL
 TROL_MODEL=$case "$cli" --image "$picture" -p "What is it?" -n 8 2>"$work/said" >"$work/again"
 same "TROL_MODEL"

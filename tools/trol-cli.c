@@ -17,6 +17,8 @@
 #include "common/bundled_model.h"
 #include "common/fail.h"
 #include "common/input_file.h"
+#include "common/logit_bias.h"
+#include "common/logprobs_file.h"
 #include "common/memory_usage.h"
 #include "common/npy.h"
 #include "common/progress.h"
@@ -50,8 +52,16 @@ static const char usage[] =
     "      --traversal MODE     which tokens go through each layer twice: prompt (default), all or off\n"
     "      --traversal-skip X   leave out the second pass of tokens whose gate is below X (0: exact)\n"
     "      --temp X             0: greedy (default); else sampling at that temperature\n"
-    "      --top-k N, --top-p X sample only from the likeliest (0, 1: from all)\n"
+    "      --top-k N, --top-p X, --min-p X\n"
+    "                           sample only from the likeliest: N of them (0: all); as few as have X of the\n"
+    "                           probability (1: all); those with X of the likeliest's probability (0: all)\n"
+    "      --repeat-penalty X, --presence-penalty X, --frequency-penalty X\n"
+    "                           tokens used before are less likely (1, 0, 0: off); prompt tokens count for the first\n"
+    "      --repeat-last-n N    the penalties look at the last N tokens (64; -1: all)\n"
+    "      --logit-bias TOKEN+X add X (or with -: subtract; -inf: never choose it) to a token's logit; may be "
+    "repeated\n"
     "      --seed N             of the sampling (0)\n"
+    "      --stop TEXT          the answer ends before this text; may be repeated\n"
     "      --lookup N           prompt lookup with N-grams: faster, same greedy answer (0: off)\n"
     "\n"
     "how it is computed\n"
@@ -65,6 +75,8 @@ static const char usage[] =
     "what else is written\n"
     "      --logits FILE        float32 .npy [tokens generated, vocabulary]: what each token was chosen from,\n"
     "                           the end token included\n"
+    "      --logprobs FILE      each token with its log-probability and the likeliest ones', a JSON object a line\n"
+    "      --top-logprobs N     so many of the likeliest (5)\n"
     "      --prefill-logits FILE\n"
     "                           float32 .npy [prompt tokens, vocabulary]\n"
     "      --stats              a table of times, speeds and memory on standard error\n"
@@ -79,10 +91,11 @@ static const char usage[] =
 /* ---- options --------------------------------------------------------------------------------- */
 
 typedef struct options {
-    const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits;
-    argument_texts images;
-    int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup;
-    float traversal_skip, temperature, top_p;
+    const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
+    argument_texts images, stops, logit_bias;
+    int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
+        repeat_last_n, n_top_logprobs;
+    float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed;
     bool raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
 } options;
@@ -107,7 +120,14 @@ static const argument_flag flags[] = {
     {"--temp", NULL, ARGUMENT_NUMBER, AT(temperature), 0, 1000, {0}},
     {"--top-k", NULL, ARGUMENT_INTEGER, AT(top_k), 0, 1000000000, {0}},
     {"--top-p", NULL, ARGUMENT_NUMBER, AT(top_p), 1e-6, 1, {0}},
+    {"--min-p", NULL, ARGUMENT_NUMBER, AT(min_p), 0, 1, {0}},
+    {"--repeat-penalty", NULL, ARGUMENT_NUMBER, AT(repeat_penalty), 1e-3, 1000, {0}},
+    {"--repeat-last-n", NULL, ARGUMENT_INTEGER, AT(repeat_last_n), -1, 1000000000, {0}},
+    {"--presence-penalty", NULL, ARGUMENT_NUMBER, AT(presence_penalty), -1000, 1000, {0}},
+    {"--frequency-penalty", NULL, ARGUMENT_NUMBER, AT(frequency_penalty), -1000, 1000, {0}},
+    {"--logit-bias", NULL, ARGUMENT_TEXTS, AT(logit_bias), 1, 0, {0}},
     {"--seed", NULL, ARGUMENT_SEED, AT(seed), 0, 0, {0}},
+    {"--stop", NULL, ARGUMENT_TEXTS, AT(stops), 1, 0, {0}},
     {"--lookup", NULL, ARGUMENT_INTEGER, AT(lookup), 0, 64, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 1, 1000000000, {0}},
@@ -116,6 +136,8 @@ static const argument_flag flags[] = {
     {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
     {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
     {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 1, 0, {0}},
+    {"--logprobs", NULL, ARGUMENT_TEXT, AT(logprobs), 1, 0, {0}},
+    {"--top-logprobs", NULL, ARGUMENT_INTEGER, AT(n_top_logprobs), 0, 1000, {0}},
     {"--prefill-logits", NULL, ARGUMENT_TEXT, AT(prefill_logits), 1, 0, {0}},
     {"--stats", NULL, ARGUMENT_SWITCH, AT(stats), 0, 0, {0}},
     {"--quiet", "-q", ARGUMENT_SWITCH, AT(quiet), 0, 0, {0}},
@@ -139,6 +161,9 @@ static const char *contradiction(const options *o) {
         return "--raw has no template: --system does not go with it";
     if (o->logits && o->prefill_logits && strcmp(o->logits, o->prefill_logits) == 0)
         return "--logits and --prefill-logits name the same file";
+    if (o->logprobs && ((o->logits && strcmp(o->logits, o->logprobs) == 0) ||
+                        (o->prefill_logits && strcmp(o->prefill_logits, o->logprobs) == 0)))
+        return "--logprobs and --logits or --prefill-logits name the same file";
     int n_stdin = is_stdin(o->prompt) + is_stdin(o->prompt_file) + is_stdin(o->tokens);
     for (size_t i = 0; i < o->images.count; i++)
         n_stdin += is_stdin(o->images.items[i]);
@@ -161,6 +186,8 @@ typedef struct run {
     trol_session *session;
     trol_sampler *sampler;
     npy_file *logits, *prefill_logits;
+    logprobs_file *logprobs;
+    trol_logit_bias logit_bias[ARGUMENT_MAX_TEXTS];
     progress_line progress;
     int64_t n_generated;
     double load_seconds, image_seconds;
@@ -242,6 +269,11 @@ static int keep_logits(void *user, int64_t position, const float *logits, int32_
     (void)vocab_size;
     r->n_generated++;
     return r->logits && npy_append(r->logits, logits, 1, &r->inner_error) != TROL_OK;
+}
+
+static int keep_logprobs(void *user, const trol_token_info *info) {
+    run *r = user;
+    return logprobs_file_append(r->logprobs, info, &r->inner_error) != TROL_OK;
 }
 
 static int keep_prefill_logits(void *user, int64_t position, const float *logits, int32_t vocab_size) {
@@ -382,6 +414,8 @@ static trol_status start_session(run *r) {
     const int64_t columns = r->info.vocab_size;
     if (o->logits)
         status = npy_open(o->logits, &columns, 1, &r->logits, r->error);
+    if (o->logprobs && status == TROL_OK)
+        status = logprobs_file_open(o->logprobs, r->model, r->info.has_tokenizer != 0, &r->logprobs, r->error);
     if (o->prefill_logits && status == TROL_OK) {
         status = npy_open(o->prefill_logits, &columns, 1, &r->prefill_logits, r->error);
         trol_session_set_logits_callback(r->session, keep_prefill_logits, r);
@@ -426,15 +460,27 @@ static trol_status prefill(run *r) {
 
 /* ---- answer ---------------------------------------------------------------------------------- */
 
-static trol_status generate(run *r) {
+static trol_status make_sampler(run *r) {
     const options *o = r->chosen;
     trol_sampler_params sampling;
     trol_sampler_params_init(&sampling);
     sampling.temperature = o->temperature;
     sampling.top_k = o->top_k;
     sampling.top_p = o->top_p;
+    sampling.min_p = o->min_p;
+    sampling.repeat_penalty = o->repeat_penalty;
+    sampling.repeat_last_n = o->repeat_last_n;
+    sampling.presence_penalty = o->presence_penalty;
+    sampling.frequency_penalty = o->frequency_penalty;
+    sampling.bias = r->logit_bias;
+    sampling.n_bias = o->logit_bias.count;
     sampling.seed = o->seed;
-    trol_status status = o->temperature > 0 ? trol_sampler_new(&sampling, &r->sampler, r->error) : TROL_OK;
+    return trol_sampler_new(&sampling, &r->sampler, r->error);
+}
+
+static trol_status generate(run *r) {
+    const options *o = r->chosen;
+    trol_status status = make_sampler(r);
     if (status != TROL_OK)
         return status;
     trol_generate_params params;
@@ -444,7 +490,11 @@ static trol_status generate(run *r) {
     params.sampler = r->sampler;
     params.lookup = o->lookup;
     params.logits = keep_logits;
-    params.logits_user = r;
+    params.token = r->logprobs ? keep_logprobs : NULL;
+    params.n_top_logprobs = o->n_top_logprobs;
+    params.stops = o->stops.items;
+    params.n_stops = o->stops.count;
+    params.logits_user = params.token_user = r;
     trol_stop stop;
     session_to_cancel = r->session;
     status = trol_generate(r->session, &params, write_answer, r, &stop, r->error);
@@ -469,9 +519,14 @@ static void free_images(run *r) {
 
 static trol_status close_outputs(run *r, bool keep) {
     npy_file *logits = r->logits, *prefill_logits = r->prefill_logits;
+    logprobs_file *logprobs = r->logprobs;
     r->logits = r->prefill_logits = NULL;
+    r->logprobs = NULL;
     trol_status status = npy_close(logits, keep, r->error);
     trol_status second = npy_close(prefill_logits, keep && status == TROL_OK, status == TROL_OK ? r->error : NULL);
+    if (status == TROL_OK)
+        status = second;
+    second = logprobs_file_close(logprobs, keep && status == TROL_OK, status == TROL_OK ? r->error : NULL);
     return status == TROL_OK ? second : status;
 }
 
@@ -553,7 +608,7 @@ static int bad_usage(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    options chosen = {.n_predict = 256, .top_p = 1};
+    options chosen = {.n_predict = 256, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64, .n_top_logprobs = 5};
     trol_error error = {TROL_OK, ""};
     fill_standard_streams();
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
@@ -566,6 +621,8 @@ int main(int argc, char **argv) {
     if (wrong)
         return bad_usage(wrong);
     run r = {.chosen = &chosen, .error = &error};
+    if (!logit_bias_read(&chosen.logit_bias, r.logit_bias, &error))
+        return bad_usage(error.message);
     signals_catch(stop_session);
     trol_status status = answer(&r);
     session_to_cancel = NULL;
