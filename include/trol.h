@@ -276,6 +276,7 @@ typedef struct trol_session_params {
     float traversal_skip; /* tokens whose gate is below this skip their second pass; 0: exact */
     trol_progress_callback progress; /* prefill and picture encoding; may be NULL */
     void *progress_user;
+    int32_t keep_gates; /* non-zero: keep the gate of each token in each layer, for trol_session_gates */
 } trol_session_params;
 
 TROL_API void trol_session_params_init(trol_session_params *params);
@@ -400,6 +401,12 @@ TROL_API const float *trol_session_logits(const trol_session *session);
 TROL_API size_t trol_session_n_tokens(const trol_session *session);
 /* [n_tokens], owned by the session, valid until its next call. */
 TROL_API const int32_t *trol_session_tokens(const trol_session *session);
+/* [n_tokens]: the gate s of each token held in a layer, counted from 0: how much of its second pass the layer took, 0
+ * to
+ * 1. NaN for a token that was not traversed (an answer token in mode prompt, all in mode off). They stay with their
+ * tokens when these are reused, forked, truncated, saved and loaded. Owned by the session, valid until its next call;
+ * NULL without keep_gates, before any token, or for a layer that there is not. */
+TROL_API const float *trol_session_gates(const trol_session *session, int32_t layer);
 /* Forgets all tokens from n_tokens on. The logits are gone until the next decode or prefill. */
 TROL_API TROL_NODISCARD trol_status trol_session_truncate(trol_session *session, size_t n_tokens, trol_error *error);
 /* A second session that continues from here; keys and values are shared until one of them changes. */

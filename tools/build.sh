@@ -14,6 +14,7 @@ missing_packages() {
     command -v pkg-config >/dev/null || echo pkg-config
     PATH=$PATH:/sbin ldconfig -p | grep -q 'libopenblas\.so\.0' || echo libopenblas0 # opened at run time
     pkg-config --exists libcjson 2>/dev/null || echo libcjson-dev
+    pkg-config --exists libb2 2>/dev/null || echo libb2-dev
     [ -e /usr/include/stb/stb_image.h ] || echo libstb-dev
     pkg-config --exists libjpeg 2>/dev/null || echo libjpeg62-turbo-dev
     pkg-config --exists libwebp libwebpdemux 2>/dev/null || echo libwebp-dev

@@ -125,6 +125,8 @@ void workspace_release(workspace *space, size_t mark) { space->used = mark; }
 
 size_t workspace_peak(const workspace *space) { return space->peak; }
 
+void workspace_reset_peak(workspace *space) { space->peak = space->used; }
+
 void workspace_trim(workspace *space, size_t keep) {
     while (space->n_slabs > 0) {
         const slab *last = &space->slabs[space->n_slabs - 1];

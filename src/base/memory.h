@@ -32,8 +32,9 @@ void workspace_free(workspace *space);
 trol_status workspace_alloc(workspace *space, size_t count, size_t size, void **memory, trol_error *error);
 size_t workspace_mark(const workspace *space);
 void workspace_release(workspace *space, size_t mark);
-/* Largest number of bytes in use at once so far. */
+/* Largest number of bytes in use at once since it was made or its peak was reset to what is in use. */
 size_t workspace_peak(const workspace *space);
+void workspace_reset_peak(workspace *space);
 /* Gives slabs that are not in use back to the system, as long as more than `keep` bytes are held. */
 void workspace_trim(workspace *space, size_t keep);
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "engine/model.h"
+#include "engine/identity.h"
 #include "format/image.h"
 
 trol_features *features_retain(trol_features *features) {
@@ -23,31 +23,15 @@ const float *trol_features_data(const trol_features *features) { return features
 int32_t trol_features_n_tokens(const trol_features *features) { return features ? features->n_tokens : 0; }
 int32_t trol_features_n_tiles(const trol_features *features) { return features ? features->n_tiles : 0; }
 
-/* FNV-1a over 8 bytes at a time. */
-static uint64_t hash_bytes(const void *bytes, size_t n_bytes) {
-    uint64_t hash = 14695981039346656037ull, word = 0;
-    for (size_t i = 0; i < n_bytes; i += sizeof word) {
-        word = 0;
-        memcpy(&word, (const char *)bytes + i, n_bytes - i < sizeof word ? n_bytes - i : sizeof word);
-        hash = (hash ^ word) * 1099511628211ull;
-        hash ^= hash >> 32;
-    }
-    return hash;
-}
-
-trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles, trol_features **features,
-                         trol_error *error) {
+trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
+                         const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error) {
     *features = malloc(sizeof **features);
     if (!*features) {
         memory_free(data);
         return fail_memory(error, sizeof **features, "a picture's features");
     }
-    const size_t n_bytes = (size_t)n_tokens * (size_t)model->config.decoder.hidden_size * sizeof *data;
-    **features = (trol_features){.model = model_retain(model),
-                                 .data = data,
-                                 .n_tokens = n_tokens,
-                                 .n_tiles = n_tiles,
-                                 .hash = hash_bytes(data, n_bytes)};
+    **features = (trol_features){.model = model_retain(model), .data = data, .n_tokens = n_tokens, .n_tiles = n_tiles};
+    memcpy((*features)->identity, identity, IDENTITY_BYTES);
     atomic_init(&(*features)->references, 1);
     return TROL_OK;
 }
@@ -139,16 +123,18 @@ static trol_status encode(trol_model *model, encoding *e, encoded *out, trol_err
 }
 
 /* One features object a picture, each with a copy of its rows. */
-static trol_status share_out(trol_model *model, const encoded *out, const int32_t *n_tiles, size_t n_images,
-                             trol_features **features, trol_error *error) {
+static trol_status share_out(trol_model *model, const encoded *out, const trol_image *const *images,
+                             const int32_t *n_tiles, size_t n_images, trol_features **features, trol_error *error) {
     const int64_t hidden = model->config.decoder.hidden_size;
     const float *rows = out->embeddings;
     for (size_t i = 0; i < n_images; i++) {
         const int64_t n_rows = n_tiles[i] * config_tokens_per_tile(&model->config);
+        unsigned char identity[IDENTITY_BYTES];
         float *own;
+        TRY(identity_of_image(model, images[i], identity, error));
         TRY(memory_alloc((size_t)(n_rows * hidden), sizeof(float), "image embeddings", (void **)&own, error));
         memcpy(own, rows, (size_t)(n_rows * hidden) * sizeof(float));
-        TRY(features_new(model, own, (int32_t)n_rows, n_tiles[i], &features[i], error));
+        TRY(features_new(model, own, (int32_t)n_rows, n_tiles[i], identity, &features[i], error));
         rows += n_rows * hidden;
     }
     return TROL_OK;
@@ -168,7 +154,7 @@ static trol_status encode_together(trol_model *model, const trol_image *const *i
     if (status == TROL_OK && e.callback && e.callback(e.user, TROL_STAGE_IMAGE, e.total, e.total) != 0)
         status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
     if (status == TROL_OK)
-        status = share_out(model, &out, n_tiles, *taken, features, error);
+        status = share_out(model, &out, images, n_tiles, *taken, features, error);
     encoded_free(&out);
     return status;
 }

@@ -50,16 +50,16 @@ static trol_status show(const generation *g, const char *text, trol_error *error
 /* What followed the last `lookup` tokens (the held ones and `token`) at their latest earlier place: up to `room`
  * tokens. */
 static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size_t room, int32_t *proposed) {
-    const size_t n = s->n_tokens, length = (size_t)lookup;
+    const size_t n = s->timeline.n_tokens, length = (size_t)lookup;
     if (n + 1 < length + 1)
         return 0;
     for (size_t end = n; end-- >= length;) { /* the n-gram's last token lies at `end` */
-        if (s->tokens[end] != token ||
-            memcmp(s->tokens + end + 1 - length, s->tokens + n + 1 - length, (length - 1) * sizeof token) != 0)
+        if (s->timeline.ids[end] != token ||
+            memcmp(s->timeline.ids + end + 1 - length, s->timeline.ids + n + 1 - length, (length - 1) * sizeof token) != 0)
             continue;
         size_t count = 0;
-        while (count < room && end + 1 + count < n && s->tokens[end + 1 + count] != s->model->image_token) {
-            proposed[count] = s->tokens[end + 1 + count];
+        while (count < room && end + 1 + count < n && s->timeline.ids[end + 1 + count] != s->model->image_token) {
+            proposed[count] = s->timeline.ids[end + 1 + count];
             count++;
         }
         return count;
@@ -88,7 +88,7 @@ static trol_status choose(const generation *g, const float *logits, int32_t *tok
 static trol_status report_token(const generation *g, int32_t token, const float *logits, trol_error *error) {
     const trol_generate_params *p = g->params;
     const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
-    const int64_t position = (int64_t)g->session->n_tokens;
+    const int64_t position = (int64_t)g->session->timeline.n_tokens;
     if (p->logits && p->logits(p->logits_user, position, logits, vocab) != 0)
         return fail(error, TROL_ERROR_CANCELLED, "the logits callback asked to stop");
     if (!p->token)
@@ -119,7 +119,7 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
         *stop = TROL_STOP_STRING;
     else if (g->n_tokens == g->max_tokens)
         *stop = TROL_STOP_LENGTH;
-    else if (g->session->n_tokens + 1 > (size_t)g->session->params.context_size)
+    else if (g->session->timeline.n_tokens + 1 > (size_t)g->session->params.context_size)
         *stop = TROL_STOP_CONTEXT;
     return TROL_OK;
 }
@@ -142,33 +142,25 @@ static trol_status feed_with_lookup(generation *g, int32_t *token, trol_stop *st
     trol_session *s = g->session;
     const int64_t vocab = s->model->config.decoder.vocab_size;
     int32_t batch[MAX_PROPOSED + 1];
-    size_t room = (size_t)s->params.context_size - s->n_tokens - 1;
+    size_t room = (size_t)s->params.context_size - s->timeline.n_tokens - 1;
     if (room > (size_t)(g->max_tokens - g->n_tokens - 1))
         room = (size_t)(g->max_tokens - g->n_tokens - 1);
     batch[0] = *token;
     const size_t n = propose(s, *token, g->params->lookup, room < MAX_PROPOSED ? room : MAX_PROPOSED, batch + 1);
-    const size_t before = s->n_tokens;
-    TRY(session_decode_many(s, batch, n + 1, g->logits, error));
+    TRY(session_propose(s, batch, n + 1, g->logits, error));
     s->stats.proposed_tokens += (int64_t)n;
-    s->stats.decoded_tokens -= (int64_t)n;
-    for (size_t i = 0; i <= n; i++) {
+    trol_status status;
+    for (size_t i = 0;; i++) {
         const float *logits = g->logits + (int64_t)i * vocab;
-        const size_t held = s->n_tokens;
+        session_accept(s, logits);
         *token = -1;
-        s->n_tokens = before + i + 1; /* the place that callbacks are told */
-        trol_status status = choose_and_take(g, logits, token, stop, error);
-        s->n_tokens = held;
-        const bool goes_on = status == TROL_OK && !*stop && i < n && *token == batch[i + 1];
-        if (!goes_on) { /* the rest of the proposals is wrong, or not wanted: as if never fed */
-            session_drop(s, before + i + 1);
-            memcpy(s->logits, logits, (size_t)vocab * sizeof *logits);
-            s->has_logits = true;
-            return status;
-        }
+        status = choose_and_take(g, logits, token, stop, error);
+        if (status != TROL_OK || *stop || i == n || *token != batch[i + 1])
+            break;
         s->stats.accepted_tokens++;
-        s->stats.decoded_tokens++;
     }
-    return TROL_OK;
+    session_settle(s); /* the rest of the proposals is wrong, or not wanted: as if never fed */
+    return status;
 }
 
 static trol_status feed(generation *g, int32_t *token, trol_stop *stop, trol_error *error) {
@@ -184,12 +176,12 @@ static trol_status resume(generation *g, trol_stop *stop, trol_error *error) {
     const trol_session *s = g->session;
     const char *shown;
     int32_t stopped;
-    for (size_t i = s->n_picture_scope; i < s->n_tokens; i++)
-        TRY(trol_stream_put(g->stream, s->tokens[i], &shown, NULL, error));
+    for (size_t i = s->timeline.n_prompt; i < s->timeline.n_tokens; i++)
+        TRY(trol_stream_put(g->stream, s->timeline.ids[i], &shown, NULL, error));
     TRY(trol_stream_put(g->stream, s->pending_token, &shown, &stopped, error));
     if (stopped)
         *stop = TROL_STOP_STRING;
-    else if (s->n_tokens + 1 > (size_t)s->params.context_size)
+    else if (s->timeline.n_tokens + 1 > (size_t)s->params.context_size)
         *stop = TROL_STOP_CONTEXT;
     return TROL_OK;
 }
@@ -199,12 +191,12 @@ static trol_status begin_sampler(const generation *g, trol_error *error) {
     const trol_session *s = g->session;
     trol_sampler *sampler = g->params->sampler;
     TRY(trol_sampler_begin(sampler, NULL, 0, error));
-    for (size_t i = 0; i < s->n_tokens; i++) {
-        const bool prompt = i < s->n_picture_scope;
-        if (prompt && s->tokens[i] != s->model->image_token)
-            TRY(sampler_accept_prompt(sampler, s->tokens[i], error));
+    for (size_t i = 0; i < s->timeline.n_tokens; i++) {
+        const bool prompt = i < s->timeline.n_prompt;
+        if (prompt && s->timeline.ids[i] != s->model->image_token)
+            TRY(sampler_accept_prompt(sampler, s->timeline.ids[i], error));
         else if (!prompt)
-            TRY(trol_sampler_accept(sampler, s->tokens[i], error));
+            TRY(trol_sampler_accept(sampler, s->timeline.ids[i], error));
     }
     return g->token_waits ? trol_sampler_accept(sampler, s->pending_token, error) : TROL_OK;
 }

@@ -20,6 +20,8 @@ enum { MODEL_MAX_END_TOKENS = TROL_MAX_END_TOKENS, MODEL_MAX_WORKSPACES = 8 };
 
 _Static_assert((int)MODEL_MAX_END_TOKENS >= (int)CONFIG_MAX_EOS_TOKENS, "room for the end tokens of config.json");
 
+enum { IDENTITY_BYTES = 32 };
+
 struct trol_model {
     atomic_int references;
     model_config config;
@@ -44,15 +46,15 @@ struct trol_features {
     trol_model *model;
     float *data; /* [n_tokens, hidden_size] */
     int32_t n_tokens, n_tiles;
-    uint64_t hash; /* of data: pictures of equal hash and size count as equal */
+    unsigned char identity[IDENTITY_BYTES]; /* of the picture and what encoded it (identity.h) */
 };
 
 trol_model *model_retain(trol_model *model);
 trol_features *features_retain(trol_features *features);
 
 /* Features around rows that the caller computed; takes `data` over, also on failure. */
-trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles, trol_features **features,
-                         trol_error *error);
+trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
+                         const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error);
 
 /* Scratch memory for one call; give it back with model_return_workspace. */
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);

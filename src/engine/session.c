@@ -1,18 +1,20 @@
 /* session.c - a conversation's life: prompts in one piece or several, reuse of what an earlier prompt computed, answer
- * tokens, truncation, forks. What may be reused when, and why:
- *
- *  - mode prompt: an answer token was computed in one pass, as a prompt token it needs two; so only the earlier
- * prompt's tokens, and only while their pass-2 keys and values are held (keep_pass2);
- *  - modes all and off: prompt and answer tokens are computed alike, so all that is held;
- *  - never across a rope border: keys of another length's angles are of no use to the new prompt. */
+ * tokens, steps of several sessions, truncation, forks. What may be reused is decided in timeline.c. */
 #include "engine/session.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "engine/params.h"
 #include "model/rope.h"
+
+#define NUMBER(field)                                                                                                  \
+    { offsetof(trol_session, field), sizeof(((trol_session *)0)->field) }
+const session_number session_numbers[] = {NUMBER(has_logits), NUMBER(is_failed), NUMBER(has_pending),
+                                          NUMBER(pending_token)};
+const size_t session_n_numbers = sizeof session_numbers / sizeof *session_numbers;
 
 void trol_session_params_init(trol_session_params *params) {
     if (params)
@@ -58,10 +60,7 @@ trol_status trol_session_new(trol_model *model, const trol_session_params *param
     const decoder_config *c = &model->config.decoder;
     s->model = model_retain(model);
     s->params = p;
-    const kv_shape shape = {c->n_layers, c->n_kv_heads, c->head_dim,
-                            p.cache_type == TROL_CACHE_F32 ? ELEMENT_F32 : ELEMENT_F16};
-    kv_plane_init(&s->pass1, shape);
-    kv_plane_init(&s->pass2, shape);
+    timeline_init(&s->timeline, model, p.traversal, p.cache_type, p.keep_gates != 0);
     trol_status status =
         memory_alloc((size_t)c->vocab_size, sizeof(float), "a session's logits", (void **)&s->logits, error);
     if (status == TROL_OK)
@@ -81,15 +80,20 @@ static void release_features(trol_features **features, size_t n) {
     free(features);
 }
 
+static void end_prompt(trol_session *s) {
+    release_features(s->features, s->n_features);
+    s->features = NULL;
+    s->n_features = 0;
+    s->in_prompt = false;
+}
+
 void trol_session_free(trol_session *s) {
     if (!s)
         return;
-    kv_plane_free(&s->pass1);
-    kv_plane_free(&s->pass2);
-    release_features(s->features, s->n_features);
+    end_prompt(s);
+    timeline_free(&s->timeline);
     memory_free(s->logits);
     memory_free(s->n_skipped);
-    free(s->tokens);
     trol_model_free(s->model);
     free(s);
 }
@@ -100,6 +104,39 @@ trol_status session_check(const trol_session *s, const char *call, trol_error *e
     return TROL_OK;
 }
 
+static trol_status check_context(const trol_session *s, size_t count, trol_error *error) {
+    if (count > (size_t)s->params.context_size)
+        return fail(error, TROL_ERROR_CONTEXT, "%zu tokens do not fit the context, which has room for %d", count,
+                    s->params.context_size);
+    return TROL_OK;
+}
+
+void session_truncate(trol_session *s, size_t n_tokens) {
+    s->has_pending = 0;
+    if (n_tokens < s->timeline.n_tokens)
+        s->has_logits = 0;
+    timeline_truncate(&s->timeline, n_tokens);
+}
+
+/* ---- a part of a step ------------------------------------------------------------------------ */
+
+/* What one session has in a step. */
+typedef struct part {
+    trol_session *session;
+    const int32_t *tokens; /* [n_tokens] */
+    size_t n_tokens;
+    trol_error *error; /* may be NULL */
+    trol_status status;
+    bool prompt;
+    float *all_logits;  /* [n_tokens, vocab_size] of answer tokens; NULL: not wanted */
+    bool deferred;      /* answer tokens are computed, but session_accept commits them */
+    size_t n_reused;    /* prompt: of the tokens */
+    bool is_computed;   /* there is something to compute */
+    bool is_recomputed; /* mode all past a rope threshold: everything, */
+    timeline fresh;     /* into here */
+    step_item *item;    /* while it is computed */
+} part;
+
 /* A cancel that came between two calls stops the later one. */
 static trol_status take_cancel(trol_session *s, trol_error *error) {
     int expected = 1;
@@ -108,69 +145,254 @@ static trol_status take_cancel(trol_session *s, trol_error *error) {
     return TROL_OK;
 }
 
-trol_status session_reserve_tokens(trol_session *s, size_t count, trol_error *error) {
-    if (count > (size_t)s->params.context_size)
-        return fail(error, TROL_ERROR_CONTEXT, "%zu tokens do not fit the context, which has room for %d", count,
-                    s->params.context_size);
-    return memory_grow((void **)&s->tokens, &s->tokens_capacity, count, sizeof *s->tokens, "a session's tokens", error);
-}
-
-void session_drop(trol_session *s, size_t n_tokens) {
-    s->has_pending = false;
-    if (n_tokens < s->n_tokens)
-        s->has_logits = false;
-    if (s->n_tokens > n_tokens)
-        s->n_tokens = n_tokens;
-    if (s->n_prompt > n_tokens)
-        s->n_prompt = n_tokens;
-    if (s->n_pass2 > n_tokens)
-        s->n_pass2 = n_tokens;
-    kv_plane_truncate(&s->pass1, (int64_t)s->n_tokens);
-    kv_plane_truncate(&s->pass2, (int64_t)s->n_pass2);
-}
-
-/* What is fed from here on is no picture's row, also where a longer prompt was truncated. */
-static void limit_picture_scope(trol_session *s) {
-    if (s->n_picture_scope > s->n_tokens)
-        s->n_picture_scope = s->n_tokens;
-}
-
-/* ---- prompts --------------------------------------------------------------------------------- */
-
-/* Tokens held, from the first on, that a prompt of `total` tokens could share if they are equal. */
-static size_t count_reusable(const trol_session *s, size_t total) {
-    const decoder_config *c = &s->model->config.decoder;
-    if (s->observer || s->logits_callback || s->rope_mixed ||
-        rope_variant(&c->rope, c->head_dim, (int64_t)total) != s->rope_variant)
-        return 0;
-    size_t n = s->n_tokens;
-    if (s->params.traversal == TROL_TRAVERSAL_PROMPT && n > s->n_prompt)
-        n = s->n_prompt;
-    if (s->params.traversal != TROL_TRAVERSAL_OFF && n > s->n_pass2)
-        n = s->n_pass2;
-    return n < total ? n : total - 1; /* the last token's logits are wanted */
-}
-
-/* Image tokens at the beginning whose rows the new pictures share with the old. */
-static size_t count_equal_rows(const trol_session *s, trol_features *const *features, size_t n) {
+static size_t count_image_rows(const trol_session *s) {
     size_t rows = 0;
-    for (size_t i = 0; i < n && i < s->n_features; i++) {
-        if (features[i]->hash != s->features[i]->hash || features[i]->n_tokens != s->features[i]->n_tokens)
-            break;
-        rows += (size_t)features[i]->n_tokens;
-    }
+    for (size_t i = 0; i < s->n_features; i++)
+        rows += (size_t)s->features[i]->n_tokens;
     return rows;
 }
 
-/* Tokens held, from the first on, whose pictures stay: up to the first image token that is not among the equal rows, or
- * that was fed as an answer's token and so stands for no picture. */
-static size_t count_valid(const trol_session *s, size_t equal_rows) {
-    size_t n_image = 0;
-    for (size_t i = 0; i < s->n_tokens; i++)
-        if (s->tokens[i] == s->model->image_token && (i >= s->n_picture_scope || n_image++ >= equal_rows))
-            return i;
-    return s->n_tokens;
+/* Image tokens among the new ones must have rows to take. */
+static trol_status check_prompt_tokens(const part *p, trol_error *error) {
+    const trol_session *s = p->session;
+    size_t n_image = s->n_image_tokens;
+    if (p->n_tokens > s->prompt_total - s->prompt_cursor)
+        return fail(error, TROL_ERROR_ARGUMENT, "the prompt was begun with %zu tokens, %zu came", s->prompt_total,
+                    s->prompt_cursor + p->n_tokens);
+    for (size_t i = 0; i < p->n_tokens; i++) {
+        TRY(model_check_token(s->model, p->tokens[i], error));
+        n_image += p->tokens[i] == s->model->image_token;
+    }
+    if (n_image > count_image_rows(s))
+        return fail(error, TROL_ERROR_ARGUMENT,
+                    "the prompt has at least %zu image tokens, but its %zu pictures have %zu rows", n_image,
+                    s->n_features, count_image_rows(s));
+    return TROL_OK;
 }
+
+static size_t count_image_tokens(const trol_session *s, const int32_t *tokens, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += tokens[i] == s->model->image_token;
+    return count;
+}
+
+/* What is held already is stepped over, the rest appended to the timeline. */
+static trol_status prepare_prompt(part *p) {
+    trol_session *s = p->session;
+    TRY(check_prompt_tokens(p, p->error));
+    TRY(take_cancel(s, p->error));
+    timeline_piece piece = {p->tokens, p->n_tokens, s->features, s->n_features, s->n_image_tokens};
+    if (!s->observer && !s->logits_callback) /* they want to see every token */
+        p->n_reused = timeline_common_prefix(&s->timeline, &piece, s->prompt_cursor, s->prompt_total);
+    if (p->n_reused == p->n_tokens)
+        return TROL_OK;
+    session_truncate(s, s->prompt_cursor + p->n_reused);
+    piece.n_image_tokens += count_image_tokens(s, p->tokens, p->n_reused);
+    piece.ids += p->n_reused;
+    piece.n -= p->n_reused;
+    p->is_computed = true;
+    return timeline_append(&s->timeline, &piece, p->error);
+}
+
+static trol_status check_answer(const part *p, trol_error *error) {
+    const trol_session *s = p->session;
+    if (s->timeline.n_tokens == 0)
+        return fail(error, TROL_ERROR_STATE, "trol_session_decode: the session holds no prompt");
+    if (s->is_failed)
+        return fail(error, TROL_ERROR_STATE, "trol_session_decode: the last prompt failed, expected a new one first");
+    for (size_t i = 0; i < p->n_tokens; i++)
+        TRY(model_check_token(s->model, p->tokens[i], error));
+    return TROL_OK;
+}
+
+/* Mode all equals recomputing the whole text: when more tokens turn the rope of all of them, that is what it takes. */
+static bool needs_recompute(const trol_session *s, size_t n) {
+    const decoder_config *c = &s->model->config.decoder;
+    return s->params.traversal == TROL_TRAVERSAL_ALL &&
+           rope_variant(&c->rope, c->head_dim, (int64_t)(s->timeline.n_tokens + n)) != s->timeline.rope_variant;
+}
+
+static trol_status prepare_answer(part *p) {
+    trol_session *s = p->session;
+    TRY(check_answer(p, p->error));
+    TRY(take_cancel(s, p->error));
+    TRY(check_context(s, s->timeline.n_tokens + p->n_tokens, p->error));
+    if (p->n_tokens == 0)
+        return TROL_OK;
+    const timeline_piece piece = {.ids = p->tokens, .n = p->n_tokens};
+    p->is_computed = true;
+    TRY(timeline_append(&s->timeline, &piece, p->error));
+    p->is_recomputed = needs_recompute(s, p->n_tokens);
+    return p->is_recomputed ? timeline_restart(&s->timeline, p->n_tokens, &p->fresh, p->error) : TROL_OK;
+}
+
+static void fill_item(part *p, step_item *item) {
+    trol_session *s = p->session;
+    const bool all = p->prompt || p->is_recomputed;
+    const size_t n_before = p->prompt ? s->prompt_cursor + p->n_reused : s->timeline.n_tokens;
+    *item = (step_item){.timeline = p->is_recomputed ? &p->fresh : &s->timeline,
+                        .n_tokens = p->n_tokens - p->n_reused,
+                        .prompt = all,
+                        .length = p->prompt ? s->prompt_total : n_before + p->n_tokens,
+                        .keep_pass2 = s->params.keep_pass2 != 0,
+                        .deferred = p->deferred,
+                        .traversal_skip = s->params.traversal_skip,
+                        .n_skipped = s->n_skipped,
+                        .all_logits = p->all_logits,
+                        .cancel = &s->cancel,
+                        .error = p->error};
+    if (p->is_recomputed)
+        item->n_tokens += n_before;
+    if (p->prompt ? s->prompt_cursor + p->n_tokens == s->prompt_total : !p->deferred)
+        item->logits = s->logits;
+    if (p->prompt) {
+        item->observer = s->observer;
+        item->observer_user = s->observer_user;
+        item->logits_callback = s->logits_callback;
+        item->logits_user = s->logits_user;
+        item->progress = s->params.progress;
+        item->progress_user = s->params.progress_user;
+    }
+    p->item = item;
+}
+
+/* What is held stays for a later prompt to share, but it is no text that an answer could follow. */
+static void fail_prompt(trol_session *s) {
+    end_prompt(s);
+    s->has_logits = 0;
+    s->is_failed = 1;
+}
+
+static void finish_prompt(part *p) {
+    trol_session *s = p->session;
+    const size_t n_image = count_image_tokens(s, p->tokens, p->n_tokens);
+    s->stats.reused_tokens += (int64_t)p->n_reused;
+    s->stats.prompt_tokens += (int64_t)(p->n_tokens - p->n_reused);
+    s->stats.image_tokens += (int64_t)count_image_tokens(s, p->tokens + p->n_reused, p->n_tokens - p->n_reused);
+    s->n_image_tokens += n_image;
+    s->prompt_cursor += p->n_tokens;
+    s->has_logits = s->prompt_cursor == s->prompt_total;
+}
+
+static void finish_answer(part *p) {
+    trol_session *s = p->session;
+    if (p->is_recomputed) {
+        p->fresh.n_prompt = s->timeline.n_prompt; /* the answer is still one */
+        timeline_free(&s->timeline);
+        s->timeline = p->fresh;
+        p->fresh = (timeline){0};
+    }
+    if (p->deferred || p->n_tokens == 0)
+        return;
+    s->stats.decoded_tokens += (int64_t)p->n_tokens;
+    s->has_logits = 1;
+    s->has_pending = 0;
+}
+
+/* After the step: the part is done, or its session is as it was. */
+static void finish_part(part *p, double seconds) {
+    trol_session *s = p->session;
+    if (p->item && p->status == TROL_OK)
+        p->status = p->item->status;
+    if (p->item && p->item->workspace_bytes > s->stats.workspace_bytes)
+        s->stats.workspace_bytes = p->item->workspace_bytes;
+    *(p->prompt ? &s->stats.prompt_seconds : &s->stats.decode_seconds) += seconds;
+    if (p->status == TROL_OK) {
+        (p->prompt ? finish_prompt : finish_answer)(p);
+        return;
+    }
+    timeline_truncate(&s->timeline, s->timeline.n_tokens);
+    timeline_free(&p->fresh);
+    if (p->prompt)
+        fail_prompt(s);
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* The sessions must differ and be of one model. */
+static trol_status check_part(const part *parts, size_t index) {
+    const part *p = &parts[index];
+    TRY(session_check(p->session, "trol_step", p->error));
+    if (p->n_tokens > 0 && !p->tokens)
+        return fail(p->error, TROL_ERROR_ARGUMENT, "the tokens of session %zu are NULL", index);
+    for (size_t k = 0; k < index; k++) {
+        if (!parts[k].session)
+            continue;
+        if (parts[k].session == p->session)
+            return fail(p->error, TROL_ERROR_ARGUMENT, "sessions %zu and %zu of a step are the same", k, index);
+        if (parts[k].session->model != p->session->model)
+            return fail(p->error, TROL_ERROR_ARGUMENT, "session %zu of a step is of another model than session %zu",
+                        index, k);
+    }
+    return TROL_OK;
+}
+
+/* Runs the parts as one batch. together: all or none. */
+static void run_parts(part *parts, step_item *items, size_t n, bool together) {
+    const double start = clock_seconds();
+    trol_status failure = TROL_OK;
+    size_t n_items = 0;
+    for (size_t i = 0; i < n && failure == TROL_OK; i++) {
+        part *p = &parts[i];
+        p->status = check_part(parts, i);
+        if (p->status != TROL_OK) {
+            p->session = NULL; /* it has no part in this */
+        } else {
+            p->prompt = p->session->in_prompt;
+            p->status = p->prompt ? prepare_prompt(p) : prepare_answer(p);
+        }
+        if (together)
+            failure = p->status;
+    }
+    for (size_t i = 0; i < n && failure == TROL_OK; i++)
+        if (parts[i].status == TROL_OK && parts[i].is_computed)
+            fill_item(&parts[i], &items[n_items++]);
+    if (n_items > 0)
+        step_run(items, n_items, together);
+    for (size_t i = 0; i < n; i++) {
+        if (failure != TROL_OK && parts[i].status == TROL_OK)
+            parts[i].status = failure;
+        if (parts[i].session)
+            finish_part(&parts[i], clock_seconds() - start);
+    }
+}
+
+static trol_status alloc_parts(size_t n, part **parts, step_item **items, trol_error *error) {
+    *parts = calloc(n, sizeof **parts);
+    *items = calloc(n, sizeof **items);
+    if (*parts && *items)
+        return TROL_OK;
+    free(*parts);
+    free(*items);
+    return fail_memory(error, n * (sizeof **parts + sizeof **items), "a step");
+}
+
+trol_status trol_step(trol_step_item *items, size_t n, trol_error *error) {
+    part *parts;
+    step_item *computed;
+    if (n == 0)
+        return TROL_OK;
+    if (!items)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_step: the items are NULL");
+    trol_status status = alloc_parts(n, &parts, &computed, error);
+    for (size_t i = 0; i < n && status != TROL_OK; i++)
+        items[i].status = status;
+    TRY(status);
+    for (size_t i = 0; i < n; i++)
+        parts[i] = (part){.session = items[i].session,
+                          .tokens = items[i].tokens,
+                          .n_tokens = items[i].n_tokens,
+                          .error = items[i].error};
+    run_parts(parts, computed, n, false);
+    for (size_t i = 0; i < n; i++)
+        items[i].status = parts[i].status;
+    free(parts);
+    free(computed);
+    return TROL_OK;
+}
+
+/* ---- prompts --------------------------------------------------------------------------------- */
 
 static trol_status set_features(trol_session *s, trol_features *const *features, size_t n, trol_error *error) {
     trol_features **list = NULL;
@@ -185,13 +407,6 @@ static trol_status set_features(trol_session *s, trol_features *const *features,
     s->features = list;
     s->n_features = n;
     return TROL_OK;
-}
-
-static size_t count_rows(trol_features *const *features, size_t n) {
-    size_t rows = 0;
-    for (size_t i = 0; i < n; i++)
-        rows += (size_t)features[i]->n_tokens;
-    return rows;
 }
 
 trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, trol_features *const *features,
@@ -209,124 +424,47 @@ trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, tr
         return fail(error, TROL_ERROR_CONTEXT,
                     "the prompt has %zu tokens and does not fit the context, which has room for %d", n_tokens_total,
                     s->params.context_size);
-    const size_t equal_rows = count_equal_rows(s, features, n_features);
     TRY(set_features(s, features, n_features, error));
-    session_drop(s, count_valid(s, equal_rows)); /* the rest belongs to pictures that are gone now */
-    s->n_reusable = count_reusable(s, n_tokens_total);
-    s->n_reusable_image_rows = equal_rows;
-    s->n_image_tokens = 0;
-    s->prompt_total = s->n_picture_scope = n_tokens_total;
-    s->prompt_cursor = 0;
+    s->prompt_total = n_tokens_total;
+    s->prompt_cursor = s->n_image_tokens = 0;
     s->in_prompt = true;
-    s->has_logits = false;
-    if (s->n_reusable == 0)
-        session_drop(s, 0);
+    s->has_logits = 0;
     return TROL_OK;
-}
-
-/* Image tokens among the new ones must have rows to take. */
-static trol_status check_tokens(const trol_session *s, const int32_t *tokens, size_t n, trol_error *error) {
-    size_t n_image = s->n_image_tokens;
-    for (size_t i = 0; i < n; i++) {
-        TRY(model_check_token(s->model, tokens[i], error));
-        n_image += tokens[i] == s->model->image_token;
-    }
-    const size_t rows = count_rows(s->features, s->n_features);
-    if (n_image > rows)
-        return fail(error, TROL_ERROR_ARGUMENT,
-                    "the prompt has at least %zu image tokens, but its %zu pictures have %zu rows", n_image,
-                    s->n_features, rows);
-    return TROL_OK;
-}
-
-/* Steps over tokens that the session holds already; returns how many of the n. */
-static size_t reuse_tokens(trol_session *s, const int32_t *tokens, size_t n) {
-    size_t i = 0;
-    for (; i < n && s->prompt_cursor < s->n_reusable; i++) {
-        const bool image = tokens[i] == s->model->image_token;
-        if (s->tokens[s->prompt_cursor] != tokens[i] || (image && s->n_image_tokens >= s->n_reusable_image_rows))
-            break;
-        s->n_image_tokens += image;
-        s->prompt_cursor++;
-    }
-    s->stats.reused_tokens += (int64_t)i;
-    return i;
-}
-
-static trol_status append_tokens(trol_session *s, const int32_t *tokens, size_t n, trol_error *error) {
-    if (n > s->prompt_total - s->prompt_cursor)
-        return fail(error, TROL_ERROR_ARGUMENT, "the prompt was begun with %zu tokens, %zu came", s->prompt_total,
-                    s->prompt_cursor + n);
-    TRY(check_tokens(s, tokens, n, error));
-    TRY(take_cancel(s, error));
-    const size_t reused = reuse_tokens(s, tokens, n);
-    if (reused == n)
-        return TROL_OK;
-    tokens += reused;
-    n -= reused;
-    s->n_reusable = 0;
-    session_drop(s, s->prompt_cursor);
-    TRY(session_reserve_tokens(s, s->prompt_cursor + n, error));
-    memcpy(s->tokens + s->prompt_cursor, tokens, n * sizeof *tokens);
-    const session_rows rows = {.session = s,
-                               .first = s->prompt_cursor,
-                               .n_rows = n,
-                               .prompt = true,
-                               .last_logits = s->prompt_cursor + n == s->prompt_total};
-    TRY(session_forward(&rows, 1, error));
-    for (size_t i = 0; i < n; i++)
-        s->n_image_tokens += tokens[i] == s->model->image_token;
-    s->prompt_cursor += n;
-    /* A prompt of one token went through one pass in mode prompt: a longer one cannot share it. */
-    s->n_prompt = s->prompt_total > 1 || s->params.traversal != TROL_TRAVERSAL_PROMPT ? s->prompt_cursor : 0;
-    return TROL_OK;
-}
-
-/* What is held stays for a later prompt to share, but it is no text that an answer could follow. */
-static void fail_prompt(trol_session *s) {
-    s->in_prompt = false;
-    s->has_logits = false;
-    s->prompt_total = 0;
-    limit_picture_scope(s);
 }
 
 trol_status trol_session_prompt_append(trol_session *s, const int32_t *tokens, size_t n_tokens, trol_error *error) {
     TRY(session_check(s, "trol_session_prompt_append", error));
     if (!s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_prompt_append: no prompt was begun");
-    if (n_tokens > 0 && !tokens)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_session_prompt_append: the tokens are NULL");
-    const double start = clock_seconds();
-    trol_status status = append_tokens(s, tokens, n_tokens, error);
-    s->stats.prompt_seconds += clock_seconds() - start;
-    if (status != TROL_OK)
-        fail_prompt(s);
-    return status;
+    part p = {.session = s, .tokens = tokens, .n_tokens = n_tokens, .error = error};
+    step_item item;
+    run_parts(&p, &item, 1, false);
+    return p.status;
 }
 
 trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
     TRY(session_check(s, "trol_session_prompt_end", error));
     if (!s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_prompt_end: no prompt was begun, or it failed");
-    s->in_prompt = false;
-    const size_t rows = count_rows(s->features, s->n_features);
+    const size_t rows = count_image_rows(s), n_features = s->n_features;
     trol_status status = TROL_OK;
+    end_prompt(s);
     if (s->prompt_cursor != s->prompt_total)
         status = fail(error, TROL_ERROR_STATE, "the prompt was begun with %zu tokens, only %zu came", s->prompt_total,
                       s->prompt_cursor);
     else if (s->n_image_tokens != rows)
         status = fail(error, TROL_ERROR_ARGUMENT, "the prompt has %zu image tokens, but its %zu pictures have %zu rows",
-                      s->n_image_tokens, s->n_features, rows);
-    if (s->params.traversal == TROL_TRAVERSAL_PROMPT && !s->params.keep_pass2) {
-        kv_plane_truncate(&s->pass2, 0);
-        s->n_pass2 = 0;
-    }
+                      s->n_image_tokens, n_features, rows);
+    if (s->params.traversal == TROL_TRAVERSAL_PROMPT && !s->params.keep_pass2)
+        timeline_drop_pass2(&s->timeline);
     if (status == TROL_OK && s->params.progress)
         if (s->params.progress(s->params.progress_user, TROL_STAGE_PREFILL, (int64_t)s->prompt_total,
                                (int64_t)s->prompt_total) != 0)
             status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
     if (status != TROL_OK)
         fail_prompt(s);
+    else
+        s->is_failed = 0;
     return status;
 }
 
@@ -335,9 +473,8 @@ trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t 
     TRY(session_check(s, "trol_session_prefill", error));
     if (n_tokens > 0 && !tokens)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_prefill: the tokens are NULL");
-    size_t n_image = 0, rows = 0;
-    for (size_t i = 0; i < n_tokens; i++)
-        n_image += tokens[i] == s->model->image_token;
+    const size_t n_image = count_image_tokens(s, tokens, n_tokens);
+    size_t rows = 0;
     for (size_t i = 0; features && i < n_features; i++)
         rows += features[i] ? (size_t)features[i]->n_tokens : 0;
     if (n_image != rows) /* before anything is computed */
@@ -349,95 +486,45 @@ trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t 
     return trol_session_prompt_end(s, error);
 }
 
+size_t trol_session_reusable(const trol_session *s, const int32_t *tokens, size_t n_tokens,
+                             trol_features *const *features, size_t n_features) {
+    if (!s || !tokens || (n_features > 0 && !features) || s->observer || s->logits_callback)
+        return 0;
+    for (size_t i = 0; i < n_features; i++)
+        if (!features[i])
+            return 0;
+    const timeline_piece piece = {tokens, n_tokens, features, n_features, 0};
+    return timeline_common_prefix(&s->timeline, &piece, 0, n_tokens);
+}
+
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static trol_status check_decode(const trol_session *s, int32_t token, trol_error *error) {
-    TRY(session_check(s, "trol_session_decode", error));
-    if (s->in_prompt)
-        return fail(error, TROL_ERROR_STATE, "trol_session_decode: the prompt has not ended");
-    if (s->n_tokens == 0)
-        return fail(error, TROL_ERROR_STATE, "trol_session_decode: the session holds no prompt");
-    if (s->prompt_total == 0)
-        return fail(error, TROL_ERROR_STATE, "trol_session_decode: the last prompt failed, expected a new one first");
-    return model_check_token(s->model, token, error);
-}
-
-/* Mode all equals recomputing the whole text: when one more token turns the rope of all of them, that is what it takes.
- */
-static bool needs_recompute(const trol_session *s) {
-    const decoder_config *c = &s->model->config.decoder;
-    return s->params.traversal == TROL_TRAVERSAL_ALL &&
-           rope_variant(&c->rope, c->head_dim, (int64_t)s->n_tokens + 1) != s->rope_variant;
-}
-
-static trol_status recompute(trol_session *s, int32_t token, trol_error *error) {
-    const size_t n = s->n_tokens + 1, scope = s->n_picture_scope, old_total = s->prompt_total;
-    const trol_session_stats stats = s->stats;
-    const trol_logits_callback callback = s->logits_callback;
-    const trol_observer observer = s->observer;
-    TRY(session_reserve_tokens(s, n, error));
-    s->tokens[n - 1] = token;
-    s->prompt_total = n;
-    s->logits_callback = NULL;
-    s->observer = NULL;
-    const session_rows rows = {.session = s, .first = 0, .n_rows = n, .prompt = true, .last_logits = true};
-    trol_status status = session_forward(&rows, 1, error);
-    s->logits_callback = callback;
-    s->observer = observer;
-    s->n_picture_scope = scope;
-    s->stats = stats;
-    if (status == TROL_OK) {
-        s->stats.decoded_tokens++;
-        s->n_prompt = n;
-    } else {
-        s->prompt_total = old_total;
-        session_drop(s, 0); /* the keys of two ropes are mixed by now */
+static trol_status decode_together(trol_session *const *sessions, const int32_t *tokens, size_t n, part *parts,
+                                   step_item *items, trol_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        TRY(session_check(sessions[i], "trol_session_decode", error));
+        if (sessions[i]->in_prompt)
+            return fail(error, TROL_ERROR_STATE, "trol_session_decode: the prompt has not ended");
+        parts[i] = (part){.session = sessions[i], .tokens = &tokens[i], .n_tokens = 1, .error = error};
     }
-    return status;
-}
-
-static trol_status decode_batch(trol_session *const *sessions, const int32_t *tokens, size_t n, trol_error *error) {
-    session_rows *items = calloc(n, sizeof *items);
-    size_t n_items = 0;
-    if (!items)
-        return fail_memory(error, n * sizeof *items, "a batch");
-    trol_status status = TROL_OK;
-    for (size_t i = 0; i < n && status == TROL_OK; i++) {
-        trol_session *s = sessions[i];
-        limit_picture_scope(s);
-        status = session_reserve_tokens(s, s->n_tokens + 1, error);
-        if (status == TROL_OK && needs_recompute(s)) {
-            status = recompute(s, tokens[i], error);
-        } else if (status == TROL_OK) {
-            s->tokens[s->n_tokens] = tokens[i];
-            items[n_items++] = (session_rows){.session = s, .first = s->n_tokens, .n_rows = 1, .last_logits = true};
-        }
-    }
-    if (status == TROL_OK && n_items > 0)
-        status = session_forward(items, n_items, error);
-    free(items);
-    return status;
+    run_parts(parts, items, n, true);
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].status != TROL_OK)
+            return parts[i].status;
+    return TROL_OK;
 }
 
 trol_status trol_decode_batch(trol_session *const *sessions, const int32_t *tokens, size_t n, trol_error *error) {
+    part *parts;
+    step_item *items;
     if (n == 0)
         return TROL_OK;
     if (!sessions || !tokens)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_decode_batch: the sessions or the tokens are NULL");
-    for (size_t i = 0; i < n; i++) {
-        TRY(check_decode(sessions[i], tokens[i], error));
-        TRY(take_cancel(sessions[i], error));
-        if (sessions[i]->model != sessions[0]->model)
-            return fail(error, TROL_ERROR_ARGUMENT, "trol_decode_batch: session %zu is of another model than the first",
-                        i);
-        for (size_t k = 0; k < i; k++)
-            if (sessions[k] == sessions[i])
-                return fail(error, TROL_ERROR_ARGUMENT, "trol_decode_batch: sessions %zu and %zu are the same", k, i);
-    }
-    const double start = clock_seconds();
-    trol_status status = decode_batch(sessions, tokens, n, error);
-    for (size_t i = 0; i < n; i++)
-        sessions[i]->stats.decode_seconds += clock_seconds() - start;
+    TRY(alloc_parts(n, &parts, &items, error));
+    trol_status status = decode_together(sessions, tokens, n, parts, items, error);
+    free(parts);
+    free(items);
     return status;
 }
 
@@ -445,58 +532,29 @@ trol_status trol_session_decode(trol_session *s, int32_t token, trol_error *erro
     return trol_decode_batch(&s, &token, 1, error);
 }
 
-static trol_status step_one(trol_step_item *item) {
-    if (item->n_tokens > 0 && !item->tokens)
-        return fail(item->error, TROL_ERROR_ARGUMENT, "trol_step: the tokens are NULL");
-    TRY(session_check(item->session, "trol_step", item->error));
-    if (item->session->in_prompt)
-        return trol_session_prompt_append(item->session, item->tokens, item->n_tokens, item->error);
-    for (size_t i = 0; i < item->n_tokens; i++)
-        TRY(trol_session_decode(item->session, item->tokens[i], item->error));
-    return TROL_OK;
+trol_status session_propose(trol_session *s, const int32_t *tokens, size_t n, float *all_logits, trol_error *error) {
+    part p = {
+        .session = s, .tokens = tokens, .n_tokens = n, .error = error, .all_logits = all_logits, .deferred = true};
+    step_item item;
+    run_parts(&p, &item, 1, true);
+    return p.status;
 }
 
-trol_status trol_step(trol_step_item *items, size_t n, trol_error *error) {
-    if (n > 0 && !items)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_step: the items are NULL");
-    for (size_t i = 0; i < n; i++)
-        items[i].status = step_one(&items[i]);
-    return TROL_OK;
+void session_accept(trol_session *s, const float *logits) {
+    timeline_commit(&s->timeline, 1, false, 0, false);
+    memcpy(s->logits, logits, (size_t)s->model->config.decoder.vocab_size * sizeof *logits);
+    s->has_logits = 1;
+    s->has_pending = 0;
+    s->stats.decoded_tokens++;
 }
 
-size_t trol_session_reusable(const trol_session *s, const int32_t *tokens, size_t n_tokens,
-                             trol_features *const *features, size_t n_features) {
-    if (!s || !tokens || (n_features > 0 && !features))
-        return 0;
-    const size_t limit = count_reusable(s, n_tokens), rows = count_equal_rows(s, features, n_features);
-    const size_t valid = count_valid(s, rows);
-    size_t n = 0;
-    while (n < limit && n < valid && tokens[n] == s->tokens[n])
-        n++;
-    return n;
-}
-
-trol_status session_decode_many(trol_session *s, const int32_t *tokens, size_t n, float *all_logits,
-                                trol_error *error) {
-    for (size_t i = 0; i < n; i++)
-        TRY(check_decode(s, tokens[i], error));
-    TRY(take_cancel(s, error));
-    const double start = clock_seconds();
-    limit_picture_scope(s);
-    TRY(session_reserve_tokens(s, s->n_tokens + n, error));
-    memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
-    const session_rows rows = {
-        .session = s, .first = s->n_tokens, .n_rows = n, .last_logits = true, .all_logits = all_logits};
-    trol_status status = session_forward(&rows, 1, error);
-    s->stats.decode_seconds += clock_seconds() - start;
-    return status;
-}
+void session_settle(trol_session *s) { timeline_truncate(&s->timeline, s->timeline.n_tokens); }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
 const float *trol_session_logits(const trol_session *s) { return s && s->has_logits ? s->logits : NULL; }
-size_t trol_session_n_tokens(const trol_session *s) { return s ? s->n_tokens : 0; }
-const int32_t *trol_session_tokens(const trol_session *s) { return s ? s->tokens : NULL; }
+size_t trol_session_n_tokens(const trol_session *s) { return s ? s->timeline.n_tokens : 0; }
+const int32_t *trol_session_tokens(const trol_session *s) { return s ? s->timeline.ids : NULL; }
 
 void trol_session_cancel(trol_session *s) {
     if (s)
@@ -521,10 +579,11 @@ trol_status trol_session_truncate(trol_session *s, size_t n_tokens, trol_error *
     TRY(session_check(s, "trol_session_truncate", error));
     if (s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_truncate: the prompt has not ended");
-    if (n_tokens > s->n_tokens)
+    if (n_tokens > s->timeline.n_tokens)
         return fail(error, TROL_ERROR_ARGUMENT,
-                    "trol_session_truncate: the session holds %zu tokens, asked to keep %zu", s->n_tokens, n_tokens);
-    session_drop(s, n_tokens);
+                    "trol_session_truncate: the session holds %zu tokens, asked to keep %zu", s->timeline.n_tokens,
+                    n_tokens);
+    session_truncate(s, n_tokens);
     return TROL_OK;
 }
 
@@ -533,22 +592,10 @@ static trol_status copy_into(const trol_session *s, trol_session *fork, trol_err
     fork->observer_user = s->observer_user;
     fork->logits_callback = s->logits_callback;
     fork->logits_user = s->logits_user;
-    TRY(session_reserve_tokens(fork, s->n_tokens, error));
-    if (s->n_tokens > 0)
-        memcpy(fork->tokens, s->tokens, s->n_tokens * sizeof *s->tokens);
-    TRY(set_features(fork, s->features, s->n_features, error));
-    TRY(kv_plane_share(&s->pass1, &fork->pass1, error));
-    TRY(kv_plane_share(&s->pass2, &fork->pass2, error));
-    fork->n_tokens = s->n_tokens;
-    fork->n_prompt = s->n_prompt;
-    fork->n_pass2 = s->n_pass2;
-    fork->rope_variant = s->rope_variant;
-    fork->rope_mixed = s->rope_mixed;
-    fork->n_picture_scope = s->n_picture_scope;
-    fork->prompt_total = s->prompt_total;
-    fork->has_logits = s->has_logits;
-    fork->has_pending = s->has_pending;
-    fork->pending_token = s->pending_token;
+    for (size_t i = 0; i < session_n_numbers; i++)
+        memcpy((char *)fork + session_numbers[i].offset, (const char *)s + session_numbers[i].offset,
+               session_numbers[i].n_bytes);
+    TRY(timeline_copy(&s->timeline, &fork->timeline, error));
     memcpy(fork->logits, s->logits, (size_t)s->model->config.decoder.vocab_size * sizeof *s->logits);
     return TROL_OK;
 }
@@ -571,6 +618,12 @@ trol_status trol_session_fork(const trol_session *s, trol_session **fork, trol_e
     return TROL_OK;
 }
 
+const float *trol_session_gates(const trol_session *s, int32_t layer) {
+    if (!s || !s->timeline.gates || layer < 0 || layer >= s->model->config.decoder.n_layers)
+        return NULL;
+    return s->timeline.gates + (size_t)layer * s->timeline.gates_capacity;
+}
+
 int64_t trol_session_skipped_in_layer(const trol_session *s, int32_t layer) {
     return s && layer >= 0 && layer < s->model->config.decoder.n_layers ? s->n_skipped[layer] : 0;
 }
@@ -581,7 +634,7 @@ void trol_session_get_stats(const trol_session *s, trol_session_stats *stats) {
     trol_session_stats full = s->stats;
     for (int32_t i = 0; i < s->model->config.decoder.n_layers; i++)
         full.skipped_tokens += s->n_skipped[i];
-    full.cache_bytes = kv_plane_bytes(&s->pass1) + kv_plane_bytes(&s->pass2);
+    full.cache_bytes = kv_plane_bytes(&s->timeline.pass1) + kv_plane_bytes(&s->timeline.pass2);
     trol_error ignored;
     (void)!params_copy_out(stats, &full, sizeof full, "trol_session_stats", &ignored);
 }

@@ -130,6 +130,18 @@ static const decoder_segment *segment_of(const decoder_batch *batch, int64_t row
     return s;
 }
 
+/* Whether one of n numbers is finite and becomes infinite in F16: what rounds to more than 65504. */
+static bool overflows_f16(const float *values, int64_t n) {
+    const uint32_t first_bits = 0x477ff000, infinity_bits = 0x7f800000; /* 65520 */
+    uint32_t any = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        any |= (bits & 0x7fffffff) - first_bits < infinity_bits - first_bits;
+    }
+    return any;
+}
+
 static void store_rows(void *context, int64_t chunk, int thread) {
     (void)thread;
     const store_task *task = context;
@@ -147,6 +159,9 @@ static void store_rows(void *context, int64_t chunk, int thread) {
             size_t stride = (size_t)kv_head_stride(&plane->shape) * element_bytes(plane->shape.type);
             for (int32_t g = 0; g < c->n_kv_heads; g++)
                 ops_from_float(f->r, plane->shape.type, row + offsets[g], token + (size_t)g * stride, c->head_dim);
+            for (int32_t g = 0; g < c->n_kv_heads && plane->shape.type == ELEMENT_F16; g++)
+                if (overflows_f16(row + offsets[g], c->head_dim))
+                    atomic_store_explicit(s->overflow, 1, memory_order_relaxed);
         }
     }
 }
@@ -311,6 +326,15 @@ static trol_status observe(const forward *f, const char *stage, int64_t layer, c
     return TROL_OK;
 }
 
+static void keep_gates(const forward *f, int64_t layer, const float *s) {
+    for (int64_t i = 0; i < f->batch->n_segments && f->batch->segments[i].pass2; i++) {
+        const decoder_segment *segment = &f->batch->segments[i];
+        if (segment->gates)
+            memcpy(segment->gates + layer * segment->gates_stride, s + segment->first_row,
+                   (size_t)segment->n_rows * sizeof *s);
+    }
+}
+
 /* Which rows go through all of pass 2: those whose gate s is not below their session's traversal_skip and, in the last
  * layer, whose logits are wanted. NULL in *selected: all. */
 static void select_for_pass2(const forward *f, int64_t layer, const float *s, bool *list, const bool **selected) {
@@ -353,6 +377,7 @@ static trol_status traverse_layer(forward *f, int64_t layer, float *x, float *y,
     TRY(observe(f, "pass1", layer, x, f->batch->n_rows, hidden));
     if (n > 0) {
         TRY(ops_gate(f->r, x, n, hidden, w->mixer_weight, w->mixer_bias, s));
+        keep_gates(f, layer, s);
         TRY(observe(f, "gate", layer, s, n, 1));
         memcpy(y, x, (size_t)(n * hidden) * sizeof *y);
         select_for_pass2(f, layer, s, list, &selected);

@@ -18,8 +18,11 @@ typedef struct decoder_segment {
     const kv_plane
         *pass2;  /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
     bool answer; /* answer rows: the kernels of decoding, otherwise those of prompts */
-    float traversal_skip;   /* rows whose gate is below it skip their second pass */
-    int64_t *n_skipped;     /* [n_layers], += rows that did */
+    float traversal_skip; /* rows whose gate is below it skip their second pass */
+    int64_t *n_skipped;   /* [n_layers], += rows that did */
+    float *gates;         /* [n_layers, n_rows], gates_stride from layer to layer: each row's gate; NULL: not wanted */
+    int64_t gates_stride;
+    atomic_int *overflow;   /* set where a key or value does not fit a cache of F16 */
     trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
     void *observer_user;
 } decoder_segment;

@@ -10,7 +10,7 @@ if(TROL_FUZZ)
   add_library(trol_fuzzed STATIC ${TROL_SOURCES})
   target_include_directories(trol_fuzzed PUBLIC ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
                              PRIVATE ${STB_INCLUDE_DIR})
-  target_link_libraries(trol_fuzzed PUBLIC PkgConfig::CJSON ${TROL_PICTURE_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS} m)
+  target_link_libraries(trol_fuzzed PUBLIC PkgConfig::CJSON PkgConfig::B2 ${TROL_PICTURE_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS} m)
   target_compile_options(trol_fuzzed PUBLIC -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -g -O1)
   file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/fuzz-*.c)
   foreach(source ${fuzzers})
