@@ -54,8 +54,8 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
     if (n + 1 < length + 1)
         return 0;
     for (size_t end = n; end-- >= length;) { /* the n-gram's last token lies at `end` */
-        if (s->timeline.ids[end] != token ||
-            memcmp(s->timeline.ids + end + 1 - length, s->timeline.ids + n + 1 - length, (length - 1) * sizeof token) != 0)
+        if (s->timeline.ids[end] != token || memcmp(s->timeline.ids + end + 1 - length,
+                                                    s->timeline.ids + n + 1 - length, (length - 1) * sizeof token) != 0)
             continue;
         size_t count = 0;
         while (count < room && end + 1 + count < n && s->timeline.ids[end + 1 + count] != s->model->image_token) {
