@@ -32,7 +32,7 @@ static void *reallocate(void *memory, size_t n_bytes) {
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wshadow"
-#include <stb/stb_image.h>
+#include <stb_image.h>
 #pragma GCC diagnostic pop
 
 trol_status stb_decode(const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height, uint8_t **pixels,

@@ -7,10 +7,9 @@ if(TROL_FUZZ)
     message(FATAL_ERROR "TROL_FUZZ needs clang, found ${CMAKE_C_COMPILER_ID}: add -DCMAKE_C_COMPILER=clang")
   endif()
   # The library a second time, so that its own build stays as it is.
-  add_library(trol_fuzzed STATIC ${TROL_SOURCES})
-  target_include_directories(trol_fuzzed PUBLIC ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
-                             PRIVATE ${STB_INCLUDE_DIR})
-  target_link_libraries(trol_fuzzed PUBLIC PkgConfig::CJSON PkgConfig::B2 ${TROL_PICTURE_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS} m)
+  add_library(trol_fuzzed STATIC ${TROL_BASE_SOURCES} ${TROL_SOURCES})
+  target_include_directories(trol_fuzzed PUBLIC ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(trol_fuzzed PUBLIC trol_dependencies)
   target_compile_options(trol_fuzzed PUBLIC -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -g -O1)
   file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/fuzz-*.c)
   foreach(source ${fuzzers})

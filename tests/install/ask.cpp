@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
     trol_session *begun = nullptr;
     bool ok = trol_model_load(argv[1], nullptr, &loaded, &error) == TROL_OK;
     std::unique_ptr<trol_model, decltype(&trol_model_free)> model(loaded, trol_model_free);
-    ok = ok && trol_image_load_file(argv[2], &decoded, &error) == TROL_OK;
+    ok = ok && trol_image_load_file(argv[2], nullptr, &decoded, &error) == TROL_OK;
     std::unique_ptr<trol_image, decltype(&trol_image_free)> image(decoded, trol_image_free);
     ok = ok && trol_session_new(model.get(), nullptr, &begun, &error) == TROL_OK;
     std::unique_ptr<trol_session, decltype(&trol_session_free)> session(begun, trol_session_free);
