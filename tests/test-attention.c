@@ -11,7 +11,7 @@ static uint64_t seed = 1234567;
 static int64_t random_below(int64_t n) { return (int64_t)(test_random(&seed) % (uint64_t)n); }
 
 /* One problem: `n_jobs` sessions of one shape. */
-enum { MAX_JOBS = 4, MAX_HEADS = 32 };
+enum { MAX_JOBS = 6, MAX_HEADS = 32 };
 
 typedef struct problem {
     attention_shape shape;
@@ -266,27 +266,46 @@ static void check_extremes(cpu_level level, bool bf16, trol_threads *const threa
     }
 }
 
+/* Jobs after the first get some of its blocks for their own, as beams and forks share them. */
+static void share_blocks(problem *p) {
+    for (int64_t index = 1; index < p->n_jobs; index++) {
+        const attention_source *first = &p->jobs[0].source;
+        const int64_t tokens = first->block_tokens, n_first = (p->jobs[0].n_keys + tokens - 1) / tokens;
+        const int64_t n_blocks = (p->jobs[index].n_keys + tokens - 1) / tokens;
+        const int64_t limit = n_first < n_blocks ? n_first : n_blocks,
+                      n_shared = limit - 1 - random_below(limit > 9 ? 3 : limit);
+        for (int64_t i = 0; i < n_shared; i++) {
+            p->blocks[index][i] = p->blocks[0][i];
+            p->blocks[index][n_blocks + i] = p->blocks[0][n_first + i];
+        }
+    }
+}
+
 /* Rows in random pieces give the bits that all of them in one call give, with any number of threads. */
 static void check_independence(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space) {
-    for (int i = 0; i < 24; i++) {
-        bool many_keys = i % 4 == 0; /* more than one span, and a window that begins inside of one */
+    for (int i = 0; i < 40; i++) {
+        bool many_keys = i % 4 == 0 || i >= 24; /* more than one span, and a window that begins inside of one */
         problem_recipe recipe = {.n_heads = 6,
                                  .n_kv_heads = i % 3 ? 2 : 6,
                                  .head_dim = i % 5 ? 96 : 40,
-                                 .n_jobs = 1 + random_below(3),
-                                 .n_rows = 1 + random_below(i % 6 ? 40 : 130),
-                                 .n_keys = 1 + random_below(many_keys ? 1200 : 200),
+                                 .n_jobs = i >= 24 ? MAX_JOBS : 1 + random_below(3),
+                                 .n_rows = 1 + random_below(i >= 24 ? 4
+                                                            : i % 6 ? 40
+                                                                    : 130),
+                                 .n_keys = 1 + random_below(many_keys ? 1200 : 200) + (i >= 24 ? 700 : 0),
                                  .window = i % 2 ? INT64_MAX : random_below(many_keys ? 700 : 90),
                                  .block_tokens = 64,
                                  .type = i % 7 ? ELEMENT_F16 : ELEMENT_F32,
                                  .causal = i % 8 != 5,
                                  .holes = i % 3 == 1,
-                                 .answer = i / 2 % 2,
+                                 .answer = i / 2 % 2 || i >= 24,
                                  .q_size = i % 5 ? 2 : 12,
                                  .k_size = 2,
                                  .bf16 = bf16};
         problem *p = make_problem(&recipe);
         run r = run_at(level, bf16, threads[1], space);
+        if (i >= 24)
+            share_blocks(p);
         CHECK_OK(attention_apply(&r, &p->shape, p->jobs, p->n_jobs), error);
         int64_t width = recipe.n_heads * recipe.head_dim, differing = 0;
         float *alone = malloc((size_t)(recipe.n_rows * p->jobs[0].out_stride) * sizeof(float));

@@ -6,7 +6,9 @@
  * a prompt is cut into calls.
  *
  * Spans (answer rows): a chunk is a span of keys of one key head, for up to FEW_ROWS rows; spans begin at multiples of
- * SPAN_KEYS and are merged in ascending order, so results do not depend on threads or on other rows. */
+ * SPAN_KEYS and are merged in ascending order, so results do not depend on threads or on other rows. Jobs whose keys
+ * begin with the same blocks (beams, forks) go together: a span that they share is gone through once for all their
+ * rows, and one that they share in part by the same thread, so that it comes from memory once. */
 #include "kernels/attention.h"
 
 #include <float.h>
@@ -353,63 +355,99 @@ typedef struct span_work {
     const attention_shape *shape;
     span_job *jobs;
     int64_t n_jobs, max_spans, group;
-    int64_t items, items_per_chunk; /* (key head, span, job) each */
+    int64_t *clusters; /* [n_clusters + 1]: the first job of each, up to FEW_ROWS rows whose keys begin alike */
+    int64_t n_clusters;
+    int64_t items, items_per_chunk; /* (key head, span, cluster) each */
     float *scratch;                 /* [threads, scratch_floats]: scores, scaled queries, results of all rows' heads */
     int64_t scratch_floats;
 } span_work;
+
+/* A row in one span, of which it sees keys first .. end - 1. */
+typedef struct span_row {
+    const span_job *job;
+    int64_t row, first, end;
+} span_row;
 
 /* Where the spans of a row and head begin in results and out. */
 static int64_t span_slot(const span_work *work, const span_job *job, int64_t row, int64_t head) {
     return (row * work->shape->n_heads + head) * job->n_spans;
 }
 
-/* Keys first .. end - 1 of one span, for the query heads of rows row .. row + n_rows - 1, all of which see just these.
- * A row's results are those of a call for this row alone. */
-static void apply_span(const span_work *work, const span_job *job, int64_t row, int64_t n_rows, int64_t kv_head,
-                       int64_t span, int64_t first, int64_t end, float *scratch) {
+/* Where the results of query i of some rows are, in a span that is counted from the key 0. */
+static int64_t query_slot(const span_work *work, const span_row *rows, int64_t i, int64_t kv_head, int64_t span) {
+    const span_row *r = &rows[i / work->group];
+    return span_slot(work, r->job, r->row, kv_head * work->group + i % work->group) + span - r->job->first_span;
+}
+
+/* One span for the query heads of rows that all see the same keys of it. A row's results are those of a call for this
+ * row alone. */
+static void apply_span(const span_work *work, const span_row *rows, int64_t n_rows, int64_t kv_head, int64_t span,
+                       float *scratch) {
     const attention_kernels *table = &work->run->kernels->attention;
     const attention_shape *shape = work->shape;
-    const attention_source *source = &job->job.source;
+    const attention_source *source = &rows[0].job->job.source;
+    const int64_t first = rows[0].first, n_keys = rows[0].end - first;
     int64_t dims = shape->head_dim, group = work->group, n_queries = n_rows * group;
     float *scores = scratch, *q = scores + FEW_ROWS * group * SPAN_KEYS, *out = q + FEW_ROWS * group * dims;
     for (int64_t i = 0; i < n_queries; i++) {
-        const float *from = job->job.q + (row + i / group) * job->job.q_stride;
+        const attention_job *job = &rows[i / group].job->job;
+        const float *from = job->q + rows[i / group].row * job->q_stride;
         from += shape->q_offsets[kv_head * group + i % group];
         for (int64_t d = 0; d < dims; d++)
             q[i * dims + d] = from[d] * (shape->scale * log2_e);
     }
     const void *tokens[SPAN_KEYS];
-    find_tokens(source, source->key_blocks, kv_head, first, end, tokens);
-    table->scores(source->type, tokens, end - first, q, n_queries, dims, scores, SPAN_KEYS, table->prefetch_l2);
+    find_tokens(source, source->key_blocks, kv_head, first, first + n_keys, tokens);
+    table->scores(source->type, tokens, n_keys, q, n_queries, dims, scores, SPAN_KEYS, table->prefetch_l2);
     for (int64_t i = 0; i < n_queries; i++) {
-        span_result *result = &job->results[span_slot(work, job, row + i / group, kv_head * group + i % group) + span];
-        table->softmax(scores + i * SPAN_KEYS, end - first, &result->max, &result->sum);
+        span_result *result = &rows[i / group].job->results[query_slot(work, rows, i, kv_head, span)];
+        table->softmax(scores + i * SPAN_KEYS, n_keys, &result->max, &result->sum);
     }
-    find_tokens(source, source->value_blocks, kv_head, first, end, tokens);
-    table->add_values(source->type, tokens, end - first, scores, SPAN_KEYS, n_queries, dims, out, dims,
-                      table->prefetch_l2);
-    for (int64_t i = 0; i < n_queries; i++) {
-        int64_t slot = span_slot(work, job, row + i / group, kv_head * group + i % group) + span;
-        memcpy(job->out + slot * dims, out + i * dims, (size_t)dims * sizeof(float));
-    }
+    find_tokens(source, source->value_blocks, kv_head, first, first + n_keys, tokens);
+    table->add_values(source->type, tokens, n_keys, scores, SPAN_KEYS, n_queries, dims, out, dims, table->prefetch_l2);
+    for (int64_t i = 0; i < n_queries; i++)
+        memcpy(rows[i / group].job->out + query_slot(work, rows, i, kv_head, span) * dims, out + i * dims,
+               (size_t)dims * sizeof(float));
 }
 
-/* One span of a key head for all rows of a job. */
-static void apply_span_rows(const span_work *work, const span_job *job, int64_t kv_head, int64_t span, float *scratch) {
-    int64_t begin = (job->first_span + span) * SPAN_KEYS, first[FEW_ROWS], end[FEW_ROWS], n_rows = job->job.n_rows;
-    for (int64_t row = 0; row < n_rows; row++) {
-        first[row] = max_of(begin, first_key(work->shape, &job->job, row));
-        end[row] = min_of(begin + SPAN_KEYS, end_key(&job->job, row));
+/* Whether both jobs have keys first .. end - 1 in the same blocks. */
+static bool share_keys(const span_job *left, const span_job *right, int64_t first, int64_t end) {
+    const attention_source *a = &left->job.source, *b = &right->job.source;
+    if (a->block_tokens != b->block_tokens || a->type != b->type || a->token_stride != b->token_stride ||
+        a->head_stride != b->head_stride)
+        return false;
+    for (int64_t block = first / a->block_tokens; block * a->block_tokens < end; block++)
+        if (a->key_blocks[block] != b->key_blocks[block] || a->value_blocks[block] != b->value_blocks[block])
+            return false;
+    return true;
+}
+
+static bool see_the_same(const span_row *a, const span_row *b) {
+    return a->first == b->first && a->end == b->end &&
+           (a->job == b->job || share_keys(a->job, b->job, a->first, a->end));
+}
+
+/* One span of a key head for all rows of a cluster. */
+static void apply_cluster(const span_work *work, int64_t cluster, int64_t kv_head, int64_t span, float *scratch) {
+    span_row rows[FEW_ROWS];
+    int64_t n_rows = 0;
+    for (int64_t i = work->clusters[cluster]; i < work->clusters[cluster + 1]; i++) {
+        const span_job *job = &work->jobs[i];
+        if (span < job->first_span || span >= job->first_span + job->n_spans)
+            continue;
+        for (int64_t row = 0; row < job->job.n_rows; row++)
+            rows[n_rows++] = (span_row){job, row, max_of(span * SPAN_KEYS, first_key(work->shape, &job->job, row)),
+                                        min_of((span + 1) * SPAN_KEYS, end_key(&job->job, row))};
     }
-    for (int64_t row = 0, next; row < n_rows; row = next) {
-        for (next = row + 1; next < n_rows && first[next] == first[row] && end[next] == end[row];)
+    for (int64_t i = 0, next; i < n_rows; i = next) {
+        for (next = i + 1; next < n_rows && see_the_same(&rows[next - 1], &rows[next]);)
             next++;
-        if (first[row] < end[row])
-            apply_span(work, job, row, next - row, kv_head, span, first[row], end[row], scratch);
+        if (rows[i].first < rows[i].end)
+            apply_span(work, rows + i, next - i, kv_head, span, scratch);
         else
-            for (int64_t i = 0; i < (next - row) * work->group; i++)
-                job->results[span_slot(work, job, row + i / work->group, kv_head * work->group + i % work->group) +
-                             span] = (span_result){.max = -FLT_MAX, .sum = 0};
+            for (int64_t k = i * work->group; k < next * work->group; k++)
+                rows[k / work->group].job->results[query_slot(work, rows, k, kv_head, span)] =
+                    (span_result){.max = -FLT_MAX, .sum = 0};
     }
 }
 
@@ -418,11 +456,9 @@ static void span_task(void *context, int64_t chunk, int thread) {
     float *scratch = work->scratch + thread * work->scratch_floats;
     int64_t end = min_of((chunk + 1) * work->items_per_chunk, work->items);
     for (int64_t item = chunk * work->items_per_chunk; item < end; item++) {
-        /* Jobs that share blocks (beams) read the same span one after the other, while it is in a cache. */
-        const span_job *job = &work->jobs[item % work->n_jobs];
-        int64_t span = item / work->n_jobs % work->max_spans, kv_head = item / work->n_jobs / work->max_spans;
-        if (span < job->n_spans)
-            apply_span_rows(work, job, kv_head, span, scratch);
+        int64_t cluster = item % work->n_clusters, kv_head = item / work->n_clusters / work->max_spans;
+        int64_t first_span = work->jobs[work->clusters[cluster]].first_span;
+        apply_cluster(work, cluster, kv_head, first_span + item / work->n_clusters % work->max_spans, scratch);
     }
 }
 
@@ -476,6 +512,24 @@ static trol_status prepare_span_job(const run *r, const attention_shape *shape, 
     return run_alloc(r, slots * (size_t)shape->head_dim, sizeof(float), (void **)&result->out);
 }
 
+/* Jobs that follow each other and whose keys begin in the same block form a cluster. */
+static trol_status find_clusters(const run *r, span_work *work) {
+    int64_t n_rows = 0;
+    TRY(run_alloc(r, (size_t)work->n_jobs + 1, sizeof *work->clusters, (void **)&work->clusters));
+    for (int64_t i = 0; i < work->n_jobs; i++) {
+        const span_job *job = &work->jobs[i], *last = job - (i > 0);
+        const int64_t first = job->first_span * SPAN_KEYS;
+        n_rows += job->job.n_rows;
+        if (i > 0 && n_rows <= FEW_ROWS && job->n_spans > 0 && last->n_spans > 0 &&
+            job->first_span == last->first_span && share_keys(last, job, first, first + 1))
+            continue;
+        work->clusters[work->n_clusters++] = i;
+        n_rows = job->job.n_rows;
+    }
+    work->clusters[work->n_clusters] = work->n_jobs;
+    return TROL_OK;
+}
+
 static trol_status apply_spans(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs) {
     span_work work = {.run = r, .shape = shape, .group = shape->n_heads / shape->n_kv_heads};
     int64_t work_size = 0, n_parts = 0; /* in keys, and then in multiplications */
@@ -495,7 +549,8 @@ static trol_status apply_spans(const run *r, const attention_shape *shape, const
     work.scratch_floats = FEW_ROWS * work.group * (SPAN_KEYS + 2 * (int64_t)shape->head_dim);
     TRY(run_alloc(r, (size_t)threads_count(r->threads), (size_t)work.scratch_floats * sizeof(float),
                   (void **)&work.scratch));
-    work.items = shape->n_kv_heads * work.max_spans * work.n_jobs;
+    TRY(find_clusters(r, &work));
+    work.items = shape->n_kv_heads * work.max_spans * work.n_clusters;
     work.items_per_chunk = work_size * shape->n_heads * shape->head_dim <= SMALL_WORK ? max_of(work.items, 1) : 1;
     TRY(run_chunks(r, (work.items + work.items_per_chunk - 1) / work.items_per_chunk, span_task, &work));
     return run_chunks(r, work.n_jobs, merge_task, &work);
