@@ -170,6 +170,15 @@ void model_return_workspace(trol_model *model, workspace *space) {
         workspace_free(space);
 }
 
+void model_note_length(trol_model *model, size_t n_tokens) {
+    const int64_t trained = config_trained_positions(&model->config.decoder);
+    if ((int64_t)n_tokens > trained && !atomic_exchange(&model->length_noticed, true))
+        log_message(&model->log, TROL_LOG_WARNING,
+                    "the context passes %lld tokens, the most that the model was trained for (max_position_embeddings "
+                    "and what rope scaling adds): answers may make no sense from here on",
+                    (long long)trained);
+}
+
 trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error) {
     const int64_t n_tokens = model->weights->decoder.embeddings.rows;
     if (token < 0 || token >= n_tokens)

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "base/log.h"
 #include "engine/prompt.h"
@@ -36,6 +37,7 @@ struct trol_model {
     trol_threads *threads;
     const kernels *kernels;
     logger log;
+    atomic_bool length_noticed; /* that a context grew past what the model was trained for */
     pthread_mutex_t workspace_mutex;
     workspace *workspaces[MODEL_MAX_WORKSPACES]; /* idle ones */
     int n_workspaces;
@@ -59,6 +61,9 @@ trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32
 /* Scratch memory for one call; give it back with model_return_workspace. */
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);
 void model_return_workspace(trol_model *model, workspace *space);
+
+/* Warns, once for a model, where a context of n_tokens is longer than what the model was trained for. */
+void model_note_length(trol_model *model, size_t n_tokens);
 
 /* 0 <= token < n_tokens, or an error that names the token. */
 trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error);

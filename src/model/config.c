@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "format/download.h"
 #include "format/json.h"
 #include "model/config_keys.h"
 #include "model/family.h"
@@ -559,18 +560,28 @@ static trol_status read_config(const cJSON *json, model_config *config, const lo
     return read_vision(&root, config, log, error);
 }
 
-trol_status config_load(const char *folder, const logger *log, model_config *config, trol_error *error) {
+trol_status config_parse(const char *text, size_t n_bytes, const logger *log, model_config *config, trol_error *error) {
+    cJSON *json;
     memset(config, 0, sizeof *config);
-    char *path;
-    cJSON *json = NULL;
-    TRY(path_join(folder, file, &path, error));
-    trol_status status = json_read_file(path, MAX_CONFIG_BYTES, &json, error);
-    memory_free(path);
-    if (status == TROL_OK)
-        status = read_config(json, config, log, error);
+    TRY(json_parse(text, n_bytes, file, &json, error));
+    trol_status status = read_config(json, config, log, error);
     cJSON_Delete(json);
     if (status == TROL_OK)
         log_message(log, TROL_LOG_DEBUG, "%s: %s, %lld layers, hidden_size %lld", file, config->family->name,
                     (long long)config->decoder.n_layers, (long long)config->decoder.hidden_size);
+    return status;
+}
+
+trol_status config_load(const char *folder, const logger *log, model_config *config, trol_error *error) {
+    char *path, *text = NULL;
+    size_t n_bytes;
+    TRY(path_join(folder, file, &path, error));
+    trol_status status = file_read(path, MAX_CONFIG_BYTES, &text, &n_bytes, error);
+    if (status == TROL_OK)
+        status = download_check(path, text, n_bytes, error);
+    if (status == TROL_OK)
+        status = config_parse(text, n_bytes, log, config, error);
+    memory_free(text);
+    memory_free(path);
     return status;
 }

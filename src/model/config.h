@@ -61,8 +61,9 @@ typedef struct model_config {
     vision_config vision;
 } model_config;
 
-/* Reads folder/config.json. */
+/* Reads folder/config.json, and the text of one. */
 trol_status config_load(const char *folder, const logger *log, model_config *config, trol_error *error);
+trol_status config_parse(const char *text, size_t n_bytes, const logger *log, model_config *config, trol_error *error);
 
 /* Image tokens a tile, and the width of their features: the encoder's patches, or a quarter of them four times as wide
  * after a pixel shuffle. */
