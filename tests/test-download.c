@@ -157,6 +157,9 @@ static void check_hub_cache(void) {
     expect_cache(NULL, "~/y", NULL, NULL, "/e/", "/e/y");
     expect_cache(NULL, NULL, "~/z", NULL, "/e", "/e/z/hub");
     expect_cache(NULL, NULL, NULL, "~", "/e", "/e/huggingface/hub");
+    set("TROL_TEST_PLACE", "/p");
+    expect_cache("$TROL_TEST_PLACE/a", NULL, NULL, NULL, "/e", "/p/a");
+    expect_cache(NULL, NULL, "/x/${TROL_TEST_PLACE}/$TROL_TEST_NONE/${", NULL, "/e", "/x//p/$TROL_TEST_NONE/${/hub");
     if (!user)
         return;
     snprintf(own, sizeof own, "%s/.cache/huggingface/hub", user->pw_dir);

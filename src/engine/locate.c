@@ -3,6 +3,7 @@
 #include "engine/locate.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -75,6 +76,36 @@ static const char *variable(const char *name) {
     return value && *value ? value : NULL;
 }
 
+/* $NAME and ${NAME} in a path replaced, those of variables that are not set left, as Python's expandvars does. */
+static trol_status expand_variables(const char *path, char **expanded, trol_error *error) {
+    char text[4096], name[256];
+    size_t used = 0;
+    while (*path && used < sizeof text) {
+        const bool braced = path[0] == '$' && path[1] == '{';
+        const char *start = path + 1 + braced;
+        const size_t length = path[0] != '$' ? 0
+                              : braced
+                                  ? strcspn(start, "}")
+                                  : strspn(start, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : 0), start);
+        const char *value = *name && (!braced || start[length]) ? getenv(name) : NULL;
+        used += (size_t)snprintf(text + used, sizeof text - used, "%.*s", value ? INT_MAX : 1, value ? value : path);
+        path = value ? start + length + braced : path + 1;
+    }
+    if (used >= sizeof text)
+        return fail(error, TROL_ERROR_ARGUMENT, "the path of the hub cache is longer than %zu bytes", sizeof text - 1);
+    return memory_copy_text(text, used, expanded, error);
+}
+
+/* Both, in Python's order: "~" first. */
+static trol_status expand(const char *path, char **expanded, trol_error *error) {
+    char *from_home;
+    TRY(expand_home(path, &from_home, error));
+    trol_status status = expand_variables(from_home, expanded, error);
+    memory_free(from_home);
+    return status;
+}
+
 /* The folder that holds the cached repositories, found as huggingface_hub finds it, but never from an empty variable.
  */
 static trol_status cache_folder(char **folder, trol_error *error) {
@@ -82,8 +113,8 @@ static trol_status cache_folder(char **folder, trol_error *error) {
     char *base;
     cache = cache ? cache : variable("HUGGINGFACE_HUB_CACHE");
     if (cache)
-        return expand_home(cache, folder, error);
-    TRY(expand_home(home ? home : xdg ? xdg : "~", &base, error));
+        return expand(cache, folder, error);
+    TRY(expand(home ? home : xdg ? xdg : "~", &base, error));
     trol_status status = path_join(base,
                                    home  ? "hub"
                                    : xdg ? "huggingface/hub"
