@@ -218,6 +218,7 @@ static trol_status prepare_answer(part *p) {
     TRY(check_answer(p, p->error));
     TRY(take_cancel(s, p->error));
     TRY(check_context(s, s->timeline.n_tokens + p->n_tokens, p->error));
+    model_note_length(s->model, s->timeline.n_tokens + p->n_tokens);
     if (p->n_tokens == 0)
         return TROL_OK;
     const timeline_piece piece = {.ids = p->tokens, .n = p->n_tokens};
@@ -425,6 +426,7 @@ trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, tr
                     "the prompt has %zu tokens and does not fit the context, which has room for %d", n_tokens_total,
                     s->params.context_size);
     TRY(set_features(s, features, n_features, error));
+    model_note_length(s->model, n_tokens_total);
     s->prompt_total = n_tokens_total;
     s->prompt_cursor = s->n_image_tokens = 0;
     s->in_prompt = true;

@@ -1,5 +1,5 @@
-/* test-download.c - checkpoints that are not whole: Git LFS pointers, unfinished downloads, no gate; and where hub
- * names are looked up. */
+/* test-checkpoint.c - checkpoints that are not whole: Git LFS pointers, unfinished downloads, no gate; the notice of a
+ * context longer than a model was trained for; and where hub names are looked up. */
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,6 +121,59 @@ static void check_plain_backbone(void) {
     trol_model_free(model);
 }
 
+/* ---- long contexts --------------------------------------------------------------------------- */
+
+static void count_notices(void *user, trol_log_level level, const char *message) {
+    if (level == TROL_LOG_WARNING && strstr(message, "the context passes 16 tokens"))
+        ++*(int *)user;
+}
+
+/* The case with max_position_embeddings of 8, which its dynamic rope of factor 2 makes 16. */
+static void check_long_context(void) {
+    char *text, *place;
+    size_t n_bytes;
+    int n_notices = 0;
+    trol_error error = {0};
+    make_folder("config.json");
+    CHECK_OK(file_read(CASE "/config.json", 1 << 20, &text, &n_bytes, &error), error);
+    CHECK((place = strstr(text, "2048")) != NULL, "%s", text);
+    if (!place)
+        return;
+    memcpy(place, "   8", 4);
+    test_write("config.json", text, n_bytes);
+    memory_free(text);
+    trol_model_params params;
+    trol_model *model;
+    trol_session *session;
+    trol_model_params_init(&params);
+    params.n_threads = 1;
+    params.log = count_notices;
+    params.log_user = &n_notices;
+    CHECK_OK(trol_model_load(test_folder, &params, &model, &error), error);
+    CHECK_OK(trol_session_new(model, NULL, &session, &error), error);
+    const int32_t tokens[32] = {1, 5, 9, 4, 7, 8, 3, 6, 5, 4, 9, 8};
+    CHECK_OK(trol_session_prefill(session, tokens, 14, NULL, 0, &error), error);
+    CHECK_OK(trol_session_decode(session, 7, &error), error);
+    CHECK_OK(trol_session_decode(session, 7, &error), error);
+    CHECK(n_notices == 0, "%d notices for 16 tokens", n_notices);
+    CHECK_OK(trol_session_decode(session, 7, &error), error);
+    CHECK_OK(trol_session_decode(session, 7, &error), error);
+    CHECK(n_notices == 1, "%d notices for 18 tokens", n_notices);
+    trol_session_free(session);
+    CHECK_OK(trol_session_new(model, NULL, &session, &error), error);
+    CHECK_OK(trol_session_prefill(session, tokens, 32, NULL, 0, &error), error);
+    CHECK(n_notices == 1, "%d notices in a second session", n_notices);
+    trol_session_free(session);
+    trol_model_free(model);
+    n_notices = 0;
+    CHECK_OK(trol_model_load(test_folder, &params, &model, &error), error);
+    CHECK_OK(trol_session_new(model, NULL, &session, &error), error);
+    CHECK_OK(trol_session_prefill(session, tokens, 17, NULL, 0, &error), error);
+    CHECK(n_notices == 1, "%d notices for a prompt of 17 tokens", n_notices);
+    trol_session_free(session);
+    trol_model_free(model);
+}
+
 /* ---- the hub's cache ------------------------------------------------------------------------- */
 
 static void set(const char *name, const char *value) {
@@ -175,7 +228,8 @@ int main(void) {
     check_pointers();
     check_unfinished();
     check_plain_backbone();
+    check_long_context();
     check_hub_cache();
     test_remove_folder();
-    return test_summary("test-download");
+    return test_summary("test-checkpoint");
 }
