@@ -188,19 +188,19 @@ static void check_one(const char *what, file_bytes f, int x, int y, uint32_t rgb
 }
 
 static void test_png(void) {
-    check_one("RGB", make_png(2, 1, 8, 2, NULL, NULL, 0, "\0\x01\x02\x03\x04\x05\x06", 7), 1, 0, 0x040506, 0);
-    check_one("grey", make_png(2, 1, 8, 0, NULL, NULL, 0, "\0\x07\x08", 3), 1, 0, 0x080808, 0);
-    check_one("grey + alpha", make_png(2, 1, 8, 4, NULL, NULL, 0, "\0\x07\0\x08\0", 5), 1, 0, 0x080808, 0);
-    check_one("RGB + alpha", make_png(1, 1, 8, 6, NULL, NULL, 0, "\0\x01\x02\x03\0", 5), 0, 0, 0x010203, 0);
-    check_one("1 bit", make_png(2, 1, 1, 0, NULL, NULL, 0, "\0\x40", 2), 1, 0, 0xffffff, 0);
-    check_one("2 bits", make_png(2, 1, 2, 0, NULL, NULL, 0, "\0\x20", 2), 1, 0, 0xaaaaaa, 0);
-    check_one("16 bits", make_png(1, 1, 16, 2, NULL, NULL, 0, "\0\x01\xff\x02\xff\x03\xff", 7), 0, 0, 0x010203, 0);
-    check_one("16 bits grey", make_png(1, 1, 16, 0, NULL, NULL, 0, "\0\x55\xff", 3), 0, 0, 0x555555, 0);
+    check_one("RGB", make_png(2, 1, 8, 2, NULL, NULL, 0, "\0\x01\x02\x03\x04\x05\x06", 7), 1, 0, 0x040506, 12);
+    check_one("grey", make_png(2, 1, 8, 0, NULL, NULL, 0, "\0\x07\x08", 3), 1, 0, 0x080808, 12);
+    check_one("grey + alpha", make_png(2, 1, 8, 4, NULL, NULL, 0, "\0\x07\0\x08\0", 5), 1, 0, 0x080808, 12);
+    check_one("RGB + alpha", make_png(1, 1, 8, 6, NULL, NULL, 0, "\0\x01\x02\x03\0", 5), 0, 0, 0x010203, 12);
+    check_one("1 bit", make_png(2, 1, 1, 0, NULL, NULL, 0, "\0\x40", 2), 1, 0, 0xffffff, 12);
+    check_one("2 bits", make_png(2, 1, 2, 0, NULL, NULL, 0, "\0\x20", 2), 1, 0, 0xaaaaaa, 12);
+    check_one("16 bits", make_png(1, 1, 16, 2, NULL, NULL, 0, "\0\x01\xff\x02\xff\x03\xff", 7), 0, 0, 0x010203, 12);
+    check_one("16 bits grey", make_png(1, 1, 16, 0, NULL, NULL, 0, "\0\x55\xff", 3), 0, 0, 0x555555, 12);
     check_one("transparent colour", make_png(1, 1, 8, 2, "tRNS", "\0\x01\0\x02\0\x03", 6, "\0\x01\x02\x03", 4), 0, 0,
-              0x010203, 0);
+              0x010203, 12);
     file_bytes palette = make_png(3, 1, 8, 3, "PLTE", "\x01\x02\x03\x04\x05\x06", 6, "\0\x00\x01\xc8", 4);
-    check_one("palette", palette, 1, 0, 0x040506, 0);
-    check_one("index past the palette", palette, 2, 0, 0x000000, 0);
+    check_one("palette", palette, 1, 0, 0x040506, 12);
+    check_one("index past the palette", palette, 2, 0, 0x000000, 12);
     trol_image *turned = NULL;
     file_bytes exif =
         make_png(1, 1, 8, 0, "eXIf", "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x08\0\0", 22, "\0\x07", 2);

@@ -2,6 +2,7 @@
  * beside it, which is what Pillow 10.4 decodes it to. Truncated files, damage that is decoded with a notice, the
  * limits. */
 #include <dirent.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "format/image.h"
@@ -16,7 +17,7 @@ typedef struct file {
 
 static const char *reference_path(const char *name) {
     static char path[1024];
-    snprintf(path, sizeof path, "%s/pictures/%s", TEST_REFERENCE, name);
+    snprintf(path, sizeof path, "%s/%s", TEST_REFERENCE, name);
     return path;
 }
 
@@ -84,34 +85,83 @@ static void check_cuts(const char *name, const file *f, const trol_image *whole)
     }
 }
 
-static void test_reference_pictures(void) {
-    DIR *folder = opendir(reference_path(""));
+/* Compares each file of a folder that has a PNG beside it; n_notices are expected for each. Returns how many. */
+static int compare_folder(const char *name, int n_notices) {
+    DIR *folder = opendir(reference_path(name));
     int n_files = 0;
-    CHECK(folder, "%s", reference_path(""));
+    CHECK(folder, "%s", reference_path(name));
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        size_t length = strlen(entry->d_name);
-        if (entry->d_name[0] == '.' || strcmp(entry->d_name + length - 4, ".png") == 0 || !is_read(entry->d_name))
+        char path[600], expected_path[700];
+        snprintf(path, sizeof path, "%s/%s", name, entry->d_name);
+        snprintf(expected_path, sizeof expected_path, "%s.png", path);
+        if (access(reference_path(expected_path), R_OK) != 0 || !is_read(path))
             continue;
         n_files++;
-        char expected_name[300];
-        snprintf(expected_name, sizeof expected_name, "%s.png", entry->d_name);
         trol_error error = {0};
         trol_image *image = NULL, *expected = NULL;
         notices said;
-        file f = read_reference(entry->d_name);
+        file f = read_reference(path);
         CHECK_OK(load(f.bytes, f.n_bytes, &image, &said, &error), error);
-        CHECK(said.count == 0, "%s: %s", entry->d_name, said.last);
-        CHECK_OK(trol_image_load_file(reference_path(expected_name), NULL, &expected, &error), error);
-        CHECK(image && expected && same_pixels(image, expected), "%s has other pixels", entry->d_name);
+        CHECK(said.count == n_notices, "%s: %d notices, %s", path, said.count, said.last);
+        CHECK_OK(trol_image_load_file(reference_path(expected_path), NULL, &expected, &error), error);
+        CHECK(image && expected && same_pixels(image, expected), "%s has other pixels", path);
         if (image)
-            check_cuts(entry->d_name, &f, image);
+            check_cuts(path, &f, image);
         trol_image_free(image);
         trol_image_free(expected);
         memory_free(f.bytes);
     }
     if (folder)
         closedir(folder);
-    CHECK(n_files >= 20, "%d files", n_files);
+    return n_files;
+}
+
+static void test_reference_pictures(void) {
+    int n_files = compare_folder("pictures", 0);
+    CHECK(n_files >= 28, "%d pictures", n_files);
+    n_files = compare_folder("pictures-damaged", 1);
+    CHECK(n_files >= 4, "%d damaged pictures", n_files);
+}
+
+/* The file must load with one notice that has `part` in it, or without any where `part` is NULL. */
+static void check_notice(const char *what, const uint8_t *bytes, size_t n_bytes, const char *part) {
+    notices said;
+    trol_error error = {0};
+    trol_image *image;
+    CHECK_OK(load(bytes, n_bytes, &image, &said, &error), error);
+    CHECK(said.count == (part ? 1 : 0) && (!part || strstr(said.last, part)), "%s: %d notices, \"%s\"", what,
+          said.count, said.last);
+    trol_image_free(image);
+}
+
+/* A PNG that ends early: IEND holds no pixels, nor does the checksum (CRC) of its data where their own (Adler-32) is
+ * there. Without both nothing shows that the pixels are right. */
+static void test_png_tails(void) {
+    enum { IEND_BYTES = 12, CRC_BYTES = 4, ADLER_BYTES = 4 };
+    file f = read_reference("pictures/420.jpg.png");
+    trol_error error = {0};
+    trol_image *whole = NULL, *image;
+    notices said;
+    CHECK_OK(load(f.bytes, f.n_bytes, &whole, &said, &error), error);
+    for (size_t cut = 1; whole && cut < 40; cut++) {
+        bool expected = cut <= IEND_BYTES + CRC_BYTES;
+        trol_status status = load(f.bytes, f.n_bytes - cut, &image, &said, &error);
+        CHECK(expected ? status == TROL_OK && said.count == 1 && same_pixels(image, whole)
+                       : status == TROL_ERROR_FORMAT && said.count == 0,
+              "%zu bytes less: status %d, %s", cut, (int)status, error.message);
+        trol_image_free(image);
+    }
+    size_t crc = f.n_bytes - IEND_BYTES - CRC_BYTES, adler = crc - ADLER_BYTES;
+    f.bytes[crc] ^= 1;
+    check_notice("a wrong CRC", f.bytes, f.n_bytes, "CRC");
+    f.bytes[adler] ^= 1;
+    CHECK(load(f.bytes, f.n_bytes, &image, &said, &error) == TROL_ERROR_FORMAT && strstr(error.message, "Adler-32"),
+          "%s", error.message);
+    f.bytes[adler] ^= 1;
+    f.bytes[adler - 40] ^= 1;
+    CHECK(load(f.bytes, f.n_bytes, &image, &said, &error) == TROL_ERROR_FORMAT, "wrong data and a wrong CRC");
+    trol_image_free(whole);
+    memory_free(f.bytes);
 }
 
 static void check_orientation(const char *name, int expected) {
@@ -132,19 +182,8 @@ static size_t scan_begin(const file *f) {
     return at + 2 + (size_t)(f->bytes[at + 2] << 8 | f->bytes[at + 3]);
 }
 
-/* The file must load with one notice that has `part` in it, or without any where `part` is NULL. */
-static void check_notice(const char *what, const uint8_t *bytes, size_t n_bytes, const char *part) {
-    notices said;
-    trol_error error = {0};
-    trol_image *image;
-    CHECK_OK(load(bytes, n_bytes, &image, &said, &error), error);
-    CHECK(said.count == (part ? 1 : 0) && (!part || strstr(said.last, part)), "%s: %d notices, \"%s\"", what,
-          said.count, said.last);
-    trol_image_free(image);
-}
-
 static void test_damaged_jpeg(void) {
-    file f = read_reference("420.jpg");
+    file f = read_reference("pictures/420.jpg");
     size_t begin = scan_begin(&f), middle = begin + (f.n_bytes - begin) / 2;
     uint8_t *changed = malloc(16384); /* more than any of these files */
     memcpy(changed, f.bytes, f.n_bytes);
@@ -163,7 +202,7 @@ static void test_damaged_jpeg(void) {
     changed[11] = 7; /* of JFIF */
     check_notice("a JFIF version", changed, f.n_bytes, NULL);
     memory_free(f.bytes);
-    f = read_reference("restart.jpg");
+    f = read_reference("pictures/restart.jpg");
     for (size_t i = scan_begin(&f); i + 1 < f.n_bytes; i++)
         if (f.bytes[i] == 0xff && f.bytes[i + 1] == 0xd1) { /* the second restart marker */
             memcpy(changed, f.bytes, i);
@@ -177,7 +216,7 @@ static void test_damaged_jpeg(void) {
 
 /* Each scan of a progressive JPEG goes over the whole picture: their number is limited. */
 static void test_many_scans(void) {
-    file f = read_reference("progressive.jpg");
+    file f = read_reference("pictures/progressive.jpg");
     size_t begin = scan_begin(&f), length = 2;
     while (f.bytes[begin + length] != 0xff || f.bytes[begin + length + 1] == 0)
         length++; /* of the first scan's data */
@@ -220,7 +259,8 @@ static void check_limits(const char *name, int64_t max_bytes, int64_t max_pixels
 }
 
 static void test_limits(void) {
-    static const char *const names[] = {"420.jpg", "progressive.jpg", "420.jpg.png", "lossless.webp", "animated.webp"};
+    static const char *const names[] = {"pictures/420.jpg", "pictures/progressive.jpg", "pictures/420.jpg.png",
+                                        "pictures/lossless.webp", "pictures/animated.webp"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         trol_image *image;
         trol_error error = {0};
@@ -236,17 +276,18 @@ static void test_limits(void) {
         check_limits(names[i], n_bytes, n_pixels - 1, TROL_ERROR_UNSUPPORTED, "pixels");
         check_limits(names[i], n_bytes - 1, n_pixels, TROL_ERROR_UNSUPPORTED, "bytes");
     }
-    check_limits("420.jpg", 0, 1000, TROL_ERROR_ARGUMENT, "max_bytes");
-    check_limits("420.jpg", (int64_t)1 << 31, 1000, TROL_ERROR_ARGUMENT, "max_bytes");
-    check_limits("420.jpg", 100000, 0, TROL_ERROR_ARGUMENT, "max_pixels");
-    check_limits("420.jpg", 100000, INT64_MAX, TROL_ERROR_ARGUMENT, "max_pixels");
+    check_limits("pictures/420.jpg", 0, 1000, TROL_ERROR_ARGUMENT, "max_bytes");
+    check_limits("pictures/420.jpg", (int64_t)1 << 31, 1000, TROL_ERROR_ARGUMENT, "max_bytes");
+    check_limits("pictures/420.jpg", 100000, 0, TROL_ERROR_ARGUMENT, "max_pixels");
+    check_limits("pictures/420.jpg", 100000, INT64_MAX, TROL_ERROR_ARGUMENT, "max_pixels");
 }
 
 int main(void) {
     test_reference_pictures();
-    check_orientation("exif6.jpg", 6);
-    check_orientation("exif8.webp", 6);
-    check_orientation("420.jpg", 1);
+    check_orientation("pictures/exif6.jpg", 6);
+    check_orientation("pictures/exif8.webp", 6);
+    check_orientation("pictures/420.jpg", 1);
+    test_png_tails();
     test_damaged_jpeg();
     test_many_scans();
     test_limits();

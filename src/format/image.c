@@ -151,16 +151,6 @@ void image_notice(const image_settings *settings, const char *format, ...) {
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-static trol_status png_decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
-    uint8_t *plain;
-    size_t n_plain;
-    TRY(png_check(in, settings, &image->width, &image->height, &plain, &n_plain, error));
-    image->orientation = exif_orientation_png(in);
-    trol_status status = stb_decode(plain, n_plain, image->width, image->height, &image->pixels, error);
-    memory_free(plain);
-    return status;
-}
-
 static trol_status decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
     static image_decoder *const decoders[] = {
         [KIND_JPEG] = jpeg_decode, [KIND_PNG] = png_decode, [KIND_GIF] = gif_decode,   [KIND_BMP] = bmp_decode,

@@ -81,15 +81,15 @@ void image_notice(const image_settings *settings, const char *format, ...) __att
 /* Whether bytes without a magic number are a TGA: every field of the header makes sense. */
 bool tga_plausible(byte_reader in);
 
-/* Checks a PNG and writes it anew with only what its colours need, alpha left out: *plain, freed with memory_free. */
-trol_status png_check(byte_reader in, const image_settings *settings, int32_t *width, int32_t *height, uint8_t **plain,
-                      size_t *n_plain, trol_error *error);
+/* Unpacks zlib data into out [room]: as many bytes as there are before they end, overflow or make no sense (returned).
+ * *checksum_right: they came to their end, and the Adler-32 after it is theirs. */
+size_t inflate_zlib(const uint8_t *bytes, size_t n_bytes, uint8_t *out, size_t room, bool *checksum_right);
 
 /* Decode into *image (width, height, pixels; orientation where the format has one). */
 typedef trol_status image_decoder(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error);
-image_decoder jpeg_decode, gif_decode, bmp_decode, pnm_decode, tga_decode, webp_decode, heif_decode;
+image_decoder jpeg_decode, png_decode, gif_decode, bmp_decode, pnm_decode, tga_decode, webp_decode, heif_decode;
 
-/* Decodes a PNG that was checked: *pixels [height, width, 3], freed with memory_free. */
+/* Decodes a PNG that was written anew: *pixels [height, width, 3], freed with memory_free. */
 trol_status stb_decode(const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height, uint8_t **pixels,
                        trol_error *error);
 

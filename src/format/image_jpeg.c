@@ -100,6 +100,8 @@ static trol_status fail_decoding(jpeg *j, trol_error *error) {
     case JERR_OUT_OF_MEMORY:
         return fail(error, TROL_ERROR_MEMORY, "out of memory: a JPEG of %u x %u pixels", j->library.image_width,
                     j->library.image_height);
+    case JERR_CANT_SUSPEND: /* the arithmetic decoder's way to say that the input has ended */
+        return fail_cut_short("JPEG", j->library.image_width, j->library.image_height, error);
     case JERR_NO_BACKING_STORE:
         return fail(error, TROL_ERROR_UNSUPPORTED, "the JPEG of %u x %u pixels takes more memory than its size allows",
                     j->library.image_width, j->library.image_height);

@@ -1,6 +1,10 @@
 /* image_png.c - checks a PNG chunk by chunk, checksums included, and writes it anew for stb_image with only the header,
  * the palette (filled up, so that no index is without a colour) and the data: alpha is dropped, and nothing else in the
- * file can matter. */
+ * file can matter.
+ *
+ * A PNG may lack its tail. It is decoded with a notice as long as all pixels are there and one of the two checksums of
+ * its data holds: those of all IDAT chunks, or the Adler-32 at the end of what they contain. Its data are then written
+ * anew without compression. */
 #include "format/image_formats.h"
 
 #include "base/memory.h"
@@ -28,12 +32,15 @@ typedef struct png {
     int64_t max_pixels;
     int32_t width, height;
     int depth, color;
+    bool interlaced;
     const uint8_t *header, *palette; /* contents of the chunks; NULL: did not come */
     size_t n_palette;
     uint8_t *plain; /* the new file */
     size_t n_plain; /* bytes of it; while the data come, where they end */
     size_t data_begin;
     bool ended;
+    bool tail_lost;    /* the file stops, or stops making sense, after its data began */
+    bool data_unsound; /* the checksum of an IDAT chunk is wrong or missing */
 } png;
 
 static trol_status read_header(png *p, const uint8_t *contents, size_t n_bytes, trol_error *error) {
@@ -54,6 +61,7 @@ static trol_status read_header(png *p, const uint8_t *contents, size_t n_bytes, 
     TRY(image_check_size("PNG", width, height, p->max_pixels, error));
     p->width = (int32_t)width;
     p->height = (int32_t)height;
+    p->interlaced = interlace;
     p->header = contents;
     return TROL_OK;
 }
@@ -125,56 +133,166 @@ static trol_status read_chunk(png *p, uint32_t type, const uint8_t *contents, si
     }
 }
 
+/* A chunk that the end of the file cuts off: of picture data, what there is counts. */
+static trol_status read_cut_chunk(png *p, byte_reader *in, uint32_t type, size_t n_bytes, trol_error *error) {
+    p->tail_lost = true;
+    if (!in->past_end && type == CHUNK('I', 'D', 'A', 'T') && p->header) {
+        p->data_unsound = true;
+        size_t left = bytes_left(in);
+        return read_chunk(p, type, in->bytes + in->position, left < n_bytes ? left : n_bytes, error);
+    }
+    return p->data_begin ? TROL_OK : fail_cut_short("PNG", p->width, p->height, error);
+}
+
 static trol_status walk_chunks(png *p, byte_reader *in, trol_error *error) {
     skip_bytes(in, SIGNATURE_BYTES);
-    while (!p->ended) {
+    while (!p->ended && !p->tail_lost) {
         const uint8_t *chunk = in->bytes + in->position;
         size_t n_bytes = read_u32_big(in);
         uint32_t type = read_u32_big(in);
-        if (in->past_end || bytes_left(in) < 4 || bytes_left(in) - 4 < n_bytes)
-            return fail_cut_short("PNG", p->width, p->height, error);
+        if (in->past_end || bytes_left(in) < 4 || bytes_left(in) - 4 < n_bytes) {
+            TRY(read_cut_chunk(p, in, type, n_bytes, error));
+            continue;
+        }
         skip_bytes(in, n_bytes);
         uint32_t sum = read_u32_big(in);
-        bool critical = !(type >> 24 & 0x20);
-        if (critical && checksum(chunk + 4, n_bytes + 4) != sum)
-            return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: the checksum of its %.4s chunk is wrong",
-                        (const char *)chunk + 4);
-        TRY(read_chunk(p, type, chunk + 8, n_bytes, error));
+        bool critical = !(type >> 24 & 0x20), data = type == CHUNK('I', 'D', 'A', 'T') && p->header;
+        if (critical && checksum(chunk + 4, n_bytes + 4) != sum) {
+            p->data_unsound = p->data_unsound || data;
+            p->tail_lost = !data && p->data_begin;
+            if (!data && !p->data_begin)
+                return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: the checksum of its %.4s chunk is wrong",
+                            (const char *)chunk + 4);
+        }
+        if (!p->tail_lost)
+            TRY(read_chunk(p, type, chunk + 8, n_bytes, error));
     }
-    if (!p->data_begin)
-        return fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: it has no picture data");
+    return p->data_begin ? TROL_OK : fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: it has no picture data");
+}
+
+static void end_data(png *p, size_t n_data) {
+    p->n_plain = p->data_begin;
+    write_chunk(p, "IDAT", NULL, n_data);
+    write_chunk(p, "IEND", NULL, 0);
+}
+
+/* Makes room for a new file with n_data bytes of data and begins it. */
+static trol_status begin_plain(png *p, size_t n_data, trol_error *error) {
+    size_t room = n_data + SIGNATURE_BYTES + HEADER_BYTES + PALETTE_BYTES + 4 * CHUNK_OVERHEAD;
+    TRY(memory_alloc(room, 1, "a PNG's data", (void **)&p->plain, error));
+    memcpy(p->plain, "\x89PNG\r\n\x1a\n", SIGNATURE_BYTES);
+    p->n_plain = SIGNATURE_BYTES;
+    return TROL_OK;
+}
+
+static trol_status read_file(png *p, byte_reader in, trol_error *error) {
+    TRY(begin_plain(p, in.n_bytes, error)); /* the data are at most the file's */
+    TRY(walk_chunks(p, &in, error));
     size_t n_data = p->n_plain - p->data_begin - 8;
     /* Each row takes at most its samples (up to 8 bytes a pixel), a filter byte, and the same for interlacing's small
-     * passes. More is a decompression bomb, or no picture of this size. */
+     * passes. More is a decompression bomb, or not a picture of this size. */
     size_t most = 2 * ((size_t)p->width * 8 + 8) * (size_t)p->height + 65536;
     if (n_data > most)
         return fail(
             error, TROL_ERROR_FORMAT,
             "the PNG is damaged: its %d x %d pixels come with %zu bytes of compressed data, expected at most %zu",
             p->width, p->height, n_data, most);
-    p->n_plain = p->data_begin;
-    write_chunk(p, "IDAT", NULL, n_data);
-    write_chunk(p, "IEND", NULL, 0);
+    end_data(p, n_data);
     return TROL_OK;
 }
 
-trol_status png_check(byte_reader in, const image_settings *settings, int32_t *width, int32_t *height, uint8_t **plain,
-                      size_t *n_plain, trol_error *error) {
-    png p = {.max_pixels = settings->max_pixels};
-    *plain = NULL;
-    /* The data are at most the file's; three chunks more than it may have: palette, data, end. */
-    size_t room = in.n_bytes + PALETTE_BYTES + 3 * CHUNK_OVERHEAD;
-    TRY(memory_alloc(room, 1, "a PNG's data", (void **)&p.plain, error));
-    memcpy(p.plain, "\x89PNG\r\n\x1a\n", SIGNATURE_BYTES);
-    p.n_plain = SIGNATURE_BYTES;
-    trol_status status = walk_chunks(&p, &in, error);
-    *width = p.width;
-    *height = p.height;
-    if (status != TROL_OK) {
-        memory_free(p.plain);
-        return status;
+/* ---- what lacks its tail --------------------------------------------------------------------- */
+
+/* The bytes of all rows, each with its filter byte; of an interlaced picture those of seven passes. */
+static size_t row_bytes(const png *p) {
+    static const struct {
+        int32_t x, y, step_x, step_y;
+    } passes[8] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                   {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}, {0, 0, 1, 1}};
+    static const size_t channels[7] = {1, 0, 3, 1, 2, 0, 4};
+    size_t bits = channels[p->color] * (size_t)p->depth, sum = 0;
+    for (int i = p->interlaced ? 0 : 7; i < (p->interlaced ? 7 : 8); i++) {
+        size_t columns = (size_t)((p->width - passes[i].x + passes[i].step_x - 1) / passes[i].step_x);
+        size_t rows = (size_t)((p->height - passes[i].y + passes[i].step_y - 1) / passes[i].step_y);
+        sum += columns ? rows * (1 + (columns * bits + 7) / 8) : 0;
     }
-    *plain = p.plain;
-    *n_plain = p.n_plain;
+    return sum;
+}
+
+/* Writes the file anew with the rows given, in blocks without compression. */
+static trol_status write_stored(png *p, const uint8_t *rows, size_t n_bytes, trol_error *error) {
+    enum { BLOCK_BYTES = 65535 };
+    memory_free(p->plain);
+    p->data_begin = 0;
+    TRY(begin_plain(p, n_bytes + 5 * (n_bytes / BLOCK_BYTES + 1) + 6, error));
+    write_chunk(p, "IHDR", p->header, HEADER_BYTES);
+    TRY(begin_data(p, error));
+    uint8_t *to = p->plain + p->n_plain;
+    memcpy(to, "\x78\x01", 2);
+    to += 2;
+    for (size_t done = 0; done < n_bytes;) {
+        size_t n = n_bytes - done < BLOCK_BYTES ? n_bytes - done : BLOCK_BYTES;
+        uint8_t head[5] = {done + n == n_bytes, (uint8_t)n, (uint8_t)(n >> 8), (uint8_t)~n, (uint8_t)(~n >> 8)};
+        memcpy(to, head, 5);
+        memcpy(to + 5, rows + done, n);
+        to += 5 + n;
+        done += n;
+    }
+    memset(to, 0, 4); /* stb_image does not look at the checksum */
+    end_data(p, (size_t)(to + 4 - p->plain) - p->data_begin - 8);
     return TROL_OK;
+}
+
+/* Unpacks the data of a file that lacks something and writes it anew if they are all there and can be trusted. */
+static trol_status restore(png *p, const image_settings *settings, trol_error *error) {
+    size_t n_rows = row_bytes(p), n_data = p->n_plain - p->data_begin - 8 - 4 - CHUNK_OVERHEAD;
+    uint8_t *rows;
+    bool checksum_right;
+    /* Nothing is packed to less than a 1032nd. */
+    if (n_rows / 1032 > n_data)
+        return fail_cut_short("PNG", p->width, p->height, error);
+    TRY(memory_alloc(n_rows, 1, "a PNG's rows", (void **)&rows, error));
+    size_t n = inflate_zlib(p->plain + p->data_begin + 8, n_data, rows, n_rows, &checksum_right);
+    trol_status status = TROL_OK;
+    if (n < n_rows)
+        status = p->data_unsound && !p->tail_lost
+                     ? fail(error, TROL_ERROR_FORMAT, "the PNG is damaged: the checksum of its IDAT chunk is wrong")
+                     : fail_cut_short("PNG", p->width, p->height, error);
+    else if (p->data_unsound && !checksum_right)
+        status =
+            fail(error, TROL_ERROR_FORMAT,
+                 "the PNG is damaged: neither the checksum of each IDAT chunk (CRC) nor that of its data (Adler-32) "
+                 "is there and right");
+    else
+        status = write_stored(p, rows, n_rows, error);
+    memory_free(rows);
+    if (status == TROL_OK)
+        image_notice(settings, "the PNG %s; all of its pixels are there",
+                     p->tail_lost      ? "lacks its end"
+                     : p->data_unsound ? "has a wrong checksum (CRC) of its data, whose own (Adler-32) is right"
+                                       : "lacks the end of its data");
+    return status;
+}
+
+static trol_status decode(png *p, byte_reader in, const image_settings *settings, trol_image *image,
+                          trol_error *error) {
+    TRY(read_file(p, in, error));
+    bool whole = !p->tail_lost && !p->data_unsound;
+    if (whole) {
+        trol_status status = stb_decode(p->plain, p->n_plain, p->width, p->height, &image->pixels, error);
+        if (status != TROL_ERROR_FORMAT)
+            return status;
+    }
+    TRY(restore(p, settings, error)); /* stb_image does not decode data without their checksum, either */
+    return stb_decode(p->plain, p->n_plain, p->width, p->height, &image->pixels, error);
+}
+
+trol_status png_decode(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error) {
+    png p = {.max_pixels = settings->max_pixels};
+    image->orientation = exif_orientation_png(in);
+    trol_status status = decode(&p, in, settings, image, error);
+    image->width = p.width;
+    image->height = p.height;
+    memory_free(p.plain);
+    return status;
 }
