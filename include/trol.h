@@ -86,6 +86,11 @@ typedef struct trol_threads trol_threads;
  * it alive. */
 TROL_API TROL_NODISCARD trol_status trol_threads_new(int32_t n_threads, trol_threads **threads, trol_error *error);
 TROL_API void trol_threads_free(trol_threads *threads);
+/* Keeps the pool for the calling thread: the work of other callers waits until the release, whatever came first. For a
+ * program that does one thing beside another and wants several calls, or all of a long one, to run without a break. Not
+ * nested. */
+TROL_API void trol_threads_hold(trol_threads *threads);
+TROL_API void trol_threads_release(trol_threads *threads);
 
 /* ---- models ---------------------------------------------------------------------------------- */
 

@@ -31,6 +31,8 @@ struct trol_threads {
     pthread_mutex_t callers;
     pthread_cond_t turn;
     uint64_t next_ticket, served_ticket;
+    bool held; /* by `holder`: all its sections are one turn */
+    pthread_t holder;
 
     pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t wake;
@@ -134,19 +136,55 @@ static void end_section(trol_threads *threads) {
     }
 }
 
-static void wait_for_turn(trol_threads *threads) {
-    pthread_mutex_lock(&threads->callers);
+/* With `callers` locked. */
+static bool is_holder(const trol_threads *threads) {
+    return threads->held && pthread_equal(threads->holder, pthread_self());
+}
+
+static void wait_for_ticket(trol_threads *threads) {
     uint64_t ticket = threads->next_ticket++;
     while (threads->served_ticket != ticket)
         pthread_cond_wait(&threads->turn, &threads->callers);
+}
+
+static void serve_next_ticket(trol_threads *threads) {
+    threads->served_ticket++;
+    if (threads->served_ticket != threads->next_ticket)
+        pthread_cond_broadcast(&threads->turn);
+}
+
+static void wait_for_turn(trol_threads *threads) {
+    pthread_mutex_lock(&threads->callers);
+    if (!is_holder(threads))
+        wait_for_ticket(threads);
     pthread_mutex_unlock(&threads->callers);
 }
 
 static void end_turn(trol_threads *threads) {
     pthread_mutex_lock(&threads->callers);
-    threads->served_ticket++;
-    if (threads->served_ticket != threads->next_ticket)
-        pthread_cond_broadcast(&threads->turn);
+    if (!is_holder(threads))
+        serve_next_ticket(threads);
+    pthread_mutex_unlock(&threads->callers);
+}
+
+void trol_threads_hold(trol_threads *threads) {
+    if (!threads)
+        return;
+    pthread_mutex_lock(&threads->callers);
+    wait_for_ticket(threads);
+    threads->held = true;
+    threads->holder = pthread_self();
+    pthread_mutex_unlock(&threads->callers);
+}
+
+void trol_threads_release(trol_threads *threads) {
+    if (!threads)
+        return;
+    pthread_mutex_lock(&threads->callers);
+    if (is_holder(threads)) {
+        threads->held = false;
+        serve_next_ticket(threads);
+    }
     pthread_mutex_unlock(&threads->callers);
 }
 

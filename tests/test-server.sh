@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# trol-server over curl: answers whole and streamed, fields refused by name, limits, keys, clients that leave, the end.
+set -euo pipefail
+
+[ -x "$TROL_BUILD/trol-server" ] || { echo "skipped: there is no trol-server (libmicrohttpd)"; exit 77; }
+command -v curl >/dev/null || { echo "skipped: there is no curl"; exit 77; }
+. "$TROL_SOURCE/tests/server/common.sh"
+
+model=$TROL_SOURCE/models/trol-tiny-internlm2
+balloons=$TROL_SOURCE/models/pictures/balloons.png
+hello='"messages":[{"role":"user","content":"What is a circle?"}]'
+cli() { "$TROL_BUILD/trol-cli" -q -m "$model" "$@"; }
+
+# ---- bad usage
+for arguments in "--port 70000" "--parallel 0" "--nonsense" "--host 203.0.113.77" "-m /nonexistent"; do
+    # shellcheck disable=SC2086
+    if timeout 20 "$server" --port 0 $arguments >/dev/null 2>"$work/said"; then fail "trol-server $arguments ended well"; fi
+    [ -s "$work/said" ] || fail "trol-server $arguments said nothing"
+done
+
+start main -m "$model" --parallel 3 --queue 4 -c 50000
+grep -q "memory at most: .* MiB in all" "$work/main.err" || fail "no line on memory"
+grep -q "^http://127.0.0.1:[0-9]*/$" "$work/main.out" || fail "no address"
+
+# ---- what it is
+ask 200 '{"status":"ok"}' health
+ask 200 '"id":"trol-tiny-internlm2"' v1/models
+ask 200 '"n_ctx":50000' props
+ask 200 'trol_slots 3' metrics
+ask 200 '<!doctype html>' ''
+grep -qi "^content-security-policy: default-src 'none'" "$work/headers" || fail "the page has no policy"
+grep -qi "unsafe" "$work/headers" && fail "the policy is not strict"
+ask 200 '{"tokens":[' tokenize -d '{"content":"a red heart"}'
+ask 200 '{"content":"a red heart"}' detokenize -d "$(cat "$work/reply")"
+ask 404 'there is nothing at /nothing' nothing
+ask 405 'is not a method of /v1/models, expected GET' v1/models -d '{}'
+grep -qi "^allow: GET" "$work/headers" || fail "405 without Allow"
+ask 405 'expected POST' v1/chat/completions
+
+# ---- answers: whole, streamed, with a picture; the same as trol-cli's
+expected=$(cli --image "$balloons" -p "What color is the heart?")
+picture_request "What color is the heart?" "$balloons" ''
+chat 200 '"finish_reason":"stop"' "@$work/request"
+[ "$(content "$work/reply")" = "$expected" ] || fail "answered '$(content "$work/reply")', trol-cli '$expected'"
+grep -q '"cached_tokens":0' "$work/reply" || fail "the first request reused tokens"
+chat 200 '"finish_reason":"stop"' "@$work/request"
+grep -q '"cached_tokens":0' "$work/reply" && fail "the second request reused nothing"
+[ "$(metric images_encoded_total)" = 1 ] || fail "the picture was encoded $(metric images_encoded_total) times"
+picture_request "What color is the heart?" "$balloons" ',"stream":true,"stream_options":{"include_usage":true}'
+chat 200 'data: [DONE]' "@$work/request"
+[ "$(streamed "$work/reply")" = "$expected" ] || fail "streamed '$(streamed "$work/reply")', expected '$expected'"
+grep -q '"choices":\[\],"usage":{"prompt_tokens":' "$work/reply" || fail "no usage in the stream"
+grep -qi "^content-type: text/event-stream" "$work/headers" || fail "a stream of another type"
+picture_request "What color is the heart?" "$balloons" ',"gates":true,"traversal":"all","max_tokens":10'
+chat 200 '"gates":{"layers":4,"tokens":64,' "@$work/request"
+chat 200 '"finish_reason":"length"' "{$hello,\"max_tokens\":3}"
+grep -q '"completion_tokens":3,' "$work/reply" || fail "not three tokens"
+chat 200 '"index":2' "{$hello,\"n\":3,\"temperature\":1,\"seed\":7,\"max_tokens\":20}"
+cp "$work/reply" "$work/first"
+chat 200 '"index":2' "{$hello,\"n\":3,\"temperature\":1,\"seed\":7,\"max_tokens\":20,\"cache_prompt\":false}"
+[ "$(sed 's/.*"choices"//; s/"usage".*//' "$work/first")" = "$(sed 's/.*"choices"//; s/"usage".*//' "$work/reply")" ] ||
+    fail "the same seed gave other texts"
+chat 200 '"logprobs":{"content":[{"token":"' "{$hello,\"logprobs\":true,\"top_logprobs\":2,\"max_tokens\":2}"
+chat 200 '"finish_reason"' "{$hello,\"max_tokens\":1,\"user\":\"a\",\"metadata\":{},\"store\":false,\"service_tier\":\"auto\",\"model\":\"trol-tiny-internlm2\",\"tools\":null}"
+
+# ---- a stop string, and penalties and biases that are seen
+chat 200 '"finish_reason":"stop"' '{"messages":[{"role":"user","content":"What is a circle?"}],"stop":["e"],"max_tokens":50}'
+content "$work/reply" | grep -q e && fail "a stop string was shown"
+chat 200 '"finish_reason":"length"' "{$hello,\"max_tokens\":3,\"logit_bias\":{\"70\":100}}"
+ask 200 '"content":"' detokenize -d '{"tokens":[70,70,70]}'
+
+# ---- a conversation goes on from its first turn
+chat 200 '"finish_reason"' '{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hello"}],"max_tokens":8}'
+turn=$(content "$work/reply")
+chat 200 '"finish_reason"' "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\"Hello\"},{\"role\":\"assistant\",\"content\":\"$turn\",\"refusal\":null},{\"role\":\"user\",\"content\":\"Again\"}],\"max_tokens\":8}"
+grep -q '"cached_tokens":0' "$work/reply" && fail "the second turn reused nothing"
+
+# ---- refused by name
+while IFS='|' read -r status text json; do chat "$status" "$text" "$json"; done <<LIST
+400|the request has no body|
+400|the body is not JSON|{"messages":[}
+400|the body is an array, expected a JSON object|[1]
+400|has the field user twice|{"user":"a","user":"b"}
+400|has a NUL character|{"user":"a\\u0000b"}
+400|messages is missing|{}
+400|messages is empty|{"messages":[]}
+400|messages is a string, expected an array|{"messages":"hello"}
+400|messages[0] is a number, expected an object|{"messages":[1]}
+400|messages[0].role is \"robot\", expected system, user, assistant or developer|{"messages":[{"role":"robot","content":"a"}]}
+400|messages[0].content is missing|{"messages":[{"role":"user"}]}
+400|the last message is from the assistant|{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+400|messages[0] has the field name|{"messages":[{"role":"user","name":"x","content":"a"}]}
+400|the field tools|{$hello,"tools":[]}
+400|the field functions|{$hello,"functions":[]}
+400|the field modalities|{$hello,"modalities":["text"]}
+400|the field audio|{$hello,"audio":{}}
+400|the field colour|{$hello,"colour":"red"}
+400|temperature is a string, expected a number|{$hello,"temperature":"1"}
+400|temperature is -1, expected 0|{$hello,"temperature":-1}
+400|max_tokens is 1.5, expected an integer|{$hello,"max_tokens":1.5}
+400|max_tokens is 0, expected|{$hello,"max_tokens":0}
+400|n is 4, but this server answers 3 at once|{$hello,"n":4}
+400|top_logprobs needs|{$hello,"top_logprobs":1}
+400|logit_bias names token 999999|{$hello,"logit_bias":{"999999":1}}
+400|logit_bias has the key|{$hello,"logit_bias":{"a":1}}
+400|traversal is \"sideways\"|{$hello,"traversal":"sideways"}
+400|stream_options needs|{$hello,"stream_options":{"include_usage":true}}
+404|the model \"gpt-4o\" is not here|{$hello,"model":"gpt-4o"}
+400|expected a data: URL|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://127.0.0.1/a.png"}}]}]}
+400|expected a data: URL|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]}
+400|is not valid base64|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,a*b="}}]}]}
+400|expected text or image_url|{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]}
+422|"error"|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}
+LIST
+printf '{"messages":[{"role":"user","content":"%s"}]}' "$(printf 'heart %.0s' {1..60000})" >"$work/long"
+chat 400 'context_length_exceeded' "@$work/long"
+{ printf '{"user":"'; head -c 22000000 /dev/zero | tr '\0' 'a'; printf '"}'; } >"$work/huge"
+chat 413 'longer than 20 MiB' "@$work/huge"
+ask 413 'longer than 20 MiB' v1/chat/completions -H 'Expect:' --data-binary "@$work/huge"
+ask 413 'longer than 20 MiB' v1/chat/completions -H 'Expect:' -H 'Transfer-Encoding: chunked' --data-binary "@$work/huge"
+{ printf '{"user":['; head -c 250000 /dev/zero | sed 's/\x0/1,/g'; printf '1]}'; } >"$work/many"
+chat 413 'more than 200000 JSON values' "@$work/many"
+printf '{"user":"\xff"}' >"$work/bytes"
+chat 400 'not valid UTF-8' "@$work/bytes"
+
+# ---- other sites' pages
+ask 403 'not known as' v1/models -H 'Host: evil.example'
+ask 403 'pages from' v1/models -H 'Origin: http://evil.example'
+ask 200 '"object":"list"' v1/models -H "Origin: ${url%/}"
+
+# ---- a client that leaves gives its session back within 200 ms: while it answers, in its prompt, and in the queue
+# free_within MILLISECONDS: no session is in use any more.
+free_within() {
+    local i
+    for ((i = 0; i < $1 / 20; i++)); do
+        [ "$(metric slots_busy)" != 0 ] || [ "$(metric requests_waiting)" != 0 ] || return 0
+        sleep 0.02
+    done
+    fail "the session is still in use after $1 ms: $(metric slots_busy) busy, $(metric requests_waiting) waiting"
+}
+within=200
+[ -z "${TROL_SANITIZE:-}" ] || within=2000
+endless="{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}],\"logit_bias\":{\"70\":100},\"cache_prompt\":false"
+for stream in false true; do
+    curl -sN -m 20 "${url}v1/chat/completions" -d "$endless,\"stream\":$stream}" >/dev/null &
+    client=$!
+    for ((i = 0; i < 100; i++)); do [ "$(metric answers_running)" = 0 ] || break; sleep 0.01; done
+    kill -KILL $client
+    wait $client 2>/dev/null || true
+    free_within $within
+done
+[ "$(metric 'requests_total{outcome="cancelled"}')" -ge 1 ] || fail "no request counts as cancelled"
+
+# ---- a full queue
+clients=()
+for ((client = 0; client < 7; client++)); do
+    for ((i = 0; client == 3 && i < 500; i++)); do [ "$(metric answers_running)" != 3 ] || break; sleep 0.01; done
+    curl -sN -m 60 "${url}v1/chat/completions" -d "$endless,\"stream\":true}" >/dev/null &
+    clients+=($!)
+done
+for ((i = 0; i < 500; i++)); do [ "$(metric requests_waiting)" != 4 ] || break; sleep 0.01; done
+chat 429 'too many requests are waiting' "{$hello}"
+grep -qi "^retry-after: [0-9]" "$work/headers" || fail "429 without Retry-After"
+kill -KILL "${clients[@]}" 2>/dev/null || true # one was answered 429
+wait "${clients[@]}" 2>/dev/null || true
+free_within $((within * 2))
+chat 200 '"finish_reason"' "{$hello,\"max_tokens\":2}"
+
+# ---- SIGTERM: what runs is finished, then it ends
+curl -sN -m 60 "${url}v1/chat/completions" -d "{$hello,\"stream\":true,\"logit_bias\":{\"70\":100},\"max_tokens\":300}" >"$work/drained" &
+client=$!
+for ((i = 0; i < 100; i++)); do [ "$(metric answers_running)" = 0 ] || break; sleep 0.01; done
+kill -TERM "$pid"
+wait $client || fail "the running answer was not finished: $(tail -c 200 "$work/drained")"
+grep -qF 'data: [DONE]' "$work/drained" || fail "the running answer was cut"
+wait "$pid" || fail "the server ended with $?: $(tail -n 3 "$work/main.err")"
+
+# ---- keys, another name
+printf 'first-key\nsecond-key\n' >"$work/keys"
+start keys -m "$model" --api-key-file "$work/keys" --alias painter --cors 'https://app.example'
+ask 200 '"ok"' health
+ask 401 'this server asks for a key' v1/models
+grep -qi '^www-authenticate: Bearer' "$work/headers" || fail "401 without WWW-Authenticate"
+ask 401 "is not one of this server's" v1/models -H 'Authorization: Bearer first-ke'
+ask 401 "is not one of this server's" v1/models -H 'Authorization: Bearer first-keys'
+ask 401 "is not one of this server's" v1/models -H "Authorization: Bearer $(head -c 300 /dev/zero | tr '\0' 'a')"
+ask 200 '"id":"painter"' v1/models -H 'Authorization: Bearer second-key'
+ask 200 '"id":"painter"' v1/models -H 'Authorization: Bearer first-key' -H 'Origin: https://app.example'
+grep -qi '^access-control-allow-origin: https://app.example' "$work/headers" || fail "no CORS header"
+kill -TERM "$pid"
+wait "$pid" || fail "the idle server ended with $?"

@@ -1,0 +1,27 @@
+/* api_error.h - what a client is answered where a request fails: an HTTP status and the OpenAI API's error object. */
+#ifndef SERVER_API_ERROR_H
+#define SERVER_API_ERROR_H
+
+#include "server/buffer.h"
+#include "trol.h"
+
+typedef struct api_error {
+    int status;         /* HTTP; 0: there is no error */
+    int retry_after;    /* seconds; 0: no such header */
+    const char *code;   /* static, may be NULL */
+    char param[128];    /* the field at fault, or empty */
+    char message[1020]; /* one sentence */
+} api_error;
+
+/* Writes the error, the sentence made printable; returns false. param and code may be NULL. */
+bool api_fail(api_error *error, int status, const char *param, const char *code, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* An error of the library that the request caused (400, or 422 for content that cannot be read), or that it did not
+ * (500, 503). */
+bool api_fail_library(api_error *error, const char *param, const trol_error *cause);
+bool api_fail_memory(api_error *error);
+
+/* {"error": {"message", "type", "param", "code"}} */
+void api_error_json(const api_error *error, buffer *out);
+
+#endif

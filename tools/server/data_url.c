@@ -1,0 +1,100 @@
+#include "server/data_url.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* 0 .. 63, or -1. The URL-safe alphabet is read, too. */
+static int base64_value(char c) {
+    return c >= 'A' && c <= 'Z'   ? c - 'A'
+           : c >= 'a' && c <= 'z' ? c - 'a' + 26
+           : c >= '0' && c <= '9' ? c - '0' + 52
+           : c == '+' || c == '-' ? 62
+           : c == '/' || c == '_' ? 63
+                                  : -1;
+}
+
+static bool decode_base64(const char *text, uint8_t *out, size_t *n_out) {
+    uint32_t bits = 0;
+    int n_bits = 0;
+    size_t n_digits = 0, n_padding = 0;
+    *n_out = 0;
+    for (; *text; text++) {
+        if (*text == ' ' || *text == '\n' || *text == '\r' || *text == '\t')
+            continue;
+        if (*text == '=') {
+            n_padding++;
+            continue;
+        }
+        const int value = base64_value(*text);
+        if (value < 0 || n_padding > 0)
+            return false;
+        n_digits++;
+        bits = bits << 6 | (uint32_t)value;
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            out[(*n_out)++] = (uint8_t)(bits >> n_bits);
+        }
+    }
+    const size_t rest = n_digits % 4;
+    return rest != 1 && n_padding <= 2 && (n_padding == 0 || (rest + n_padding) % 4 == 0);
+}
+
+static int hex_value(char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+static bool decode_percent(const char *text, uint8_t *out, size_t *n_out) {
+    *n_out = 0;
+    for (; *text; text++) {
+        if (*text != '%') {
+            out[(*n_out)++] = (uint8_t)*text;
+            continue;
+        }
+        const int high = hex_value(text[1]), low = high < 0 ? -1 : hex_value(text[2]);
+        if (low < 0)
+            return false;
+        out[(*n_out)++] = (uint8_t)(high << 4 | low);
+        text += 2;
+    }
+    return true;
+}
+
+/* The header's last parameter. */
+static bool is_base64(const char *header, size_t n_bytes) {
+    static const char name[] = ";base64";
+    const size_t length = sizeof name - 1;
+    return n_bytes >= length && strncasecmp(header + n_bytes - length, name, length) == 0;
+}
+
+bool data_url_read(const char *url, const char *param, uint8_t **bytes, size_t *n_bytes, api_error *error) {
+    *bytes = NULL;
+    if (strncasecmp(url, "data:", 5) != 0)
+        return api_fail(error, 400, param, "invalid_image_url",
+                        "%s begins with \"%.20s\", expected a data: URL with the picture in it: this server fetches "
+                        "nothing from other places and reads no files for a request",
+                        param, url);
+    const char *comma = strchr(url, ',');
+    if (!comma)
+        return api_fail(error, 400, param, "invalid_image_url", "%s is a data: URL without a comma", param);
+    const char *text = comma + 1;
+    uint8_t *out = malloc(strlen(text) + 1);
+    if (!out)
+        return api_fail_memory(error);
+    const bool base64 = is_base64(url + 5, (size_t)(comma - url - 5));
+    if (!(base64 ? decode_base64(text, out, n_bytes) : decode_percent(text, out, n_bytes))) {
+        free(out);
+        return api_fail(error, 400, param, "invalid_image_url", "%s is not valid %s after the comma", param,
+                        base64 ? "base64" : "percent encoding");
+    }
+    if (*n_bytes == 0) {
+        free(out);
+        return api_fail(error, 400, param, "invalid_image_url", "%s holds no bytes after the comma", param);
+    }
+    *bytes = out;
+    return true;
+}

@@ -1,0 +1,774 @@
+/* engine.c - the engine's thread.
+ *
+ * Each round: requests whose clients left are dropped, those that wait and whose pictures are encoded get slots, and
+ * one step is run: a token of each answer, and as many rows of the waiting prompts as the step's time allows. Pictures
+ * are encoded on the store's thread with the same pool; a step holds the pool, and lets the encoder have it for a
+ * moment after each, so neither an answer nor a picture waits long. */
+#include "server/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fail.h"
+#include "server/clock.h"
+#include "server/gates.h"
+#include "server/slot.h"
+
+/* Forwards a failure. */
+#define SERVER_TRY(call)                                                                                               \
+    do {                                                                                                               \
+        trol_status status_ = (call);                                                                                  \
+        if (status_ != TROL_OK)                                                                                        \
+            return status_;                                                                                            \
+    } while (0)
+
+enum { SMALLEST_PIECE = 16, LARGEST_PIECE = 512 };
+
+struct engine {
+    engine_params params;
+    trol_model_info info;
+    image_store *images;
+    slot *slots;           /* [n_slots] */
+    trol_step_item *items; /* [n_slots], of a step */
+    trol_error *errors;    /* [n_slots] */
+    slot **item_slots;     /* [n_slots] */
+    job *jobs;             /* admitted, in the order in which they came; the engine's references */
+    uint64_t clock;        /* counts uses of slots */
+    double row_seconds;    /* of a prompt's row in a step, as measured lately; 0: not yet */
+    double answer_seconds; /* of a step without pieces */
+
+    pthread_t thread;
+    pthread_mutex_t mutex; /* guards all that follows */
+    pthread_cond_t wake;
+    uint64_t n_wakes;
+    job *waiting, **last_waiting; /* for a slot */
+    int32_t n_waiting, n_admitted;
+    engine_metrics metrics;
+    bool draining, stop;
+};
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+engine_memory engine_compute_memory(const trol_model_info *info, const engine_params *p) {
+    const int64_t block = 64, context = (p->context_size + block - 1) / block * block;
+    const int64_t element = p->cache_type == TROL_CACHE_F32 ? 4 : 2;
+    const int64_t token = 2 * element * info->n_layers * info->n_kv_heads * info->head_dim; /* of one pass */
+    const int64_t rows = LARGEST_PIECE, image_rows = (int64_t)info->max_tiles * info->tokens_per_tile;
+    const int64_t vision_rows =
+        info->max_tiles *
+        ((int64_t)info->image_size / info->vision_patch_size * (info->image_size / info->vision_patch_size) + 1);
+    engine_memory m;
+    m.sessions = p->n_slots * (2 * token * context + 4 * (int64_t)info->vocab_size);
+    /* Requests that run or are next have their pictures encoded: each fits a context. */
+    m.images = (int64_t)p->image_cache_bytes + 2 * p->n_slots * (int64_t)p->context_size * info->hidden_size * 4;
+    m.scratch = 4 * (rows * (6 * (int64_t)info->hidden_size + 3 * (int64_t)info->intermediate_size) +
+                     vision_rows * (4 * (int64_t)info->vision_hidden_size + info->vision_intermediate_size) +
+                     image_rows * 2 * (int64_t)info->hidden_size);
+    return m;
+}
+
+/* ---- waking and counting --------------------------------------------------------------------- */
+
+static void wake(void *user) {
+    engine *e = user;
+    pthread_mutex_lock(&e->mutex);
+    e->n_wakes++;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+typedef enum outcome { OUTCOME_FINISHED, OUTCOME_FAILED, OUTCOME_CANCELLED } outcome;
+
+/* The job leaves the engine. It is in no list and no slot any more. */
+static void let_go(engine *e, job *j, outcome how) {
+    for (size_t i = 0; i < j->request.n_images; i++)
+        image_store_release(e->images, j->images[i]);
+    pthread_mutex_lock(&e->mutex);
+    e->metrics.finished += how == OUTCOME_FINISHED;
+    e->metrics.failed += how == OUTCOME_FAILED;
+    e->metrics.cancelled += how == OUTCOME_CANCELLED;
+    e->metrics.answer_tokens += j->usage.completion_tokens;
+    pthread_mutex_unlock(&e->mutex);
+    job_release(j);
+}
+
+/* Closes the job's slots and takes it off the list. */
+static void close_job(engine *e, job *j, bool keep) {
+    job_set_running(j, NULL);
+    for (int32_t i = 0; i < e->params.n_slots; i++) {
+        slot *s = &e->slots[i];
+        if (s->job != j)
+            continue;
+        if (j->gate_columns && s->session)
+            gates_end(s->session);
+        /* A cancel may wait in a session whose prompt was running: it must not hit the next job. */
+        slot_close(s, keep && s->state == SLOT_ANSWER);
+        s->used = ++e->clock;
+    }
+    job **at = &e->jobs;
+    while (*at != j)
+        at = &(*at)->next;
+    *at = j->next;
+    pthread_mutex_lock(&e->mutex);
+    e->n_admitted--;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+static void fail_job(engine *e, job *j, const trol_error *cause) {
+    api_error error;
+    api_fail_library(&error, NULL, cause);
+    close_job(e, j, false);
+    job_put_error(j, &error);
+    let_go(e, j, OUTCOME_FAILED);
+}
+
+static void finish_job(engine *e, job *j) {
+    event *done = calloc(1, sizeof *done);
+    j->usage.answer_seconds = now_seconds() - j->answered;
+    close_job(e, j, j->request.cache_prompt);
+    if (done) {
+        done->kind = EVENT_DONE;
+        job_put(j, done);
+    } else {
+        api_error error;
+        api_fail_memory(&error);
+        job_put_error(j, &error);
+    }
+    let_go(e, j, OUTCOME_FINISHED);
+}
+
+/* ---- admission ------------------------------------------------------------------------------- */
+
+/* The job's tokens; of pictures that are not encoded yet one each. */
+static trol_status render(engine *e, const job *j, bool encoded, int32_t **tokens, size_t *n_tokens,
+                          trol_error *error) {
+    int32_t counts[CHAT_MOST_IMAGES];
+    for (size_t i = 0; i < j->request.n_images; i++)
+        counts[i] = encoded ? trol_features_n_tokens(image_entry_features(j->images[i])) : 1;
+    return trol_render_prompt(e->params.model, j->request.messages, j->request.n_messages, counts, j->request.n_images,
+                              0, tokens, n_tokens, error);
+}
+
+/* A prompt and at least one token of its answer must have room. */
+static bool check_context(const engine *e, size_t n_tokens, bool at_least, api_error *error) {
+    if (n_tokens < (size_t)e->params.context_size)
+        return true;
+    return api_fail(error, 400, "messages", "context_length_exceeded",
+                    "the messages have %s%zu tokens, but the server's context has %d, for them and the answer",
+                    at_least ? "at least " : "", n_tokens, e->params.context_size);
+}
+
+/* The slot whose session shares the longest beginning with the prompt, and how long it is. Busy ones can be copied. */
+static slot *find_source(engine *e, const job *j, trol_features *const *features, size_t *n_shared) {
+    slot *best = NULL;
+    *n_shared = 0;
+    for (int32_t i = 0; i < e->params.n_slots && j->request.cache_prompt && !j->request.gates; i++) {
+        slot *s = &e->slots[i];
+        if (!s->session || s->state == SLOT_PROMPT || s->state == SLOT_RESERVED ||
+            s->traversal != j->request.traversal || s->traversal_skip != j->request.traversal_skip)
+            continue;
+        const size_t n = trol_session_reusable(s->session, j->tokens, j->n_tokens, features, j->request.n_images);
+        if (n > *n_shared || (n > 0 && n == *n_shared && best && best->state != SLOT_IDLE && s->state == SLOT_IDLE)) {
+            *n_shared = n;
+            best = s;
+        }
+    }
+    return best;
+}
+
+/* The idle slot that was unused longest, an empty one first. */
+static slot *find_idle(engine *e, const slot *but) {
+    slot *best = NULL;
+    for (int32_t i = 0; i < e->params.n_slots; i++) {
+        slot *s = &e->slots[i];
+        if (s->state == SLOT_IDLE && s != but &&
+            (!best || (!s->session && best->session) || (!s->session == !best->session && s->used < best->used)))
+            best = s;
+    }
+    return best;
+}
+
+static trol_status open_session(engine *e, slot *s, const job *j, trol_error *error) {
+    trol_session_params params;
+    trol_session_params_init(&params);
+    params.context_size = e->params.context_size;
+    params.cache_type = e->params.cache_type;
+    params.traversal = j->request.traversal;
+    params.traversal_skip = j->request.traversal_skip;
+    params.keep_pass2 = 1;
+    trol_session_free(s->session);
+    s->traversal = j->request.traversal;
+    s->traversal_skip = j->request.traversal_skip;
+    return trol_session_new(e->params.model, &params, &s->session, error);
+}
+
+/* A slot for the job's prompt with what can be reused in it. The longest conversation that shares a beginning is taken
+ * over where most of it is shared, else copied, so that it stays for the one whose it is. */
+static trol_status take_slot(engine *e, job *j, trol_features *const *features, slot **result, trol_error *error) {
+    size_t n_shared;
+    slot *source = find_source(e, j, features, &n_shared), *free_slot = find_idle(e, source);
+    const bool take_over =
+        source && source->state == SLOT_IDLE && (!free_slot || 2 * n_shared >= trol_session_n_tokens(source->session));
+    trol_status status = TROL_OK;
+    slot *s = take_over ? source : free_slot;
+    if (!take_over && source) {
+        trol_session *fork;
+        status = trol_session_fork(source->session, &fork, error);
+        if (status == TROL_OK) {
+            trol_session_free(s->session);
+            s->session = fork;
+            s->traversal = source->traversal;
+            s->traversal_skip = source->traversal_skip;
+        }
+    } else if (!take_over) {
+        status = open_session(e, s, j, error);
+    }
+    s->n_reusable = n_shared;
+    *result = s;
+    return status;
+}
+
+static trol_status begin_prompt(engine *e, job *j, trol_error *error) {
+    trol_features *features[CHAT_MOST_IMAGES];
+    slot *s;
+    for (size_t i = 0; i < j->request.n_images; i++)
+        features[i] = image_entry_features(j->images[i]);
+    trol_status status = take_slot(e, j, features, &s, error);
+    s->job = j;
+    s->choice = 0;
+    s->state = SLOT_PROMPT;
+    s->n_prompt_done = 0;
+    for (int32_t choice = 1; choice < j->request.n; choice++) {
+        slot *other = find_idle(e, NULL);
+        other->job = j;
+        other->choice = choice;
+        other->state = SLOT_RESERVED;
+    }
+    if (status == TROL_OK)
+        status = trol_session_prompt_begin(s->session, j->n_tokens, features, j->request.n_images, error);
+    if (status == TROL_OK && j->request.gates)
+        status = gates_watch(j, s->session, &e->info, error);
+    if (status == TROL_OK)
+        job_set_running(j, s->session);
+    return status;
+}
+
+static void count_prompt(engine *e, job *j, const slot *s) {
+    j->usage.prompt_tokens = (int64_t)j->n_tokens;
+    j->usage.cached_tokens = (int64_t)s->n_reusable;
+    pthread_mutex_lock(&e->mutex);
+    e->metrics.prompt_tokens += (int64_t)j->n_tokens;
+    e->metrics.reused_tokens += (int64_t)s->n_reusable;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* The job gets its slots, of which enough are idle. It is on no list yet. */
+static void admit(engine *e, job *j) {
+    trol_error cause = {0};
+    api_error error = {0};
+    pthread_mutex_lock(&e->mutex);
+    e->n_admitted++;
+    pthread_mutex_unlock(&e->mutex);
+    j->next = NULL;
+    job **last = &e->jobs;
+    while (*last)
+        last = &(*last)->next;
+    *last = j;
+    j->started = now_seconds();
+    j->usage.queue_seconds = j->started - j->submitted;
+    if (render(e, j, true, &j->tokens, &j->n_tokens, &cause) != TROL_OK) {
+        fail_job(e, j, &cause);
+    } else if (!check_context(e, j->n_tokens, false, &error)) {
+        close_job(e, j, false);
+        job_put_error(j, &error);
+        let_go(e, j, OUTCOME_FAILED);
+    } else if (begin_prompt(e, j, &cause) != TROL_OK) {
+        fail_job(e, j, &cause);
+    } else {
+        for (int32_t i = 0; i < e->params.n_slots; i++)
+            if (e->slots[i].job == j && e->slots[i].state == SLOT_PROMPT)
+                count_prompt(e, j, &e->slots[i]);
+    }
+}
+
+/* Whether all pictures of the job are there; those that are not are asked for. *failed: one never will be. */
+static bool has_pictures(engine *e, job *j, const image_entry **failed) {
+    bool all = true;
+    for (size_t i = 0; i < j->request.n_images; i++) {
+        const image_state state = image_store_look(e->images, j->images[i]);
+        if (state == IMAGE_FAILED)
+            *failed = j->images[i];
+        else if (state == IMAGE_WAITS)
+            image_store_want(e->images, j->images[i]);
+        all = all && state == IMAGE_READY;
+    }
+    return all;
+}
+
+static int32_t count_slots(const engine *e, slot_state state) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < e->params.n_slots; i++)
+        n += e->slots[i].state == state;
+    return n;
+}
+
+/* Takes the job after *at off the queue. */
+static job *unlink_waiting(engine *e, job **at) {
+    job *j = *at;
+    *at = j->next;
+    if (!j->next)
+        e->last_waiting = at;
+    e->n_waiting--;
+    return j;
+}
+
+static void fail_picture(engine *e, job *j, const image_entry *image) {
+    api_error error;
+    api_fail_library(&error, "messages", image_entry_error(image));
+    if (error.status == 400) /* it came as bytes: what is wrong is in them */
+        error.status = 422;
+    job_put_error(j, &error);
+    let_go(e, j, OUTCOME_FAILED);
+}
+
+/* First come, first served, but that one whose pictures are still being encoded lets others by. Pictures of as many
+ * requests as there are slots are encoded ahead. */
+static void serve_queue(engine *e) {
+    bool blocked = false;
+    int32_t place = 0;
+    pthread_mutex_lock(&e->mutex);
+    for (job **at = &e->waiting; *at;) {
+        job *j = *at;
+        const image_entry *failed = NULL;
+        const bool cancelled = atomic_load(&j->cancelled);
+        const bool ready = !cancelled && place < e->params.n_slots && has_pictures(e, j, &failed);
+        place++;
+        if (cancelled || failed) {
+            unlink_waiting(e, at);
+            pthread_mutex_unlock(&e->mutex);
+            if (failed)
+                fail_picture(e, j, failed);
+            else
+                let_go(e, j, OUTCOME_CANCELLED);
+            pthread_mutex_lock(&e->mutex);
+            at = &e->waiting; /* it may have grown */
+            place = 0;
+        } else if (ready && !blocked && count_slots(e, SLOT_IDLE) >= j->request.n) {
+            unlink_waiting(e, at);
+            pthread_mutex_unlock(&e->mutex);
+            admit(e, j);
+            pthread_mutex_lock(&e->mutex);
+            at = &e->waiting;
+            place = 0;
+        } else {
+            blocked = blocked || ready;
+            at = &j->next;
+        }
+    }
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* ---- a step ---------------------------------------------------------------------------------- */
+
+/* Rows of prompts that a step may have beside n_answers answers. */
+static size_t piece_rows(const engine *e, int32_t n_answers) {
+    if (n_answers == 0)
+        return LARGEST_PIECE;
+    if (e->row_seconds == 0)
+        return SMALLEST_PIECE;
+    const double rows = (e->params.step_seconds - e->answer_seconds) / e->row_seconds;
+    return rows < SMALLEST_PIECE  ? SMALLEST_PIECE
+           : rows > LARGEST_PIECE ? LARGEST_PIECE
+                                  : (size_t)rows / SMALLEST_PIECE * SMALLEST_PIECE;
+}
+
+static void add_item(engine *e, size_t *n, slot *s, const int32_t *tokens, size_t n_tokens) {
+    e->errors[*n] = (trol_error){0};
+    e->items[*n] =
+        (trol_step_item){.session = s->session, .tokens = tokens, .n_tokens = n_tokens, .error = &e->errors[*n]};
+    e->item_slots[(*n)++] = s;
+}
+
+/* The answers' tokens, then pieces of the prompts in the order in which they came. */
+static size_t collect_items(engine *e, size_t *n_rows) {
+    size_t n = 0, room;
+    for (int32_t i = 0; i < e->params.n_slots; i++)
+        if (e->slots[i].state == SLOT_ANSWER)
+            add_item(e, &n, &e->slots[i], &e->slots[i].token, 1);
+    room = piece_rows(e, (int32_t)n);
+    *n_rows = 0;
+    for (const job *j = e->jobs; j && *n_rows < room; j = j->next)
+        for (int32_t i = 0; i < e->params.n_slots; i++) {
+            slot *s = &e->slots[i];
+            if (s->job != j || s->state != SLOT_PROMPT)
+                continue;
+            const size_t left = j->n_tokens - s->n_prompt_done;
+            const size_t free_rows = s->n_prompt_done < s->n_reusable ? s->n_reusable - s->n_prompt_done : 0;
+            size_t rows = left - free_rows < room - *n_rows ? left - free_rows : room - *n_rows;
+            add_item(e, &n, s, j->tokens + s->n_prompt_done, free_rows + rows);
+            *n_rows += rows;
+        }
+    return n;
+}
+
+static void take_token(engine *e, slot *s) {
+    job *j = s->job;
+    trol_error error = {0};
+    bool finished;
+    s->state = SLOT_ANSWER;
+    if (slot_take_token(s, &e->info, e->params.context_size, &finished, &error) != TROL_OK) {
+        fail_job(e, j, &error);
+    } else if (finished) {
+        slot_close(s, j->request.cache_prompt);
+        s->used = ++e->clock;
+        if (--j->n_open == 0)
+            finish_job(e, j);
+    }
+}
+
+/* The prompt is complete: each choice gets a session of its own that goes on from here. */
+static trol_status open_choices(engine *e, slot *first, trol_error *error) {
+    job *j = first->job;
+    const int32_t room = e->params.context_size - (int32_t)j->n_tokens;
+    job_set_running(j, NULL);
+    SERVER_TRY(trol_session_prompt_end(first->session, error));
+    if (j->request.gates) {
+        gates_end(first->session);
+        event *gates = calloc(1, sizeof *gates);
+        if (!gates)
+            return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for gates");
+        gates->kind = EVENT_GATES;
+        job_put(j, gates);
+    }
+    for (int32_t i = 0; i < e->params.n_slots; i++) {
+        slot *s = &e->slots[i];
+        if (s->job != j)
+            continue;
+        if (s != first) {
+            trol_session_free(s->session);
+            s->session = NULL;
+            SERVER_TRY(trol_session_fork(first->session, &s->session, error));
+            s->traversal = first->traversal;
+            s->traversal_skip = first->traversal_skip;
+        }
+        s->max_tokens = j->request.max_tokens && j->request.max_tokens < room ? j->request.max_tokens : room;
+        SERVER_TRY(slot_open_answer(s, e->params.model, error));
+    }
+    j->n_open = j->request.n;
+    j->answered = now_seconds();
+    j->usage.prompt_seconds = j->answered - j->started;
+    return TROL_OK;
+}
+
+static void end_prompt(engine *e, slot *first) {
+    job *j = first->job;
+    trol_error error = {0};
+    if (open_choices(e, first, &error) != TROL_OK) {
+        fail_job(e, j, &error);
+        return;
+    }
+    for (int32_t i = 0; i < e->params.n_slots; i++) /* a choice that fails ends the job in all of its slots */
+        if (e->slots[i].job == j)
+            take_token(e, &e->slots[i]);
+}
+
+static void take_result(engine *e, size_t i) {
+    slot *s = e->item_slots[i];
+    job *j = s->job;
+    if (!j) /* another choice of the same job failed in this round */
+        return;
+    if (e->items[i].status != TROL_OK) {
+        if (atomic_load(&j->cancelled)) {
+            close_job(e, j, false);
+            let_go(e, j, OUTCOME_CANCELLED);
+        } else {
+            fail_job(e, j, &e->errors[i]);
+        }
+    } else if (s->state == SLOT_ANSWER) {
+        take_token(e, s);
+    } else {
+        s->n_prompt_done += e->items[i].n_tokens;
+        if (s->n_prompt_done == j->n_tokens)
+            end_prompt(e, s);
+    }
+}
+
+/* Follows what rows cost, slowly enough that one late step does not shrink the pieces. */
+static void measure(engine *e, double seconds, size_t n_answers, size_t n_rows) {
+    const double share = 0.3;
+    if (n_rows == 0)
+        e->answer_seconds =
+            e->answer_seconds == 0 ? seconds : e->answer_seconds + share * (seconds - e->answer_seconds);
+    if (n_rows >= SMALLEST_PIECE) {
+        const double base = n_answers ? e->answer_seconds : 0;
+        const double cost = (seconds > base ? seconds - base : 0) / (double)n_rows;
+        e->row_seconds = e->row_seconds == 0 ? cost : e->row_seconds + share * (cost - e->row_seconds);
+    }
+}
+
+static void count_step(engine *e, double seconds, size_t n_answers, size_t n_rows) {
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < e->params.n_slots; i++) {
+        trol_session_stats stats = {.size = sizeof stats};
+        trol_session_get_stats(e->slots[i].session, &stats);
+        bytes += stats.cache_bytes;
+    }
+    pthread_mutex_lock(&e->mutex);
+    engine_metrics *m = &e->metrics;
+    m->steps++;
+    m->answer_rows += (int64_t)n_answers;
+    m->prompt_rows += (int64_t)n_rows;
+    *(n_rows ? &m->prompt_seconds : &m->answer_seconds) += seconds;
+    m->answering = count_slots(e, SLOT_ANSWER);
+    m->busy_slots = e->params.n_slots - count_slots(e, SLOT_IDLE);
+    if (n_answers && (int32_t)n_rows > m->largest_piece)
+        m->largest_piece = (int32_t)n_rows;
+    m->cache_bytes = bytes;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* Lets a picture be encoded for a moment, if one is. */
+static void yield_to_pictures(engine *e) {
+    const double moment = 0.08;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(moment * 1e9);
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    const uint64_t encoded = (uint64_t)image_store_get_stats(e->images).encoded;
+    pthread_mutex_lock(&e->mutex);
+    while (!e->stop && pthread_cond_timedwait(&e->wake, &e->mutex, &until) == 0) {
+        pthread_mutex_unlock(&e->mutex);
+        const bool over =
+            !image_store_is_busy(e->images) || (uint64_t)image_store_get_stats(e->images).encoded != encoded;
+        pthread_mutex_lock(&e->mutex);
+        if (over)
+            break;
+    }
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* false: there is nothing to do. */
+static bool step(engine *e) {
+    size_t n_rows;
+    const size_t n = collect_items(e, &n_rows), n_answers = (size_t)count_slots(e, SLOT_ANSWER);
+    trol_error error = {0};
+    if (n == 0)
+        return false;
+    const double start = now_seconds();
+    if (n_answers)
+        trol_threads_hold(e->params.threads);
+    const trol_status status = trol_step(e->items, n, &error);
+    if (n_answers)
+        trol_threads_release(e->params.threads);
+    const double seconds = now_seconds() - start;
+    if (status != TROL_OK)
+        for (size_t i = 0; i < n; i++)
+            e->errors[i] = error;
+    else if (n_answers || !image_store_is_busy(e->images)) /* else a picture had its share of the time */
+        measure(e, seconds, n_answers, n_rows);
+    for (size_t i = 0; i < n; i++)
+        take_result(e, i);
+    count_step(e, seconds, n_answers, n_rows);
+    if (n_answers && image_store_is_busy(e->images))
+        yield_to_pictures(e);
+    return true;
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static void drop_cancelled(engine *e) {
+    for (job *j = e->jobs, *next; j; j = next) {
+        next = j->next;
+        if (!atomic_load(&j->cancelled))
+            continue;
+        close_job(e, j, j->request.cache_prompt);
+        let_go(e, j, OUTCOME_CANCELLED);
+    }
+}
+
+static void *engine_main(void *argument) {
+    engine *e = argument;
+    pthread_mutex_lock(&e->mutex);
+    while (!e->stop) {
+        const uint64_t seen = e->n_wakes;
+        pthread_mutex_unlock(&e->mutex);
+        drop_cancelled(e);
+        serve_queue(e);
+        const bool ran = step(e);
+        pthread_mutex_lock(&e->mutex);
+        if (ran)
+            continue;
+        e->metrics.busy_slots = e->metrics.answering = 0;
+        while (!e->stop && e->n_wakes == seen)
+            pthread_cond_wait(&e->wake, &e->mutex);
+    }
+    pthread_mutex_unlock(&e->mutex);
+    return NULL;
+}
+
+/* ---- the other threads' side ----------------------------------------------------------------- */
+
+static bool check_request(engine *e, job *j, api_error *error) {
+    int32_t *tokens = NULL;
+    size_t n_tokens = 0;
+    trol_error cause = {0};
+    if (j->request.n > e->params.n_slots)
+        return api_fail(error, 400, "n", "invalid_value", "n is %d, but this server answers %d at once", j->request.n,
+                        e->params.n_slots);
+    for (size_t i = 0; i < j->request.sampler.n_bias; i++)
+        if (j->request.bias[i].token >= e->info.vocab_size)
+            return api_fail(error, 400, "logit_bias", "invalid_value", "logit_bias names token %d, expected 0 to %d",
+                            j->request.bias[i].token, e->info.vocab_size - 1);
+    if (render(e, j, false, &tokens, &n_tokens, &cause) != TROL_OK)
+        return api_fail_library(error, "messages", &cause);
+    trol_free(tokens);
+    n_tokens += j->request.n_images * (size_t)(e->info.tokens_per_tile - 1);
+    return check_context(e, n_tokens, j->request.n_images > 0, error);
+}
+
+static bool refuse(engine *e, int status, const char *code, const char *sentence, api_error *error) {
+    e->metrics.refused++;
+    api_fail(error, status, NULL, code, "%s", sentence);
+    error->retry_after = 2;
+    return false;
+}
+
+static bool enqueue(engine *e, job *j, api_error *error) {
+    if (e->draining)
+        return refuse(e, 503, "shutting_down", "the server is being shut down", error);
+    if (e->n_waiting >= e->params.queue_limit)
+        return refuse(e, 429, "queue_full", "too many requests are waiting, please try again in a moment", error);
+    job_retain(j);
+    j->next = NULL;
+    j->submitted = now_seconds();
+    *e->last_waiting = j;
+    e->last_waiting = &j->next;
+    e->n_waiting++;
+    e->metrics.requests++;
+    e->n_wakes++;
+    pthread_cond_signal(&e->wake);
+    return true;
+}
+
+bool engine_submit(engine *e, job *j, api_error *error) {
+    if (!check_request(e, j, error))
+        return false;
+    for (size_t i = 0; i < j->request.n_images; i++) {
+        j->images[i] = image_store_get(e->images, &j->request.images[i]);
+        if (!j->images[i]) {
+            while (i-- > 0)
+                image_store_release(e->images, j->images[i]);
+            return api_fail_memory(error);
+        }
+    }
+    pthread_mutex_lock(&e->mutex);
+    const bool accepted = enqueue(e, j, error);
+    pthread_mutex_unlock(&e->mutex);
+    for (size_t i = 0; !accepted && i < j->request.n_images; i++)
+        image_store_release(e->images, j->images[i]);
+    return accepted;
+}
+
+void engine_cancel(engine *e, job *j) {
+    job_cancel(j);
+    wake(e);
+}
+
+void engine_drain(engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    e->draining = true;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+int32_t engine_count_open(engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    const int32_t n = e->n_waiting + e->n_admitted;
+    pthread_mutex_unlock(&e->mutex);
+    return n;
+}
+
+engine_metrics engine_get_metrics(engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    engine_metrics m = e->metrics;
+    m.queued = e->n_waiting;
+    pthread_mutex_unlock(&e->mutex);
+    m.images = image_store_get_stats(e->images);
+    return m;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static bool start(engine *e, trol_error *error) {
+    pthread_condattr_t attributes;
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    e->last_waiting = &e->waiting;
+    if (!image_store_new(e->params.model, e->params.image_cache_bytes, wake, e, &e->images, error))
+        return false;
+    if (pthread_create(&e->thread, NULL, engine_main, e) == 0)
+        return true;
+    image_store_free(e->images);
+    tool_fail(error, TROL_ERROR_MEMORY, "the engine's thread could not be started");
+    return false;
+}
+
+bool engine_new(const engine_params *params, engine **result, trol_error *error) {
+    const size_t n = (size_t)params->n_slots;
+    engine *e = calloc(1, sizeof *e);
+    *result = NULL;
+    if (e) {
+        e->params = *params;
+        e->info.size = sizeof e->info;
+        e->slots = calloc(n, sizeof *e->slots);
+        e->items = calloc(n, sizeof *e->items);
+        e->errors = calloc(n, sizeof *e->errors);
+        e->item_slots = calloc(n, sizeof *e->item_slots);
+    }
+    bool fine = e && e->slots && e->items && e->errors && e->item_slots;
+    if (!fine)
+        tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for %zu sessions", n);
+    fine = fine && trol_model_get_info(params->model, &e->info, error) == TROL_OK && start(e, error);
+    if (fine) {
+        *result = e;
+        return true;
+    }
+    if (e) {
+        free(e->slots);
+        free(e->items);
+        free(e->errors);
+        free(e->item_slots);
+    }
+    free(e);
+    return false;
+}
+
+void engine_free(engine *e) {
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->mutex);
+    e->stop = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->mutex);
+    pthread_join(e->thread, NULL);
+    while (e->jobs) {
+        job *j = e->jobs;
+        close_job(e, j, false);
+        let_go(e, j, OUTCOME_CANCELLED);
+    }
+    while (e->waiting)
+        let_go(e, unlink_waiting(e, &e->waiting), OUTCOME_CANCELLED);
+    for (int32_t i = 0; i < e->params.n_slots; i++)
+        slot_close(&e->slots[i], false);
+    image_store_free(e->images);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->mutex);
+    free(e->slots);
+    free(e->items);
+    free(e->errors);
+    free(e->item_slots);
+    free(e);
+}

@@ -1,0 +1,118 @@
+#include "server/slot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fail.h"
+
+trol_status slot_open_answer(slot *s, const trol_model *model, trol_error *error) {
+    const chat_request *request = &s->job->request;
+    trol_sampler_params sampler = request->sampler;
+    trol_stream_params stream;
+    trol_stream_params_init(&stream);
+    stream.stops = (const char *const *)request->stops;
+    stream.n_stops = request->n_stops;
+    sampler.seed += (uint64_t)s->choice; /* choices of one request differ, each as reproducible as the first */
+    trol_status status = trol_sampler_new(&sampler, &s->sampler, error);
+    if (status == TROL_OK)
+        status = trol_sampler_begin(s->sampler, s->job->tokens, s->job->n_tokens, error);
+    if (status == TROL_OK)
+        status = trol_stream_new(model, &stream, &s->stream, error);
+    s->n_tokens = 0;
+    return status;
+}
+
+void slot_close(slot *s, bool keep) {
+    trol_sampler_free(s->sampler);
+    trol_stream_free(s->stream);
+    s->sampler = NULL;
+    s->stream = NULL;
+    s->job = NULL;
+    s->state = SLOT_IDLE;
+    if (!keep) {
+        trol_session_free(s->session);
+        s->session = NULL;
+    }
+}
+
+static event *new_event(event_kind kind, int32_t choice, const char *text) {
+    event *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->kind = kind;
+    e->choice = choice;
+    if (text[0] && !(e->text = strdup(text))) {
+        free(e);
+        return NULL;
+    }
+    return e;
+}
+
+static trol_status put_event(slot *s, event_kind kind, const char *text, const char *reason, const float *logits,
+                             const trol_model_info *info, trol_error *error) {
+    const chat_request *request = &s->job->request;
+    event *e = new_event(kind, s->choice, text);
+    if (e && logits && request->logprobs) {
+        e->n_top = request->top_logprobs;
+        e->logprobs = calloc((size_t)e->n_top + 1, sizeof *e->logprobs);
+        if (!e->logprobs) {
+            event_free(e);
+            e = NULL;
+        } else {
+            e->logprobs[0].token = s->token;
+            e->logprobs[0].logprob =
+                trol_logprobs(logits, info->vocab_size, s->token, e->n_top ? e->logprobs + 1 : NULL, e->n_top);
+        }
+    }
+    if (!e)
+        return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for a token of the answer");
+    e->reason = reason;
+    job_put(s->job, e);
+    return TROL_OK;
+}
+
+/* The rest of the text, and why it ends. */
+static trol_status finish(slot *s, const char *reason, bool *finished, trol_error *error) {
+    const char *text;
+    trol_status status = trol_stream_end(s->stream, &text, error);
+    if (status == TROL_OK)
+        status = put_event(s, EVENT_FINISH, text, reason, NULL, NULL, error);
+    *finished = true;
+    return status;
+}
+
+static bool is_end(const trol_model_info *info, int32_t token) {
+    for (int32_t i = 0; i < info->n_end_tokens; i++)
+        if (info->end_tokens[i] == token)
+            return true;
+    return false;
+}
+
+trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t context_size, bool *finished,
+                            trol_error *error) {
+    const float *logits = trol_session_logits(s->session);
+    const char *text;
+    int32_t stopped = 0;
+    *finished = false;
+    s->token = trol_sampler_choose(s->sampler, logits, info->vocab_size);
+    if (s->token < 0)
+        return tool_fail(error, TROL_ERROR_FORMAT,
+                         "there is no token to choose: the model's logits are not numbers, or "
+                         "logit_bias rules out all tokens");
+    if (is_end(info, s->token))
+        return finish(s, "stop", finished, error);
+    s->n_tokens++;
+    trol_status status = trol_sampler_accept(s->sampler, s->token, error);
+    if (status == TROL_OK)
+        status = trol_stream_put(s->stream, s->token, &text, &stopped, error);
+    if (status == TROL_OK)
+        status = put_event(s, EVENT_TOKEN, text, NULL, logits, info, error);
+    if (status != TROL_OK)
+        return status;
+    s->job->usage.completion_tokens++;
+    if (stopped)
+        return finish(s, "stop", finished, error);
+    if (s->n_tokens == s->max_tokens || trol_session_n_tokens(s->session) + 1 > (size_t)context_size)
+        return finish(s, "length", finished, error);
+    return TROL_OK;
+}

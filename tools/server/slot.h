@@ -1,0 +1,39 @@
+/* slot.h - a place for one conversation in the engine: its session, and the answer that it is giving. */
+#ifndef SERVER_SLOT_H
+#define SERVER_SLOT_H
+
+#include "server/job.h"
+
+typedef enum slot_state {
+    SLOT_IDLE,     /* what its session holds may be reused */
+    SLOT_PROMPT,   /* pieces of the prompt are being processed */
+    SLOT_RESERVED, /* another choice of a job whose prompt is being processed in its first slot */
+    SLOT_ANSWER    /* `token` is to be fed next */
+} slot_state;
+
+typedef struct slot {
+    trol_session *session; /* NULL: none yet */
+    trol_traversal traversal;
+    float traversal_skip;
+    slot_state state;
+    job *job; /* not counted: the engine's list of jobs has it */
+    int32_t choice;
+    uint64_t used; /* when it was last in use, on the engine's counter */
+    size_t n_prompt_done;
+    size_t n_reusable; /* of the prompt's first tokens */
+    trol_sampler *sampler;
+    trol_stream *stream;
+    int32_t token; /* chosen, not fed yet */
+    int32_t n_tokens;
+    int32_t max_tokens;
+} slot;
+
+/* What an answer needs besides the session. */
+trol_status slot_open_answer(slot *s, const trol_model *model, trol_error *error);
+/* Chooses the next token of the logits that the session holds and puts its events. *finished: the answer is over. */
+trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t context_size, bool *finished,
+                            trol_error *error);
+/* Back to idle; without `keep` the session goes, too. */
+void slot_close(slot *s, bool keep);
+
+#endif
