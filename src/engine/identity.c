@@ -42,12 +42,17 @@ trol_status identity_of_image(const trol_model *model, const trol_image *image, 
                               trol_error *error) {
     const vision *v = &model->vision;
     const int64_t width = trol_image_width(image), height = trol_image_height(image);
+    const vision_layer_weights *layer = &v->weights->layers[0];
     const int64_t numbers[] = {width,
                                height,
                                v->arithmetic,
                                v->weights->patch.weight.type,
-                               v->weights->layers[0].fc1.weight.type,
-                               v->projector->first.weight.type};
+                               layer->qkv[0].weight.type,
+                               layer->attention_out.weight.type,
+                               layer->fc1.weight.type,
+                               layer->fc2.weight.type,
+                               v->projector->first.weight.type,
+                               v->projector->second.weight.type};
     digest d;
     TRY(identity_of_model(model, identity, error));
     TRY(digest_begin(&d, error));

@@ -128,13 +128,13 @@ typedef struct part {
     trol_error *error; /* may be NULL */
     trol_status status;
     bool prompt;
-    float *all_logits;  /* [n_tokens, vocab_size] of answer tokens; NULL: not wanted */
-    bool deferred;      /* answer tokens are computed, but session_accept commits them */
-    size_t n_reused;    /* prompt: of the tokens */
-    bool is_computed;   /* there is something to compute */
-    bool is_recomputed; /* mode all past a rope threshold: everything, */
-    timeline fresh;     /* into here */
-    step_item *item;    /* while it is computed */
+    float *all_logits;   /* [n_tokens, vocab_size] of answer tokens; NULL: not wanted */
+    bool deferred;       /* answer tokens are computed, but session_accept commits them */
+    size_t n_reused;     /* prompt: of the tokens */
+    bool is_computed;    /* there is something to compute */
+    size_t n_recomputed; /* mode all past a rope threshold: of the tokens, after all that the session holds, */
+    timeline fresh;      /* into here */
+    step_item item;      /* of what is computed */
 } part;
 
 /* A cancel that came between two calls stops the later one. */
@@ -206,11 +206,19 @@ static trol_status check_answer(const part *p, trol_error *error) {
     return TROL_OK;
 }
 
-/* Mode all equals recomputing the whole text: when more tokens turn the rope of all of them, that is what it takes. */
-static bool needs_recompute(const trol_session *s, size_t n) {
+/* Mode all equals recomputing the whole text at each token: where one turns the rope of all before it, that is what it
+ * takes. Of n more tokens, how many the last such recomputation has; 0: there is none. */
+static size_t count_recomputed(const trol_session *s, size_t n) {
     const decoder_config *c = &s->model->config.decoder;
-    return s->params.traversal == TROL_TRAVERSAL_ALL &&
-           rope_variant(&c->rope, c->head_dim, (int64_t)(s->timeline.n_tokens + n)) != s->timeline.rope_variant;
+    double variant = s->timeline.rope_variant;
+    size_t count = 0;
+    for (size_t i = 1; i <= n && s->params.traversal == TROL_TRAVERSAL_ALL; i++) {
+        const double next = rope_variant(&c->rope, c->head_dim, (int64_t)(s->timeline.n_tokens + i));
+        if (next != variant)
+            count = i;
+        variant = next;
+    }
+    return count;
 }
 
 static trol_status prepare_answer(part *p) {
@@ -224,18 +232,28 @@ static trol_status prepare_answer(part *p) {
     const timeline_piece piece = {.ids = p->tokens, .n = p->n_tokens};
     p->is_computed = true;
     TRY(timeline_append(&s->timeline, &piece, p->error));
-    p->is_recomputed = needs_recompute(s, p->n_tokens);
-    return p->is_recomputed ? timeline_restart(&s->timeline, p->n_tokens, &p->fresh, p->error) : TROL_OK;
+    p->n_recomputed = count_recomputed(s, p->n_tokens);
+    return p->n_recomputed ? timeline_restart(&s->timeline, p->n_recomputed, &p->fresh, p->error) : TROL_OK;
 }
 
-static void fill_item(part *p, step_item *item) {
+/* What follows a recomputation among the tokens of one step: an answer to it, in a batch after it. */
+static trol_status prepare_rest(part *p) {
+    const timeline_piece piece = {.ids = p->tokens + p->n_recomputed, .n = p->n_tokens - p->n_recomputed};
+    TRY(timeline_append(&p->fresh, &piece, p->error));
+    p->item.n_tokens = piece.n;
+    p->item.prompt = false;
+    p->item.logits = p->session->logits;
+    return TROL_OK;
+}
+
+static void fill_item(part *p) {
     trol_session *s = p->session;
-    const bool all = p->prompt || p->is_recomputed;
-    const size_t n_before = p->prompt ? s->prompt_cursor + p->n_reused : s->timeline.n_tokens;
-    *item = (step_item){.timeline = p->is_recomputed ? &p->fresh : &s->timeline,
-                        .n_tokens = p->n_tokens - p->n_reused,
-                        .prompt = all,
-                        .length = p->prompt ? s->prompt_total : n_before + p->n_tokens,
+    const size_t n_held = s->timeline.n_tokens, n_recomputed = p->n_recomputed ? n_held + p->n_recomputed : 0;
+    step_item *item = &p->item;
+    *item = (step_item){.timeline = n_recomputed ? &p->fresh : &s->timeline,
+                        .n_tokens = n_recomputed ? n_recomputed : p->n_tokens - p->n_reused,
+                        .prompt = p->prompt || n_recomputed,
+                        .length = n_recomputed ? n_recomputed : s->prompt_total,
                         .keep_pass2 = s->params.keep_pass2 != 0,
                         .deferred = p->deferred,
                         .traversal_skip = s->params.traversal_skip,
@@ -243,9 +261,8 @@ static void fill_item(part *p, step_item *item) {
                         .all_logits = p->all_logits,
                         .cancel = &s->cancel,
                         .error = p->error};
-    if (p->is_recomputed)
-        item->n_tokens += n_before;
-    if (p->prompt ? s->prompt_cursor + p->n_tokens == s->prompt_total : !p->deferred)
+    if (p->prompt ? s->prompt_cursor + p->n_tokens == s->prompt_total
+                  : !p->deferred && (!n_recomputed || p->n_recomputed == p->n_tokens))
         item->logits = s->logits;
     if (p->prompt) {
         item->observer = s->observer;
@@ -255,7 +272,6 @@ static void fill_item(part *p, step_item *item) {
         item->progress = s->params.progress;
         item->progress_user = s->params.progress_user;
     }
-    p->item = item;
 }
 
 /* What is held stays for a later prompt to share, but it is no text that an answer could follow. */
@@ -278,7 +294,7 @@ static void finish_prompt(part *p) {
 
 static void finish_answer(part *p) {
     trol_session *s = p->session;
-    if (p->is_recomputed) {
+    if (p->n_recomputed) {
         p->fresh.n_prompt = s->timeline.n_prompt; /* the answer is still one */
         timeline_free(&s->timeline);
         s->timeline = p->fresh;
@@ -294,10 +310,10 @@ static void finish_answer(part *p) {
 /* After the step: the part is done, or its session is as it was. */
 static void finish_part(part *p, double seconds) {
     trol_session *s = p->session;
-    if (p->item && p->status == TROL_OK)
-        p->status = p->item->status;
-    if (p->item && p->item->workspace_bytes > s->stats.workspace_bytes)
-        s->stats.workspace_bytes = p->item->workspace_bytes;
+    if (p->item.timeline && p->status == TROL_OK)
+        p->status = p->item.status;
+    if (p->item.workspace_bytes > s->stats.workspace_bytes)
+        s->stats.workspace_bytes = p->item.workspace_bytes;
     *(p->prompt ? &s->stats.prompt_seconds : &s->stats.decode_seconds) += seconds;
     if (p->status == TROL_OK) {
         (p->prompt ? finish_prompt : finish_answer)(p);
@@ -329,8 +345,23 @@ static trol_status check_part(const part *parts, size_t index) {
     return TROL_OK;
 }
 
+/* The second batch of those that need one; their first was committed to the fresh timeline only. */
+static void run_rests(part *parts, step_item **items, size_t n) {
+    size_t n_items = 0;
+    for (size_t i = 0; i < n; i++) {
+        part *p = &parts[i];
+        if (!p->item.timeline || p->item.status != TROL_OK || !p->n_recomputed || p->n_recomputed == p->n_tokens)
+            continue;
+        p->status = prepare_rest(p);
+        if (p->status == TROL_OK)
+            items[n_items++] = &p->item;
+    }
+    if (n_items > 0)
+        step_run(items, n_items, false);
+}
+
 /* Runs the parts as one batch. together: all or none. */
-static void run_parts(part *parts, step_item *items, size_t n, bool together) {
+static void run_parts(part *parts, step_item **items, size_t n, bool together) {
     const double start = clock_seconds();
     trol_status failure = TROL_OK;
     size_t n_items = 0;
@@ -347,10 +378,13 @@ static void run_parts(part *parts, step_item *items, size_t n, bool together) {
             failure = p->status;
     }
     for (size_t i = 0; i < n && failure == TROL_OK; i++)
-        if (parts[i].status == TROL_OK && parts[i].is_computed)
-            fill_item(&parts[i], &items[n_items++]);
+        if (parts[i].status == TROL_OK && parts[i].is_computed) {
+            fill_item(&parts[i]);
+            items[n_items++] = &parts[i].item;
+        }
     if (n_items > 0)
         step_run(items, n_items, together);
+    run_rests(parts, items, n);
     for (size_t i = 0; i < n; i++) {
         if (failure != TROL_OK && parts[i].status == TROL_OK)
             parts[i].status = failure;
@@ -359,7 +393,7 @@ static void run_parts(part *parts, step_item *items, size_t n, bool together) {
     }
 }
 
-static trol_status alloc_parts(size_t n, part **parts, step_item **items, trol_error *error) {
+static trol_status alloc_parts(size_t n, part **parts, step_item ***items, trol_error *error) {
     *parts = calloc(n, sizeof **parts);
     *items = calloc(n, sizeof **items);
     if (*parts && *items)
@@ -371,7 +405,7 @@ static trol_status alloc_parts(size_t n, part **parts, step_item **items, trol_e
 
 trol_status trol_step(trol_step_item *items, size_t n, trol_error *error) {
     part *parts;
-    step_item *computed;
+    step_item **computed;
     if (n == 0)
         return TROL_OK;
     if (!items)
@@ -439,7 +473,7 @@ trol_status trol_session_prompt_append(trol_session *s, const int32_t *tokens, s
     if (!s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_prompt_append: no prompt was begun");
     part p = {.session = s, .tokens = tokens, .n_tokens = n_tokens, .error = error};
-    step_item item;
+    step_item *item;
     run_parts(&p, &item, 1, false);
     return p.status;
 }
@@ -502,7 +536,7 @@ size_t trol_session_reusable(const trol_session *s, const int32_t *tokens, size_
 /* ---- answers --------------------------------------------------------------------------------- */
 
 static trol_status decode_together(trol_session *const *sessions, const int32_t *tokens, size_t n, part *parts,
-                                   step_item *items, trol_error *error) {
+                                   step_item **items, trol_error *error) {
     for (size_t i = 0; i < n; i++) {
         TRY(session_check(sessions[i], "trol_session_decode", error));
         if (sessions[i]->in_prompt)
@@ -518,7 +552,7 @@ static trol_status decode_together(trol_session *const *sessions, const int32_t 
 
 trol_status trol_decode_batch(trol_session *const *sessions, const int32_t *tokens, size_t n, trol_error *error) {
     part *parts;
-    step_item *items;
+    step_item **items;
     if (n == 0)
         return TROL_OK;
     if (!sessions || !tokens)
@@ -537,7 +571,7 @@ trol_status trol_session_decode(trol_session *s, int32_t token, trol_error *erro
 trol_status session_propose(trol_session *s, const int32_t *tokens, size_t n, float *all_logits, trol_error *error) {
     part p = {
         .session = s, .tokens = tokens, .n_tokens = n, .error = error, .all_logits = all_logits, .deferred = true};
-    step_item item;
+    step_item *item;
     run_parts(&p, &item, 1, true);
     return p.status;
 }

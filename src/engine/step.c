@@ -359,7 +359,7 @@ static int place_of(const step_item *item) {
     return (int)item->timeline->traversal * 4 + (is_traversed(item) ? 0 : 2) + (item->prompt ? 0 : 1);
 }
 
-static trol_status prepare(step_call *call, step_item *items, size_t n) {
+static trol_status prepare(step_call *call, step_item *const *items, size_t n) {
     const decoder_config *c = &call->model->config.decoder;
     float *logits;
     int64_t *n_skipped;
@@ -369,14 +369,14 @@ static trol_status prepare(step_call *call, step_item *items, size_t n) {
     memset(n_skipped, 0, n * (size_t)c->n_layers * sizeof *n_skipped);
     for (int place = 0; call->n < n; place++)
         for (size_t i = 0; i < n; i++) {
-            if (place_of(&items[i]) != place)
+            if (place_of(items[i]) != place)
                 continue;
             item_state *state = &call->states[call->n];
-            *state = (item_state){.item = &items[i],
+            *state = (item_state){.item = items[i],
                                   .call = call,
                                   .logits = logits + call->n * (size_t)c->vocab_size,
                                   .n_skipped = n_skipped + call->n * (size_t)c->n_layers};
-            kv_shape shape = items[i].timeline->pass1.shape;
+            kv_shape shape = items[i]->timeline->pass1.shape;
             shape.n_layers = 1;
             kv_plane_init(&state->scratch, shape);
             call->n++;
@@ -396,19 +396,19 @@ static void run_groups(step_call *call) {
     }
 }
 
-static void fail_all(step_item *items, size_t n, trol_status status, const trol_error *error) {
+static void fail_all(step_item *const *items, size_t n, trol_status status, const trol_error *error) {
     for (size_t i = 0; i < n; i++) {
-        items[i].status = fail(items[i].error, status, "%s", error->message);
-        timeline_truncate(items[i].timeline, items[i].timeline->n_tokens);
+        items[i]->status = fail(items[i]->error, status, "%s", error->message);
+        timeline_truncate(items[i]->timeline, items[i]->timeline->n_tokens);
     }
 }
 
-void step_run(step_item *items, size_t n, bool together) {
-    trol_model *model = (trol_model *)items[0].timeline->model; /* whose workspaces are taken and given back */
+void step_run(step_item *const *items, size_t n, bool together) {
+    trol_model *model = (trol_model *)items[0]->timeline->model; /* whose workspaces are taken and given back */
     step_call call = {.model = model, .together = together};
     workspace *space;
     for (size_t i = 0; i < n; i++)
-        items[i].status = TROL_OK;
+        items[i]->status = TROL_OK;
     trol_status status = model_take_workspace(model, &space, &call.error);
     if (status != TROL_OK) {
         fail_all(items, n, status, &call.error);

@@ -34,6 +34,6 @@ typedef struct step_item {
 
 /* Runs the items, all of one model, each with a timeline of its own. An item that fails keeps the tokens that it held
  * and loses those that were appended; the others go on. together: all or none, the first failure counts for all. */
-void step_run(step_item *items, size_t n, bool together);
+void step_run(step_item *const *items, size_t n, bool together);
 
 #endif
