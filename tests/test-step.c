@@ -2,11 +2,29 @@
  * sequence gives alone; what fails fails alone; gates that stay with their tokens; keys too large for an f16 cache. */
 #include "engine/identity.h"
 #include "files.h"
+#include "kernels/linear.h"
 #include "session_cases.h"
 
 enum { MAX_ANSWER = 24, N_SESSIONS = 6 };
 
 static trol_error error;
+static bool to_the_bit = true; /* but where OpenBLAS multiplies prompts, whose rows then depend on how many there are */
+
+/* Equal logits [vocab_size], or (with OpenBLAS, and keys rounded to f16) nearly so. */
+static bool is_same(const session_case *c, const float *found, const float *expected) {
+    double largest = 0, difference = 0;
+    if (to_the_bit)
+        return memcmp(found, expected, (size_t)c->info.vocab_size * sizeof *found) == 0;
+    for (int32_t i = 0; i < c->info.vocab_size; i++) {
+        largest = fmax(largest, fabs((double)expected[i]));
+        difference = fmax(difference, fabs((double)found[i] - (double)expected[i]));
+    }
+    return difference <= 2e-3 * largest;
+}
+
+static bool same_logits(const session_case *c, const trol_session *a, const trol_session *b) {
+    return is_same(c, logits_of(a), logits_of(b));
+}
 
 /* ---- mixes ----------------------------------------------------------------------------------- */
 
@@ -80,7 +98,7 @@ static void advance(walker *w, const session_case *c, size_t n, const char *what
         w->n_answer += n;
     }
     const size_t row = (size_t)c->info.vocab_size;
-    CHECK(memcmp(logits_of(w->s), w->q->logits + w->n_answer * row, row * sizeof(float)) == 0,
+    CHECK(is_same(c, logits_of(w->s), w->q->logits + w->n_answer * row),
           "%s, mode %d: prompt of %zu, %zu answer tokens: not what it gives alone", what, mode, w->q->n_prompt,
           w->n_answer);
 }
@@ -166,7 +184,7 @@ static void check_modes_together(const session_case *c) {
     CHECK_OK(trol_step(items, 3, &error), error);
     for (int mode = 0; mode < 3; mode++) {
         CHECK_OK(trol_session_prompt_end(together[mode], &error), error);
-        CHECK(equal_logits(c, together[mode], alone[mode]), "mode %d beside others", mode);
+        CHECK(same_logits(c, together[mode], alone[mode]), "mode %d beside others", mode);
         trol_session_free(together[mode]);
         trol_session_free(alone[mode]);
     }
@@ -227,12 +245,12 @@ static void check_failures(const session_case *c) {
               "item %d: status %d, \"%s\"", i, (int)items[i].status, errors[i].message);
     for (int i = FULL; i <= BAD; i++)
         if (i != GOOD && i != TWICE)
-            CHECK(trol_session_n_tokens(s[i]) == c->n_ids && equal_logits(c, s[i], alone),
+            CHECK(trol_session_n_tokens(s[i]) == c->n_ids && same_logits(c, s[i], alone),
                   "the session of item %d changed", i);
     CHECK(trol_session_decode(s[PROMPT], 7, &error) == TROL_ERROR_STATE, "a prompt of which a piece failed");
     CHECK_OK(trol_session_decode(s[CANCELLED], token, &error), error); /* once is enough */
     CHECK_OK(trol_session_decode(alone, token, &error), error);
-    CHECK(equal_logits(c, s[GOOD], alone) && equal_logits(c, s[CANCELLED], alone), "beside items that failed");
+    CHECK(same_logits(c, s[GOOD], alone) && same_logits(c, s[CANCELLED], alone), "beside items that failed");
     items[GOOD].tokens = NULL;
     CHECK_OK(trol_step(&items[GOOD], 1, &error), error);
     CHECK(items[GOOD].status == TROL_ERROR_ARGUMENT, "tokens that are NULL");
@@ -262,10 +280,10 @@ static void check_cancel_within(const session_case *c) {
         CHECK(items[!outside ? 0 : 1].status == TROL_ERROR_CANCELLED && items[outside ? 0 : 1].status == TROL_OK,
               "outside %d: statuses %d and %d", outside, (int)items[0].status, (int)items[1].status);
         if (outside) {
-            CHECK(equal_logits(c, answer, alone) && trol_session_n_tokens(answer) == c->n_ids,
+            CHECK(same_logits(c, answer, alone) && trol_session_n_tokens(answer) == c->n_ids,
                   "a cancelled answer moved");
             CHECK_OK(trol_session_prompt_end(prompt, &error), error);
-            CHECK(equal_logits(c, prompt, alone), "a prompt beside a cancelled answer");
+            CHECK(same_logits(c, prompt, alone), "a prompt beside a cancelled answer");
         } else {
             CHECK(trol_session_n_tokens(prompt) == 0, "a cancelled prompt moved");
             CHECK(trol_session_decode(prompt, 9, &error) == TROL_ERROR_STATE, "a cancelled prompt can be answered");
@@ -273,7 +291,7 @@ static void check_cancel_within(const session_case *c) {
         if (outside)
             CHECK_OK(trol_session_decode(answer, token, &error), error);
         CHECK_OK(trol_session_decode(alone, token, &error), error);
-        CHECK(equal_logits(c, answer, alone), "outside %d: the answer after it", outside);
+        CHECK(same_logits(c, answer, alone), "outside %d: the answer after it", outside);
         trol_session_free(prompt);
         trol_session_free(answer);
         trol_session_free(alone);
@@ -465,8 +483,27 @@ static void check_large_keys(void) {
     close_case(&c);
 }
 
+/* With weights in 8 bits, whose kernels have rules of their own. */
+static void check_packed(const char *name) {
+    session_case c = open_case(name, 2);
+    char folder[512];
+    trol_model_params params;
+    trol_model_params_init(&params);
+    params.weight_type = TROL_WEIGHTS_Q8;
+    params.n_threads = 2;
+    trol_model_free(c.model);
+    snprintf(folder, sizeof folder, "%s/%s", TEST_REFERENCE, name);
+    CHECK_OK(trol_model_load(folder, &params, &c.model, &error), error);
+    check_mixes(&c, name);
+    close_case(&c);
+}
+
 int main(void) {
     static const char *const names[] = {"internlm2-clip", "phi3-internvit"};
+    const kernels *table;
+    char text[256];
+    CHECK_OK(kernels_get(&table, &error), error);
+    to_the_bit = !linear_describe_blas(table, text, sizeof text);
     test_make_folder();
     for (size_t i = 0; i < 2; i++) {
         session_case c = open_case(names[i], 2);
@@ -479,6 +516,8 @@ int main(void) {
         close_case(&c);
         test_clear_folder();
     }
+    check_packed("internlm2-clip-text");
+    check_packed("phi3-internvit-text");
     check_threshold();
     check_identities();
     check_large_keys();
