@@ -182,6 +182,9 @@ static void check_window(void) {
     check_refused(PHI3(",\"sliding_window\":32,\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
                        ",\"image_size\":28", ""),
                   TROL_ERROR_UNSUPPORTED, "llm_config.layer_types has 1 times");
+    CHECK(WINDOW(",\"max_window_layers\":70") == INT64_MAX, "from no layer on");
+    check_refused(PHI3(",\"sliding_window\":32,\"max_window_layers\":1", ",\"image_size\":28", ""),
+                  TROL_ERROR_UNSUPPORTED, "llm_config.max_window_layers is 1");
     check_refused(PHI3(",\"layer_types\":[\"linear_attention\",\"full_attention\"]", ",\"image_size\":28", ""),
                   TROL_ERROR_UNSUPPORTED, "layer_types has 1 times");
 }
@@ -234,6 +237,38 @@ static void check_unknown_keys(void) {
                   "max_dynamic_patch is 12, expected 6");
 }
 
+/* All that transformers 4.37 writes of a divided configuration, defaults included, and a later InternViT's. */
+static void check_full_dump(void) {
+    const model_config c = load(PHI3(
+        ",\"_name_or_path\":\"microsoft/Phi-3-mini-128k-instruct\",\"add_cross_attention\":false,\"architectures\":["
+        "\"Phi3ForCausalLM\"],\"attn_implementation\":\"flash_attention_2\",\"bad_words_ids\":null,"
+        "\"begin_suppress_tokens\":null,\"bos_token_id\":1,\"chunk_size_feed_forward\":0,"
+        "\"cross_attention_hidden_size\":null,\"decoder_start_token_id\":null,\"diversity_penalty\":0.0,"
+        "\"do_sample\":false,\"early_stopping\":false,\"embd_pdrop\":0.0,\"encoder_no_repeat_ngram_size\":0,"
+        "\"eos_token_id\":32000,\"exponential_decay_length_penalty\":null,\"finetuning_task\":null,"
+        "\"forced_bos_token_id\":null,\"id2label\":{\"0\":\"LABEL_0\"},\"is_decoder\":false,\"is_encoder_decoder\":"
+        "false,\"label2id\":{\"LABEL_0\":0},\"length_penalty\":1.0,\"max_length\":20,\"max_window_layers\":70,"
+        "\"min_length\":0,\"moe_config\":null,\"no_repeat_ngram_size\":0,\"num_beam_groups\":1,\"num_beams\":1,"
+        "\"num_return_sequences\":1,\"output_scores\":false,\"prefix\":null,\"pretraining_tp\":1,"
+        "\"problem_type\":null,\"pruned_heads\":{},\"remove_invalid_values\":false,\"repetition_penalty\":1.0,"
+        "\"resid_pdrop\":0.0,\"return_dict\":true,\"return_dict_in_generate\":false,\"sep_token_id\":null,"
+        "\"sliding_window\":null,\"temperature\":1.0,\"tf_legacy_loss\":false,\"tie_encoder_decoder\":false,"
+        "\"tie_word_embeddings\":false,\"top_k\":50,\"top_p\":1.0,\"torch_dtype\":\"bfloat16\",\"torchscript\":false,"
+        "\"typical_p\":1.0,\"use_bfloat16\":true,\"use_cache\":true,\"use_sliding_window\":false",
+        ",\"image_size\":28,\"attention_dropout\":0.0,\"capacity_factor\":1.2,\"drop_path_rate\":0.1,\"dropout\":0.0,"
+        "\"eval_capacity_factor\":1.4,\"initializer_factor\":0.1,\"laux_allreduce\":\"all_nodes\","
+        "\"moe_coeff_ratio\":0.5,\"moe_intermediate_size\":768,\"moe_output_scale\":4.0,\"noisy_gate_policy\":"
+        "\"RSample_before\",\"num_channels\":3,\"num_experts\":8,\"num_routed_experts\":4,\"num_shared_experts\":4,"
+        "\"shared_expert_intermediate_size\":3072,\"use_flash_attn\":false,\"use_moe\":false,\"use_residual\":true,"
+        "\"use_rts\":false,\"use_weighted_residual\":false",
+        ",\"_commit_hash\":null,\"auto_map\":{},\"hidden_size\":64,\"image_fold\":null,\"num_hidden_layers\":2,"
+        "\"output_attentions\":false,\"system_message\":null,\"template\":\"phi3-chat\",\"tie_word_embeddings\":"
+        "false,\"transformers_version\":null,\"use_backbone_lora\":0,\"use_llm_lora\":0"));
+    CHECK(c.decoder.hidden_size == 64 && c.decoder.eos_tokens[0] == 32000, "a full dump");
+    check_refused(PHI3("", ",\"image_size\":28,\"use_moe\":true", ""), TROL_ERROR_UNSUPPORTED,
+                  "vision_config.use_moe is true, expected false");
+}
+
 static void check_trained_positions(void) {
     decoder_config c = load(INTERNLM2("")).decoder;
     CHECK(config_trained_positions(&c) == 2048, "plain");
@@ -255,6 +290,7 @@ int main(void) {
     check_nesting();
     check_window();
     check_unknown_keys();
+    check_full_dump();
     check_trained_positions();
     test_remove_folder();
     return test_summary("test-config");

@@ -10,15 +10,14 @@
 
 trol_status download_check(const char *path, const void *bytes, size_t n_bytes, trol_error *error) {
     static const char pointer[] = "version https://git-lfs.github.com/spec/";
-    static const char *const pages[] = {"<!doctype html", "<html"};
+    static const char *const pages[] = {"<!doctype html", "<html", "Entry not found"};
     const char *text = bytes;
     if (n_bytes >= sizeof pointer - 1 && memcmp(text, pointer, sizeof pointer - 1) == 0)
         return fail(error, TROL_ERROR_FORMAT,
                     "%s is a Git LFS pointer, the file itself was not downloaded: run git lfs pull", path);
     for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
         if (n_bytes >= strlen(pages[i]) && strncasecmp(text, pages[i], strlen(pages[i])) == 0)
-            return fail(error, TROL_ERROR_FORMAT,
-                        "%s is a web page, not the file itself: download it from the page's link", path);
+            return fail(error, TROL_ERROR_FORMAT, "%s is a web page, not the file itself: download it again", path);
     return TROL_OK;
 }
 

@@ -405,7 +405,8 @@ static trol_status check_heads(decoder_config *c, const char *prefix, trol_error
     return TROL_OK;
 }
 
-/* use_sliding_window and layer_types say whether the window counts; it does for all layers or for none. */
+/* use_sliding_window, layer_types and max_window_layers (the layers before it see everything) say whether the window
+ * counts; it does for all layers or for none. */
 static trol_status read_window(const section *s, decoder_config *c, trol_error *error) {
     char path[PATH_BYTES];
     const cJSON *object, *item;
@@ -425,8 +426,16 @@ static trol_status read_window(const section *s, decoder_config *c, trol_error *
                     "%s: %s has %d times \"full_attention\" and %d times \"sliding_attention\", expected one of them "
                     "for all %lld layers (and sliding_window with the latter)",
                     file, path, n_full, n_sliding, (long long)c->n_layers);
-    if (!used || (types && n_full > 0))
+    int64_t n_without = 0;
+    TRY(find_place(s, "max_window_layers", &object, path, error));
+    TRY(json_integer_or(object, file, path, 0, 0, INT32_MAX, &n_without, error));
+    if (!used || (types && n_full > 0) || n_without >= c->n_layers)
         c->sliding_window = INT64_MAX;
+    if (c->sliding_window != INT64_MAX && n_without > 0 && !types)
+        return fail(error, TROL_ERROR_UNSUPPORTED,
+                    "%s: %s is %lld, expected 0 or at least num_hidden_layers with a "
+                    "sliding_window",
+                    file, path, (long long)n_without);
     return TROL_OK;
 }
 

@@ -7,59 +7,50 @@
 #include <string.h>
 #include <strings.h>
 
-/* `value` NULL: config.c reads the key, or nothing that is computed depends on it. Else what it must be, alternatives
- * separated by '|'; "empty" is a list or an object without members. */
-typedef struct known_key {
+enum { TOP = CONFIG_TOP, DECODER = CONFIG_DECODER, VISION = CONFIG_VISION, ROPE = CONFIG_ROPE, ANY = 15 };
+
+/* Keys that config.c reads, and those on which nothing depends that is computed here; a space around each. */
+static const struct {
+    unsigned parts;
+    const char *keys;
+} free_keys[] = {
+    {TOP, " llm_config text_config vision_config img_size force_image_size image_token_index image_token_id "},
+    {DECODER, " vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+              "head_dim rms_norm_eps tie_word_embeddings bias max_position_embeddings "
+              "original_max_position_embeddings sliding_window use_sliding_window max_window_layers layer_types "
+              "rope_theta rope_scaling rope_parameters image_token_index image_token_id "},
+    {ROPE, " type rope_type rope_theta factor short_factor long_factor attention_factor "
+           "original_max_position_embeddings "},
+    {VISION, " hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size "
+             "layer_norm_eps qkv_bias qk_normalization norm_type hidden_act "},
+
+    {ANY, " model_type architectures auto_map generation_config transformers_version torch_dtype dtype name_or_path "
+          "tokenizer_class processor_class attn_implementation use_flash_attn use_flash_attention_2 use_cache "
+          "is_decoder torchscript use_bfloat16 tf_legacy_loss return_dict output_attentions output_hidden_states "
+          "chunk_size_feed_forward gradient_checkpointing pretraining_tp finetuning_task problem_type "
+          "task_specific_params num_labels id2label label2id prefix "
+          /* training */
+          "initializer_range initializer_factor layer_scale_init_value attention_dropout embd_pdrop resid_pdrop "
+          "drop_path_rate "
+          /* generation */
+          "max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature "
+          "top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
+          "bad_words_ids num_return_sequences output_scores return_dict_in_generate remove_invalid_values "
+          "exponential_decay_length_penalty suppress_tokens begin_suppress_tokens "},
+    {TOP, " template system_message ps_version image_seq_length image_fold projection_dim "},
+    /* CLIP's own projection is not used, nor are InternViT's experts without use_moe */
+    {VISION, " projection_dim use_mean_pooling capacity_factor eval_capacity_factor laux_allreduce moe_coeff_ratio "
+             "moe_intermediate_size moe_output_scale noisy_gate_policy num_experts num_routed_experts "
+             "num_shared_experts shared_expert_intermediate_size use_residual use_rts use_weighted_residual ep_size "},
+};
+
+/* Keys that change what a model computes, with the one value that is computed here, or alternatives separated by '|';
+ * "empty" is a list or an object without members, "" no value at all. */
+static const struct {
     const char *key;
     unsigned parts;
     const char *value;
-} known_key;
-
-enum { TOP = CONFIG_TOP, DECODER = CONFIG_DECODER, VISION = CONFIG_VISION, ROPE = CONFIG_ROPE, ANY = 15 };
-
-static const known_key known_keys[] = {
-    /* read by config.c */
-    {"model_type", ANY, NULL},
-    {"vocab_size", DECODER, NULL},
-    {"hidden_size", DECODER | VISION, NULL},
-    {"intermediate_size", DECODER | VISION, NULL},
-    {"num_hidden_layers", DECODER | VISION, NULL},
-    {"num_attention_heads", DECODER | VISION, NULL},
-    {"num_key_value_heads", DECODER, NULL},
-    {"head_dim", DECODER, NULL},
-    {"rms_norm_eps", DECODER, NULL},
-    {"tie_word_embeddings", TOP | DECODER, NULL},
-    {"bias", DECODER, NULL},
-    {"max_position_embeddings", DECODER, NULL},
-    {"original_max_position_embeddings", DECODER | ROPE, NULL},
-    {"sliding_window", DECODER, NULL},
-    {"use_sliding_window", DECODER, NULL},
-    {"layer_types", DECODER, NULL},
-    {"rope_theta", DECODER | ROPE, NULL},
-    {"rope_scaling", DECODER, NULL},
-    {"rope_parameters", DECODER, NULL},
-    {"type", ROPE, NULL},
-    {"rope_type", ROPE, NULL},
-    {"factor", ROPE, NULL},
-    {"short_factor", ROPE, NULL},
-    {"long_factor", ROPE, NULL},
-    {"attention_factor", ROPE, NULL},
-    {"image_token_index", TOP | DECODER, NULL},
-    {"image_token_id", TOP | DECODER, NULL},
-    {"llm_config", TOP, NULL},
-    {"text_config", TOP, NULL},
-    {"vision_config", TOP, NULL},
-    {"img_size", TOP, NULL},
-    {"force_image_size", TOP, NULL},
-    {"image_size", VISION, NULL},
-    {"patch_size", VISION, NULL},
-    {"layer_norm_eps", VISION, NULL},
-    {"qkv_bias", VISION, NULL},
-    {"qk_normalization", VISION, NULL},
-    {"norm_type", VISION, NULL},
-    {"hidden_act", VISION, NULL},
-
-    /* computed in one way */
+} fixed_keys[] = {
     {"hidden_act", DECODER, "silu"},
     {"hidden_activation", DECODER, "silu"},
     {"attention_bias", DECODER, "false"},
@@ -95,7 +86,6 @@ static const known_key known_keys[] = {
     {"n_routed_experts", DECODER, "0|1"},
     {"quantization_config", ANY, "empty"},
     {"compression_config", ANY, "empty"},
-    {"max_window_layers", DECODER, "0"},
     {"add_cross_attention", ANY, "false"},
     {"is_encoder_decoder", ANY, "false"},
     {"tie_encoder_decoder", ANY, "false"},
@@ -115,76 +105,8 @@ static const known_key known_keys[] = {
     {"multimodal_projector_bias", TOP, "true"},
     {"num_channels", VISION, "3"},
     {"use_absolute_position_embeddings", VISION, "true"},
-    {"use_mean_pooling", VISION, NULL},
     {"use_mask_token", VISION, "false"},
-
-    /* nothing depends on them */
-    {"architectures", ANY, NULL},
-    {"auto_map", ANY, NULL},
-    {"generation_config", ANY, NULL},
-    {"transformers_version", ANY, NULL},
-    {"torch_dtype", ANY, NULL},
-    {"dtype", ANY, NULL},
-    {"name_or_path", ANY, NULL},
-    {"tokenizer_class", ANY, NULL},
-    {"processor_class", ANY, NULL},
-    {"attn_implementation", ANY, NULL},
-    {"use_flash_attn", ANY, NULL},
-    {"use_flash_attention_2", ANY, NULL},
-    {"use_cache", ANY, NULL},
-    {"is_decoder", ANY, NULL},
-    {"torchscript", ANY, NULL},
-    {"use_bfloat16", ANY, NULL},
-    {"tf_legacy_loss", ANY, NULL},
-    {"return_dict", ANY, NULL},
-    {"output_attentions", ANY, NULL},
-    {"output_hidden_states", ANY, NULL},
-    {"chunk_size_feed_forward", ANY, NULL},
-    {"gradient_checkpointing", ANY, NULL},
-    {"pretraining_tp", ANY, NULL},
-    {"finetuning_task", ANY, NULL},
-    {"problem_type", ANY, NULL},
-    {"task_specific_params", ANY, NULL},
-    {"num_labels", ANY, NULL},
-    {"id2label", ANY, NULL},
-    {"label2id", ANY, NULL},
-    {"prefix", ANY, NULL},
-    {"template", TOP, NULL},
-    {"system_message", TOP, NULL},
-    {"ps_version", TOP, NULL},
-    {"image_seq_length", TOP, NULL},
-    {"image_fold", TOP, NULL},
-    {"projection_dim", TOP | VISION, NULL}, /* of CLIP's own projection, which is not used */
-    {"initializer_range", ANY, NULL},
-    {"initializer_factor", ANY, NULL},
-    {"layer_scale_init_value", ANY, NULL},
-    {"attention_dropout", ANY, NULL},
-    {"embd_pdrop", ANY, NULL},
-    {"resid_pdrop", ANY, NULL},
-    {"drop_path_rate", ANY, NULL},
-    {"max_length", ANY, NULL},
-    {"min_length", ANY, NULL},
-    {"do_sample", ANY, NULL},
-    {"early_stopping", ANY, NULL},
-    {"num_beams", ANY, NULL},
-    {"num_beam_groups", ANY, NULL},
-    {"diversity_penalty", ANY, NULL},
-    {"temperature", ANY, NULL},
-    {"top_k", ANY, NULL},
-    {"top_p", ANY, NULL},
-    {"typical_p", ANY, NULL},
-    {"repetition_penalty", ANY, NULL},
-    {"length_penalty", ANY, NULL},
-    {"no_repeat_ngram_size", ANY, NULL},
-    {"encoder_no_repeat_ngram_size", ANY, NULL},
-    {"bad_words_ids", ANY, NULL},
-    {"num_return_sequences", ANY, NULL},
-    {"output_scores", ANY, NULL},
-    {"return_dict_in_generate", ANY, NULL},
-    {"remove_invalid_values", ANY, NULL},
-    {"exponential_decay_length_penalty", ANY, NULL},
-    {"suppress_tokens", ANY, NULL},
-    {"begin_suppress_tokens", ANY, NULL},
+    {"use_moe", VISION, "false"},
 };
 
 /* Parts of names that arithmetic has. */
@@ -203,6 +125,14 @@ static const char *const bookkeeping[] = {"dropout", "_token_id", "_loss", "loss
 static bool has_part(const char *key, const char *const *parts, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (strstr(key, parts[i]))
+            return true;
+    return false;
+}
+
+static bool has_word(const char *words, const char *key) {
+    const size_t length = strlen(key);
+    for (const char *at = words; length > 0 && (at = strstr(at, key)); at += length)
+        if (at > words && at[-1] == ' ' && at[length] == ' ')
             return true;
     return false;
 }
@@ -247,14 +177,12 @@ static trol_status refuse(const cJSON *value, const char *prefix, const char *ex
 static trol_status check_key(const cJSON *value, const char *prefix, unsigned parts, const logger *log,
                              trol_error *error) {
     const char *key = value->string;
-    const known_key *found = NULL;
-    for (size_t i = 0; i < sizeof known_keys / sizeof *known_keys; i++)
-        if (known_keys[i].parts & parts && strcmp(known_keys[i].key, key) == 0)
-            found = &known_keys[i];
-    if (found && (!found->value || is_allowed(value, found->value)))
-        return TROL_OK;
-    if (found)
-        return refuse(value, prefix, found->value, error);
+    for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
+        if (free_keys[i].parts & parts && has_word(free_keys[i].keys, key))
+            return TROL_OK;
+    for (size_t i = 0; i < sizeof fixed_keys / sizeof *fixed_keys; i++)
+        if (fixed_keys[i].parts & parts && strcmp(fixed_keys[i].key, key) == 0)
+            return is_allowed(value, fixed_keys[i].value) ? TROL_OK : refuse(value, prefix, fixed_keys[i].value, error);
     if (key[0] == '_' || has_part(key, bookkeeping, sizeof bookkeeping / sizeof *bookkeeping))
         return TROL_OK;
     if (parts & CONFIG_ROPE || has_part(key, arithmetic, sizeof arithmetic / sizeof *arithmetic))
