@@ -4,7 +4,9 @@
  * Options: --threads N (default: one for each CPU), --level NAME (default: the best), --seconds S (for each
  * measurement),
  * --only TEXT (measurements with it in their name), --processor-time (for --threads 1 where other programs run too).
- * Each area (attention, ops, ...) is a function in the table at the end. Figures are medians of several rounds. */
+ * Each area (attention, ops, ...) is a function in the table at the end. Figures are medians of several rounds. The
+ * area "choices" measures, where there are several ways to do a thing, the one that the table of this CPU takes beside
+ * the others, and warns where another is faster. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include "base/float16.h"
 #include "kernels/attention.h"
 #include "kernels/linear.h"
+#include "kernels/linear_blas.h"
 #include "kernels/ops.h"
 #include "kernels/peaks.h"
 #include "kernels/quantize.h"
@@ -281,15 +284,16 @@ static void call_linear(void *context) {
     stop_on(linear_apply(&c->bench->run, c->arithmetic, &x, &p, 1));
 }
 
-/* Random weights of a type: [LINEAR_OUTPUTS, LINEAR_COLUMNS], allocated; *bytes how much they take. */
-static void *make_weights(const bench *b, element_type type, const float *values, size_t *bytes) {
-    const size_t n = (size_t)LINEAR_OUTPUTS * LINEAR_COLUMNS;
+/* Weights of a type: [outputs, columns], allocated; *bytes how much they take. */
+static void *make_weights(const bench *b, element_type type, const float *values, int64_t outputs, int64_t columns,
+                          size_t *bytes) {
+    const size_t n = (size_t)(outputs * columns);
     if (type == ELEMENT_Q8 || type == ELEMENT_Q4) {
-        if (!quantized_bytes(type, LINEAR_OUTPUTS, LINEAR_COLUMNS, bytes))
+        if (!quantized_bytes(type, outputs, columns, bytes))
             exit(1);
         void *packed = allocate(*bytes);
-        stop_on(quantize_matrix(&b->run.kernels->quantized, b->run.threads, NULL, type, ELEMENT_F32, values,
-                                LINEAR_OUTPUTS, LINEAR_COLUMNS, packed));
+        stop_on(quantize_matrix(&b->run.kernels->quantized, b->run.threads, NULL, type, ELEMENT_F32, values, outputs,
+                                columns, packed));
         return packed;
     }
     *bytes = n * element_bytes(type);
@@ -306,7 +310,7 @@ static void bench_linear_type(const bench *b, element_type type, const float *va
     static const int64_t rows[] = {1, 2, 4, 8, 16, LINEAR_ROWS};
     const bool quantized = type == ELEMENT_Q8 || type == ELEMENT_Q4;
     size_t bytes;
-    void *weights = make_weights(b, type, values, &bytes);
+    void *weights = make_weights(b, type, values, LINEAR_OUTPUTS, LINEAR_COLUMNS, &bytes);
     const int n_linears = 1 + (int)(((size_t)256 << 20) / bytes);
     linear_case c = {.bench = b, .x = x, .out = out, .n_linears = n_linears};
     unsigned char *copies = allocate((size_t)n_linears * bytes);
@@ -345,10 +349,213 @@ static void bench_linear(const bench *b) {
     memory_free(values), memory_free(x), memory_free(out);
 }
 
+/* ---- Choices --------------------------------------------------------------------------------- */
+
+enum { CHOICE_OUTPUTS = 2048, CHOICE_COLUMNS = 2048, CHOICE_KEYS = 1024, CHOICE_HEADS = 8, CHOICE_DIM = 128 };
+
+/* One piece of work that several tables of kernels can do. */
+typedef struct choice {
+    const char *name;
+    element_type type; /* of the weights, or of keys and values */
+    int64_t n_rows;
+    bool prompt, attention, bf16; /* bf16: allowed */
+    const void *data;             /* weights; keys and values */
+    const float *x;
+    float *out;
+} choice;
+
+typedef struct choice_call {
+    run run;
+    const choice *choice;
+} choice_call;
+
+static void call_choice_attention(const choice_call *call) {
+    const choice *c = call->choice;
+    int32_t offsets[CHOICE_HEADS], positions[CHOICE_KEYS];
+    const int64_t plane = (int64_t)CHOICE_KEYS * CHOICE_HEADS * CHOICE_DIM;
+    const void *keys[] = {c->data}, *values[] = {(const uint16_t *)c->data + plane};
+    for (int32_t i = 0; i < CHOICE_HEADS; i++)
+        offsets[i] = i * CHOICE_DIM;
+    for (int64_t i = 0; i < c->n_rows; i++)
+        positions[i] = (int32_t)(CHOICE_KEYS - c->n_rows + i);
+    const attention_shape shape = {.n_heads = CHOICE_HEADS,
+                                   .n_kv_heads = CHOICE_HEADS,
+                                   .head_dim = CHOICE_DIM,
+                                   .q_offsets = offsets,
+                                   .scale = 1 / sqrtf(CHOICE_DIM),
+                                   .window = INT64_MAX,
+                                   .bf16 = c->bf16};
+    const attention_job job = {.q = c->x,
+                               .q_stride = CHOICE_HEADS * CHOICE_DIM,
+                               .out = c->out,
+                               .out_stride = CHOICE_HEADS * CHOICE_DIM,
+                               .n_rows = c->n_rows,
+                               .answer = !c->prompt,
+                               .source = {.type = ELEMENT_F16,
+                                          .key_blocks = keys,
+                                          .value_blocks = values,
+                                          .block_tokens = CHOICE_KEYS,
+                                          .token_stride = CHOICE_DIM,
+                                          .head_stride = CHOICE_KEYS * CHOICE_DIM},
+                               .positions = positions};
+    stop_on(attention_apply(&call->run, &shape, &job, 1));
+}
+
+static void call_choice(void *context) {
+    const choice_call *call = context;
+    const choice *c = call->choice;
+    if (c->attention) {
+        call_choice_attention(call);
+        return;
+    }
+    const linear l = linear_of((matrix){c->type, CHOICE_OUTPUTS, CHOICE_COLUMNS, c->data}, NULL);
+    const product p = {.linear = &l, .epilogue = EPILOGUE_STORE, .out = c->out, .out_stride = CHOICE_OUTPUTS};
+    activations x = activations_of(c->x, c->n_rows, CHOICE_COLUMNS, CHOICE_COLUMNS);
+    x.n_prompt_rows = c->prompt ? c->n_rows : 0;
+    stop_on(linear_apply(&call->run, c->bf16 ? LINEAR_BF16 : LINEAR_EXACT, &x, &p, 1));
+}
+
+/* The tables that this CPU can run: each level's, the best one's with the other value of each trait, with OpenBLAS. */
+typedef struct candidate {
+    char name[48];
+    kernels table;
+} candidate;
+
+static int find_candidates(candidate *list) {
+    int n = 0;
+    const cpu_level best = cpu_best_level();
+    for (cpu_level level = best;; level--) {
+        if (cpu_has_level(level)) {
+            snprintf(list[n].name, sizeof list[n].name, "%s", cpu_level_name(level));
+            kernels_fill(&list[n++].table, level, cpu_traits_at(level));
+        }
+        if (level == CPU_SCALAR)
+            break;
+    }
+    static const struct {
+        unsigned trait, needed;
+        const char *name;
+    } traits[] = {{CPU_PREFERS_L2_PREFETCH, CPU_HAS_AVX2, "prefetching into L2"},
+                  {CPU_HAS_FAST_BF16, CPU_HAS_AVX512_BF16, "vdpbf16ps"}};
+    for (size_t i = 0; i < sizeof traits / sizeof traits[0]; i++)
+        if (cpu_traits_at(best) & traits[i].needed) {
+            bool has = cpu_traits_at(best) & traits[i].trait;
+            snprintf(list[n].name, sizeof list[n].name, "%s %s", has ? "without" : "with", traits[i].name);
+            kernels_fill(&list[n++].table, best, cpu_traits_at(best) ^ traits[i].trait);
+        }
+    if (blas_open()) {
+        snprintf(list[n].name, sizeof list[n].name, "with OpenBLAS");
+        kernels_fill(&list[n].table, best, cpu_traits_at(best));
+        list[n++].table.linear.blas = true;
+    }
+    return n;
+}
+
+enum { MAX_CANDIDATES = CPU_LEVELS + 3, CHOICE_ROUNDS = 5 };
+
+/* Whether two tables do the work by the same functions. */
+static bool same_way(const choice *c, const kernels *a, const kernels *b) {
+    if (c->attention && c->prompt)
+        return a->attention.tile == b->attention.tile && (!c->bf16 || a->attention.tile_bf16 == b->attention.tile_bf16);
+    if (c->attention)
+        return a->attention.scores == b->attention.scores && a->attention.prefetch_l2 == b->attention.prefetch_l2;
+    if (c->type == ELEMENT_Q8 || c->type == ELEMENT_Q4)
+        return a->quantized.multiply_q8 == b->quantized.multiply_q8 &&
+               (!c->prompt || a->quantized.multiply_tiles == b->quantized.multiply_tiles);
+    if (!c->prompt)
+        return a->linear.dot[c->type] == b->linear.dot[c->type];
+    return a->linear.blas == b->linear.blas && a->linear.exact[c->type].tile == b->linear.exact[c->type].tile &&
+           (!c->bf16 || a->linear.bf16[c->type].tile == b->linear.bf16[c->type].tile);
+}
+
+static bool is_repetition(const choice *c, const candidate *candidates, int i) {
+    for (int k = 0; k < i; k++)
+        if (same_way(c, &candidates[k].table, &candidates[i].table))
+            return true;
+    return false;
+}
+
+/* Rounds of all candidates in turn, so that what else runs on the machine hits all of them. */
+static void bench_choice(const bench *b, const choice *c, candidate *candidates, int n) {
+    double best[MAX_CANDIDATES] = {0};
+    if (skipped(b, c->name))
+        return;
+    bench part = *b;
+    part.seconds = b->seconds / CHOICE_ROUNDS;
+    for (int round = 0; round < CHOICE_ROUNDS; round++)
+        for (int i = 0; i < n; i++) {
+            if (is_repetition(c, candidates, i))
+                continue;
+            choice_call call = {.run = b->run, .choice = c};
+            call.run.kernels = &candidates[i].table;
+            double seconds = median_seconds(&part, call_choice, &call);
+            best[i] = round == 0 || seconds < best[i] ? seconds : best[i];
+        }
+    int fastest = 0;
+    for (int i = 1; i < n; i++)
+        fastest = best[i] > 0 && best[i] < best[fastest] ? i : fastest;
+    printf("%s\n", c->name);
+    for (int i = 0; i < n; i++)
+        if (best[i] > 0)
+            printf("    %-40s %9.3f ms  %5.2f%s\n", candidates[i].name, best[i] * 1e3, best[i] / best[0],
+                   i == 0 ? "  in use" : "");
+    if (best[fastest] < 0.9 * best[0])
+        printf("    WARNING: %s is %.2f times as fast as what is in use\n", candidates[fastest].name,
+               best[0] / best[fastest]);
+    fflush(stdout);
+}
+
+static void bench_choices(const bench *b) {
+    static candidate candidates[MAX_CANDIDATES];
+    static const struct {
+        const char *name;
+        element_type type;
+        int64_t n_rows;
+        bool prompt, attention, bf16, subnormal;
+    } works[] = {{"f16 weights, 256 prompt rows, exact", ELEMENT_F16, 256, true, false, false, false},
+                 {"f16 weights, 256 prompt rows, bf16 allowed", ELEMENT_F16, 256, true, false, true, false},
+                 {"f32 weights, 256 prompt rows, exact", ELEMENT_F32, 256, true, false, false, false},
+                 {"f32 weights of 1e-39, 256 prompt rows, exact", ELEMENT_F32, 256, true, false, false, true},
+                 {"q8 weights, 256 prompt rows", ELEMENT_Q8, 256, true, false, false, false},
+                 {"q4 weights, 256 prompt rows", ELEMENT_Q4, 256, true, false, false, false},
+                 {"f16 weights, 1 answer row", ELEMENT_F16, 1, false, false, false, false},
+                 {"q8 weights, 1 answer row", ELEMENT_Q8, 1, false, false, false, false},
+                 {"q8 weights, 8 answer rows", ELEMENT_Q8, 8, false, false, false, false},
+                 {"attention, 256 prompt rows, exact", ELEMENT_F16, 256, true, true, false, false},
+                 {"attention, 256 prompt rows, peaked", ELEMENT_F16, 256, true, true, false, true},
+                 {"attention, 256 prompt rows, bf16 allowed", ELEMENT_F16, 256, true, true, true, false},
+                 {"attention, 1 answer row", ELEMENT_F16, 1, false, true, false, false}};
+    const int n = find_candidates(candidates);
+    const int64_t n_weights = (int64_t)CHOICE_OUTPUTS * CHOICE_COLUMNS;
+    float *values = random_floats(n_weights), *x = random_floats(256 * CHOICE_COLUMNS);
+    float *out = random_floats(256 * CHOICE_OUTPUTS);
+    for (size_t i = 0; i < sizeof works / sizeof works[0]; i++) {
+        const float size = works[i].subnormal ? works[i].attention ? 40.0f : 1e-39f : 1.0f;
+        for (int64_t k = 0; k < n_weights; k++)
+            values[k] *= size;
+        choice c = {.name = works[i].name,
+                    .type = works[i].type,
+                    .n_rows = works[i].n_rows,
+                    .prompt = works[i].prompt,
+                    .attention = works[i].attention,
+                    .bf16 = works[i].bf16,
+                    .x = x,
+                    .out = out};
+        size_t bytes;
+        void *data = make_weights(b, works[i].type, values, CHOICE_OUTPUTS, CHOICE_COLUMNS, &bytes);
+        c.data = data;
+        bench_choice(b, &c, candidates, n);
+        memory_free(data);
+        memory_free(values);
+        values = random_floats(n_weights);
+    }
+    memory_free(values), memory_free(x), memory_free(out);
+}
+
 static const struct {
     const char *name;
     void (*bench)(const bench *b);
-} areas[] = {{"linear", bench_linear}, {"attention", bench_attention}, {"ops", bench_ops}};
+} areas[] = {{"linear", bench_linear}, {"attention", bench_attention}, {"ops", bench_ops}, {"choices", bench_choices}};
 
 enum { N_AREAS = sizeof areas / sizeof areas[0] };
 
@@ -356,7 +563,7 @@ int main(int argc, char **argv) {
     bench b = {.seconds = 0.5};
     bool wanted[N_AREAS] = {false}, any = false;
     int n_threads = 0;
-    stop_on(kernels_get(&b.run.kernels, &error));
+    stop_on(kernels_get(&b.run.kernels, &error)); /* TROL_CPU and TROL_BLAS count */
     for (int i = 1; i < argc; i++) {
         bool known = false;
         if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/float_mode.h"
 #include "base/threads.h"
 #include "base/utf8.h"
 #include "files.h"
@@ -444,6 +445,43 @@ static void test_pool(int n_threads) {
     trol_threads_free(threads);
 }
 
+/* ---- float mode ------------------------------------------------------------------------------ */
+
+static void count_subnormals(void *context, int64_t chunk, int thread) {
+    (void)chunk;
+    (void)thread;
+    volatile float tiny = 1e-39f, small = 1e-30f, third = 1.0f / 3.0f;
+    volatile float from_subnormal = tiny * 1e10f, to_subnormal = small * 1e-9f, nearest = third * 3.0f;
+    atomic_fetch_add((atomic_int *)context, (from_subnormal != 0) + (to_subnormal != 0) + (nearest != 1.0f));
+}
+
+/* Tasks flush subnormals on every thread, whatever the caller's mode is, which it has again afterwards. */
+static void test_float_mode(int n_threads) {
+    trol_threads *threads;
+    trol_error error;
+    CHECK_OK(trol_threads_new(n_threads, &threads, &error), error);
+    const float_mode own = float_mode_current();
+#if defined(__x86_64__)
+    const float_mode modes[] = {own, 0x1f80, 0x7f80 /* rounds to zero */, 0xffc0, 0x1f80 | 0x3f /* flags are set */};
+#else
+    const float_mode modes[] = {own};
+#endif
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        atomic_int kept = 0;
+        float_mode_restore(modes[i]);
+        trol_status status = threads_run(threads, 64, count_subnormals, &kept, NULL);
+        const float_mode after = float_mode_current();
+        float_mode_restore(own);
+        CHECK(status == TROL_OK && after == modes[i], "mode %llx became %llx", (unsigned long long)modes[i],
+              (unsigned long long)after);
+#if defined(__x86_64__) || defined(__aarch64__)
+        CHECK(kept == 0, "%d threads, mode %llx: %d subnormals are kept", n_threads, (unsigned long long)modes[i],
+              kept);
+#endif
+    }
+    trol_threads_free(threads);
+}
+
 /* Several threads call at once: their sections do not mix. */
 typedef struct caller {
     trol_threads *threads;
@@ -653,6 +691,8 @@ int main(void) {
     test_workspace_stack();
     test_workspace_limits();
     test_threads();
+    test_float_mode(1);
+    test_float_mode(3);
     test_output();
     return test_summary("test-base");
 }

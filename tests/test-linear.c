@@ -3,6 +3,7 @@
 #include <stdbool.h>
 
 #include "base/float16.h"
+#include "base/float_mode.h"
 #include "kernels/linear.h"
 #include "kernels/linear_blas.h"
 #include "kernels/quantize.h"
@@ -379,6 +380,57 @@ static void check_extremes(const kernels *table) {
             }
 }
 
+typedef struct polled {
+    float_mode expected;
+    int calls, differing;
+} polled;
+
+static void poll_mode(void *user) {
+    polled *p = user;
+    p->calls++;
+    p->differing += float_mode_current() != p->expected;
+}
+
+/* Subnormal weights and inputs count as zero, for they may be a hundred times as slow; the caller's float mode holds in
+ * its callback and after the call. */
+static void check_subnormals(const kernels *table) {
+    enum { ROWS = 20, COLUMNS = 96, OUTPUTS = 40 };
+    static float weights[OUTPUTS * COLUMNS], x[ROWS * COLUMNS], out[ROWS * OUTPUTS];
+    trol_error error;
+    trol_threads *threads;
+    workspace *space;
+    CHECK_OK(trol_threads_new(2, &threads, &error), error);
+    CHECK_OK(workspace_new(&space, &error), error);
+    for (int subnormal_x = 0; subnormal_x < 2; subnormal_x++)
+        for (int64_t n_prompt_rows = 0; n_prompt_rows <= ROWS; n_prompt_rows += ROWS) {
+            for (int i = 0; i < OUTPUTS * COLUMNS; i++)
+                weights[i] = subnormal_x ? 1e10f : i % 2 ? 1e-39f : -1e-40f;
+            for (int i = 0; i < ROWS * COLUMNS; i++)
+                x[i] = subnormal_x ? 1e-39f : 1e10f;
+            polled p = {.expected = float_mode_current()};
+            run r = {.threads = threads,
+                     .space = space,
+                     .kernels = table,
+                     .error = &error,
+                     .poll = poll_mode,
+                     .poll_user = &p};
+            activations input = activations_of(x, ROWS, COLUMNS, COLUMNS);
+            input.n_prompt_rows = n_prompt_rows;
+            linear l = linear_of((matrix){ELEMENT_F32, OUTPUTS, COLUMNS, weights}, NULL);
+            product one = {.linear = &l, .epilogue = EPILOGUE_STORE, .out = out, .out_stride = OUTPUTS};
+            CHECK_OK(linear_apply(&r, LINEAR_EXACT, &input, &one, 1), error);
+            float largest = 0;
+            for (int i = 0; i < ROWS * OUTPUTS; i++)
+                largest = fmaxf(largest, fabsf(out[i]));
+            CHECK(largest == 0, "%s: subnormal %s give %g", cpu_level_name(table->level),
+                  subnormal_x ? "inputs" : "weights", largest);
+            CHECK(p.calls > 0 && p.differing == 0 && float_mode_current() == p.expected,
+                  "%d of %d callbacks in another float mode", p.differing, p.calls);
+        }
+    workspace_free(space);
+    trol_threads_free(threads);
+}
+
 int main(void) {
     for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++) {
         if (!cpu_has_level(level))
@@ -387,6 +439,7 @@ int main(void) {
         check_level(kernels_at(level), 36, true);
         check_all_pieces(kernels_at(level), 150);
         check_extremes(kernels_at(level));
+        check_subnormals(kernels_at(level));
     }
     kernels table = *kernels_at(CPU_SCALAR); /* the plain C tiles instead of OpenBLAS */
     table.linear.blas = false;

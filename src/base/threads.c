@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/float_mode.h"
 
 enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
 
@@ -104,6 +105,7 @@ static void *worker_main(void *argument) {
     struct worker *worker = argument;
     trol_threads *threads = worker->threads;
     uint32_t seen = 0;
+    (void)float_mode_enter();
     for (;;) {
         seen = wait_for_section(threads, seen);
         if (atomic_load(&threads->stop))
@@ -214,6 +216,7 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     threads->cancel = cancel;
     threads->n_chunks = n_chunks;
     atomic_store(&threads->next_chunk, 0);
+    const float_mode callers_mode = float_mode_enter();
     if (n_chunks > 1 && threads->n_workers > 0) {
         leave_worker_alone(threads);
         start_section(threads);
@@ -222,6 +225,7 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     } else {
         take_chunks(threads, 0);
     }
+    float_mode_restore(callers_mode);
     bool cancelled = cancel && atomic_load(cancel);
     end_turn(threads);
     return cancelled ? TROL_ERROR_CANCELLED : TROL_OK;

@@ -10,7 +10,8 @@
 
 #include "trol.h"
 
-/* Does chunk `chunk`. `thread` (0 to threads_count - 1) says which scratch memory is this thread's own. */
+/* Does chunk `chunk`. `thread` (0 to threads_count - 1) says which scratch memory is this thread's own. Tasks run in
+ * the float mode of float_mode.h; the caller's own is restored before threads_run returns. */
 typedef void (*threads_task)(void *context, int64_t chunk, int thread);
 
 int threads_count(const trol_threads *threads);

@@ -14,9 +14,10 @@ typedef struct run {
     const kernels *kernels;   /* the table for this CPU */
     const atomic_int *cancel; /* set: stop between chunks with TROL_ERROR_CANCELLED; may be NULL */
     trol_error *error;
-    void (*poll)(
-        void *user); /* called by the calling thread between its chunks, to report progress and to look whether to */
-    void *poll_user; /* cancel; may be NULL. It must be cheap */
+    /* Called by the calling thread between its chunks, in its own float mode, to report progress and to look whether to
+     * cancel; may be NULL. It must be cheap. */
+    void (*poll)(void *user);
+    void *poll_user;
 } run;
 
 /* threads_run with a sentence on cancellation. */
