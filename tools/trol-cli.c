@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/chat.h"
+#include "cli/cli.h"
 #include "common/arguments.h"
 #include "common/bundled_model.h"
 #include "common/fail.h"
@@ -43,6 +45,9 @@ static const char usage[] =
     "                           where it goes, else in front; \\<image> is the text <image> itself\n"
     "      --exif-rotate        turn pictures upright by their EXIF orientation (the authors' code does not)\n"
     "      --system TEXT        instead of the authors' system prompt; \"\": none\n"
+    "      --chat               a conversation: each line is a question, /help lists what else can be typed; -p is\n"
+    "                           the first one. So it is, too, on a terminal when nothing is asked\n"
+    "      --ctx-shift          in a chat, drop the oldest turns when the context is full\n"
     "      --raw                the prompt as it is, without template; special tokens in it are recognized\n"
     "      --tokens FILE        token ids instead of text, image tokens included, white space between\n"
     "\n"
@@ -90,16 +95,6 @@ static const char usage[] =
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-typedef struct options {
-    const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
-    argument_texts images, stops, logit_bias;
-    int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
-        repeat_last_n, n_top_logprobs;
-    float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    uint64_t seed;
-    bool raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
-} options;
-
 #define AT(member) offsetof(options, member)
 #define WEIGHT_TYPES                                                                                                   \
     { "as-stored", "f32", "f16", "bf16", "q8", "q4" } /* in the order of trol_weight_type */
@@ -111,6 +106,8 @@ static const argument_flag flags[] = {
     {"--image", NULL, ARGUMENT_TEXTS, AT(images), 1, 0, {0}},
     {"--exif-rotate", NULL, ARGUMENT_SWITCH, AT(exif_rotate), 0, 0, {0}},
     {"--system", NULL, ARGUMENT_TEXT, AT(system), 0, 0, {0}},
+    {"--chat", NULL, ARGUMENT_SWITCH, AT(chat), 0, 0, {0}},
+    {"--ctx-shift", NULL, ARGUMENT_SWITCH, AT(context_shift), 0, 0, {0}},
     {"--raw", NULL, ARGUMENT_SWITCH, AT(raw), 0, 0, {0}},
     {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 1, 0, {0}},
     {"--n-predict", "-n", ARGUMENT_INTEGER, AT(n_predict), 0, 1000000000, {0}},
@@ -151,8 +148,14 @@ static bool is_stdin(const char *text) { return text && strcmp(text, "-") == 0; 
 /* What the options need of each other; NULL if all is well. */
 static const char *contradiction(const options *o) {
     int n_prompts = (o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL);
-    if (n_prompts == 0)
-        return "nothing is asked: -p TEXT, --prompt-file FILE or --tokens FILE is needed";
+    if (o->chat && (o->tokens || o->raw || o->logits || o->prefill_logits || o->logprobs))
+        return "--chat is a conversation: --tokens, --raw, --logits, --prefill-logits and --logprobs do not go with it";
+    if (o->chat && o->n_predict == 0)
+        return "-n is 0, expected at least 1 with --chat";
+    if (o->context_shift && !o->chat)
+        return "--ctx-shift is for --chat";
+    if (n_prompts == 0 && !o->chat)
+        return "nothing is asked: -p TEXT, --prompt-file FILE, --tokens FILE or --chat is needed";
     if (n_prompts > 1)
         return "only one of --prompt, --prompt-file and --tokens can be given";
     if (o->tokens && (o->system || o->raw))
@@ -167,34 +170,12 @@ static const char *contradiction(const options *o) {
     int n_stdin = is_stdin(o->prompt) + is_stdin(o->prompt_file) + is_stdin(o->tokens);
     for (size_t i = 0; i < o->images.count; i++)
         n_stdin += is_stdin(o->images.items[i]);
+    if (n_stdin > 0 && o->chat)
+        return "standard input (-) is where a chat's questions come from: nothing else can be read from it";
     return n_stdin > 1 ? "standard input (-) can be read only once" : NULL;
 }
 
 /* ---- the run and its callbacks --------------------------------------------------------------- */
-
-typedef struct run {
-    const options *chosen;
-    char model_path[4096];
-    trol_image *images[ARGUMENT_MAX_TEXTS];
-    trol_features *features[ARGUMENT_MAX_TEXTS]; /* --tokens and --raw */
-    char *prompt;                                /* NULL: --tokens */
-    int32_t *tokens;                             /* --tokens */
-    int32_t *rendered;                           /* --raw; free with trol_free */
-    size_t n_tokens;
-    trol_model *model;
-    trol_model_info info;
-    trol_session *session;
-    trol_sampler *sampler;
-    npy_file *logits, *prefill_logits;
-    logprobs_file *logprobs;
-    trol_logit_bias logit_bias[ARGUMENT_MAX_TEXTS];
-    progress_line progress;
-    int64_t n_generated;
-    double load_seconds, image_seconds;
-    bool wrote;             /* a part of the answer */
-    trol_error inner_error; /* of a callback that stopped the library */
-    trol_error *error;
-} run;
 
 /* For the signal handler, which can be given nothing. The session is that of an answer being written. */
 static volatile sig_atomic_t caught_signal;
@@ -226,15 +207,13 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static int show_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
+int cli_show_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
     run *r = user;
     progress_show(&r->progress, stage, done, total);
     return 0;
 }
 
-static void notice(run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void notice(run *r, const char *format, ...) {
+void cli_notice(run *r, const char *format, ...) {
     if (r->chosen->quiet)
         return;
     char text[4096];
@@ -249,11 +228,11 @@ static void notice(run *r, const char *format, ...) {
 static void show_log(void *user, trol_log_level level, const char *message) {
     run *r = user;
     if (r->chosen->verbose || level == TROL_LOG_WARNING)
-        notice(r, "%s", message);
+        cli_notice(r, "%s", message);
 }
 
 /* Both return non-zero, with the reason kept, if what is shown cannot be written. */
-static int write_answer(void *user, const char *text) {
+int cli_write_answer(void *user, const char *text) {
     run *r = user;
     progress_clear(&r->progress);
     r->wrote = true;
@@ -322,55 +301,71 @@ static trol_status read_prompt(run *r) {
 /* Warnings of a picture's decoder, which names the file where there is one. */
 static void show_picture_log(void *user, trol_log_level level, const char *message) {
     if (level == TROL_LOG_WARNING)
-        notice(user, "%s", message);
+        cli_notice(user, "%s", message);
 }
 
 static void show_standard_input_log(void *user, trol_log_level level, const char *message) {
     if (level == TROL_LOG_WARNING)
-        notice(user, "standard input: %s", message);
+        cli_notice(user, "standard input: %s", message);
+}
+
+static void picture_params(run *r, bool standard_input, trol_image_params *params) {
+    trol_image_params_init(params);
+    params->log = standard_input ? show_standard_input_log : show_picture_log;
+    params->log_user = r;
+}
+
+/* The picture as the options want it to be turned. */
+static trol_status turn_picture(run *r, const char *name, trol_image **image) {
+    int32_t orientation = trol_image_orientation(*image);
+    if (orientation == 1)
+        return TROL_OK;
+    if (!r->chosen->exif_rotate) {
+        cli_notice(r, "%s is not stored upright (EXIF orientation %d) and is taken as stored; --exif-rotate turns it",
+                   name, orientation);
+        return TROL_OK;
+    }
+    trol_image *upright;
+    trol_status status = trol_image_upright(*image, &upright, r->error);
+    if (status == TROL_OK) {
+        trol_image_free(*image);
+        *image = upright;
+    }
+    return status;
+}
+
+trol_status cli_decode_image(run *r, const char *name, const char *bytes, size_t n_bytes, trol_image **image) {
+    trol_image_params params;
+    trol_error inner;
+    picture_params(r, strcmp(name, "standard input") == 0, &params);
+    trol_status status = trol_image_load_memory(bytes, n_bytes, &params, image, &inner);
+    return status == TROL_OK ? turn_picture(r, name, image)
+                             : tool_fail(r->error, status, "%s: %s", name, inner.message);
 }
 
 static trol_status read_image(run *r, const char *path, trol_image **image) {
     trol_image_params params;
-    trol_image_params_init(&params);
-    params.log = is_stdin(path) ? show_standard_input_log : show_picture_log;
-    params.log_user = r;
-    if (!is_stdin(path))
-        return trol_image_load_file(path, &params, image, r->error);
+    picture_params(r, is_stdin(path), &params);
+    if (!is_stdin(path)) {
+        trol_status status = trol_image_load_file(path, &params, image, r->error);
+        return status == TROL_OK ? turn_picture(r, path, image) : status;
+    }
     char *bytes;
     size_t n;
-    trol_error inner;
     trol_status status = input_file_read(path, (size_t)params.max_bytes, &bytes, &n, r->error);
     if (status != TROL_OK)
         return status;
-    status = trol_image_load_memory(bytes, n, &params, image, &inner);
+    status = cli_decode_image(r, "standard input", bytes, n, image);
     free(bytes);
-    return status == TROL_OK ? status : tool_fail(r->error, status, "standard input: %s", inner.message);
+    return status;
 }
 
 static trol_status read_images(run *r) {
     const argument_texts *paths = &r->chosen->images;
-    for (size_t i = 0; i < paths->count; i++) {
-        const char *name = is_stdin(paths->items[i]) ? "standard input" : paths->items[i];
-        trol_status status = read_image(r, paths->items[i], &r->images[i]);
-        if (status != TROL_OK)
-            return status;
-        int32_t orientation = trol_image_orientation(r->images[i]);
-        if (orientation == 1)
-            continue;
-        if (!r->chosen->exif_rotate) {
-            notice(r, "%s is not stored upright (EXIF orientation %d) and is taken as stored; --exif-rotate turns it",
-                   name, orientation);
-            continue;
-        }
-        trol_image *upright;
-        status = trol_image_upright(r->images[i], &upright, r->error);
-        if (status != TROL_OK)
-            return status;
-        trol_image_free(r->images[i]);
-        r->images[i] = upright;
-    }
-    return TROL_OK;
+    trol_status status = TROL_OK;
+    for (size_t i = 0; i < paths->count && status == TROL_OK; i++)
+        status = read_image(r, paths->items[i], &r->images[i]);
+    return status;
 }
 
 static trol_status load_model(run *r) {
@@ -378,7 +373,7 @@ static trol_status load_model(run *r) {
     if (o->model)
         snprintf(r->model_path, sizeof r->model_path, "%s", o->model);
     else if (bundled_model_find(r->model_path, sizeof r->model_path))
-        notice(r, "no -m: using %s", r->model_path);
+        cli_notice(r, "no -m: using %s", r->model_path);
     else
         return tool_fail(r->error, TROL_ERROR_ARGUMENT, "no -m, no $TROL_MODEL, and no bundled model is installed");
     trol_model_params params;
@@ -389,7 +384,7 @@ static trol_status load_model(run *r) {
     params.compute = (trol_compute)o->compute;
     params.plain_backbone = o->traversal == TROL_TRAVERSAL_OFF;
     params.log = show_log;
-    params.progress = show_progress;
+    params.progress = cli_show_progress;
     params.log_user = params.progress_user = r;
     double start = now_seconds();
     trol_status status = trol_model_load(r->model_path, &params, &r->model, r->error);
@@ -398,7 +393,7 @@ static trol_status load_model(run *r) {
     return status == TROL_OK ? trol_model_get_info(r->model, &r->info, r->error) : status;
 }
 
-static trol_status start_session(run *r) {
+trol_status cli_start_session(run *r) {
     const options *o = r->chosen;
     trol_session_params params;
     trol_session_params_init(&params);
@@ -406,7 +401,8 @@ static trol_status start_session(run *r) {
     params.traversal = (trol_traversal)o->traversal;
     params.cache_type = (trol_cache_type)o->cache_type;
     params.traversal_skip = o->traversal_skip;
-    params.progress = show_progress;
+    params.keep_pass2 = o->chat; /* the next turn takes up what this one computed */
+    params.progress = cli_show_progress;
     params.progress_user = r;
     trol_status status = trol_session_new(r->model, &params, &r->session, r->error);
     if (status != TROL_OK)
@@ -437,8 +433,8 @@ static trol_status make_raw_tokens(run *r) {
 static trol_status prefill_tokens(run *r) {
     double start = now_seconds();
     size_t n_images = r->chosen->images.count;
-    trol_status status = trol_encode_images(r->model, (const trol_image *const *)r->images, n_images, show_progress, r,
-                                            r->features, r->error);
+    trol_status status = trol_encode_images(r->model, (const trol_image *const *)r->images, n_images, cli_show_progress,
+                                            r, r->features, r->error);
     r->image_seconds = now_seconds() - start;
     if (status == TROL_OK && r->chosen->raw)
         status = make_raw_tokens(r);
@@ -460,7 +456,7 @@ static trol_status prefill(run *r) {
 
 /* ---- answer ---------------------------------------------------------------------------------- */
 
-static trol_status make_sampler(run *r) {
+trol_status cli_make_sampler(run *r) {
     const options *o = r->chosen;
     trol_sampler_params sampling;
     trol_sampler_params_init(&sampling);
@@ -478,34 +474,38 @@ static trol_status make_sampler(run *r) {
     return trol_sampler_new(&sampling, &r->sampler, r->error);
 }
 
-static trol_status generate(run *r) {
+void cli_generate_params(run *r, trol_generate_params *params) {
     const options *o = r->chosen;
-    trol_status status = make_sampler(r);
+    trol_generate_params_init(params);
+    params->max_tokens = o->n_predict;
+    params->ignore_eos = o->ignore_eos;
+    params->sampler = r->sampler;
+    params->lookup = o->lookup;
+    params->logits = keep_logits;
+    params->token = r->logprobs ? keep_logprobs : NULL;
+    params->n_top_logprobs = o->n_top_logprobs;
+    params->stops = o->stops.items;
+    params->n_stops = o->stops.count;
+    params->logits_user = params->token_user = r;
+}
+
+static trol_status generate(run *r) {
+    trol_generate_params params;
+    trol_status status = cli_make_sampler(r);
     if (status != TROL_OK)
         return status;
-    trol_generate_params params;
-    trol_generate_params_init(&params);
-    params.max_tokens = o->n_predict;
-    params.ignore_eos = o->ignore_eos;
-    params.sampler = r->sampler;
-    params.lookup = o->lookup;
-    params.logits = keep_logits;
-    params.token = r->logprobs ? keep_logprobs : NULL;
-    params.n_top_logprobs = o->n_top_logprobs;
-    params.stops = o->stops.items;
-    params.n_stops = o->stops.count;
-    params.logits_user = params.token_user = r;
+    cli_generate_params(r, &params);
     trol_stop stop;
     session_to_cancel = r->session;
-    status = trol_generate(r->session, &params, write_answer, r, &stop, r->error);
+    status = trol_generate(r->session, &params, cli_write_answer, r, &stop, r->error);
     if (status == TROL_OK)
-        status = write_answer(r, "\n") ? TROL_ERROR_IO : TROL_OK;
+        status = cli_write_answer(r, "\n") ? TROL_ERROR_IO : TROL_OK;
     else if (r->wrote) { /* what was said so far stays, on a line of its own */
         fputs("\n", stdout);
         fflush(stdout);
     }
     if (status == TROL_OK && stop == TROL_STOP_CONTEXT)
-        notice(r, "the answer was cut short: the context is full (-c gives it more room)");
+        cli_notice(r, "the answer was cut short: the context is full (-c gives it more room)");
     return status;
 }
 
@@ -533,6 +533,12 @@ static trol_status close_outputs(run *r, bool keep) {
 static trol_status answer(run *r) {
     r->progress = progress_start(r->chosen->quiet);
     signals_progress_line(&r->progress.shown);
+    if (r->chosen->chat) {
+        trol_status status = r->chosen->prompt || r->chosen->prompt_file ? read_prompt(r) : TROL_OK;
+        if (status == TROL_OK)
+            status = load_model(r);
+        return status == TROL_OK ? chat_run(r) : status;
+    }
     trol_status status = read_prompt(r);
     if (status == TROL_OK)
         status = read_images(r);
@@ -541,7 +547,7 @@ static trol_status answer(run *r) {
     if (status == TROL_OK && r->chosen->tokens)
         status = token_file_check(r->chosen->tokens, r->tokens, r->n_tokens, r->info.n_tokens, r->error);
     if (status == TROL_OK)
-        status = start_session(r);
+        status = cli_start_session(r);
     if (status == TROL_OK)
         status = prefill(r);
     free_images(r);
@@ -563,7 +569,7 @@ static void print_speed(const char *what, int64_t tokens, double seconds) {
                 seconds > 0 ? (double)tokens / seconds : 0);
 }
 
-static void print_stats(const run *r) {
+void cli_print_stats(const run *r) {
     trol_session_stats s = {.size = sizeof s};
     trol_session_get_stats(r->session, &s);
     memory_usage memory = memory_usage_read();
@@ -617,6 +623,8 @@ int main(int argc, char **argv) {
         return standard_output_text("trol-cli", usage);
     if (chosen.version)
         return standard_output_version("trol-cli");
+    if (!chosen.prompt && !chosen.prompt_file && !chosen.tokens && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+        chosen.chat = true;
     const char *wrong = contradiction(&chosen);
     if (wrong)
         return bad_usage(wrong);
@@ -627,7 +635,7 @@ int main(int argc, char **argv) {
     trol_status status = answer(&r);
     session_to_cancel = NULL;
     if (status == TROL_OK && chosen.stats)
-        print_stats(&r);
+        cli_print_stats(&r);
     release(&r);
     if (status == TROL_OK)
         return 0;

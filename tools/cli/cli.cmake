@@ -1,0 +1,11 @@
+# The parts of trol-cli, and libedit for its chat where it is (Debian: libedit-dev): without it lines are read as they
+# come.
+file(GLOB TROL_CLI_PARTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/cli/*.c)
+target_sources(trol-cli PRIVATE ${TROL_CLI_PARTS})
+if(PkgConfig_FOUND)
+  pkg_check_modules(LIBEDIT QUIET IMPORTED_TARGET libedit)
+endif()
+if(LIBEDIT_FOUND)
+  target_link_libraries(trol-cli PRIVATE PkgConfig::LIBEDIT)
+  target_compile_definitions(trol-cli PRIVATE TROL_HAVE_LIBEDIT)
+endif()
