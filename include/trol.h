@@ -591,6 +591,45 @@ TROL_API TROL_NODISCARD trol_status trol_generate(trol_session *session, const t
                                                   trol_text_callback callback, void *user, trol_stop *stop,
                                                   trol_error *error);
 
+/* ---- beam search ----------------------------------------------------------------------------- */
+
+/* An answer that a search found. */
+typedef struct trol_beam {
+    const int32_t *tokens; /* [n_tokens], without an end token */
+    size_t n_tokens;
+    const char *text; /* as trol_generate shows it: without white space around it, up to a stop string */
+    float score; /* sum of the tokens' log-probabilities / number of tokens ^ length_penalty; an end token counts */
+    trol_stop stop;
+} trol_beam;
+
+typedef struct trol_beams_params {
+    size_t size;
+    int32_t n_beams;           /* texts that are followed at once, and answers that are kept; 5; at most 64 */
+    int32_t max_tokens;        /* at most; 0: 256 */
+    float length_penalty;      /* 1: scores are means; the larger, the longer the answers; 0: they are sums */
+    int32_t ignore_eos;        /* non-zero: run on past the end tokens */
+    const int32_t *end_tokens; /* [n_end_tokens]: instead of the model's; n_end_tokens 0: the model's */
+    size_t n_end_tokens;
+    const char *const *stops; /* [n_stops]: texts that end an answer */
+    size_t n_stops;
+} trol_beams_params;
+
+TROL_API void trol_beams_params_init(trol_beams_params *params);
+
+/* The answers of a search, best first. */
+typedef struct trol_beam_list trol_beam_list;
+
+/* Searches for the most probable answers to the prompt that the session holds, as transformers' generate does with
+ * num_beams and without sampling; so the authors evaluated (5 beams, length_penalty 1). The beams share the prompt's
+ * keys and values and go through the layers as one batch. The session stays as it is: trol_session_cancel stops the
+ * search, another may follow. */
+TROL_API TROL_NODISCARD trol_status trol_beams(trol_session *session, const trol_beams_params *params,
+                                               trol_beam_list **list, trol_error *error);
+TROL_API size_t trol_beam_list_count(const trol_beam_list *list);
+/* Answer i, owned by the list; NULL where there are no more. */
+TROL_API const trol_beam *trol_beam_list_get(const trol_beam_list *list, size_t i);
+TROL_API void trol_beam_list_free(trol_beam_list *list);
+
 /* ---- the machine ----------------------------------------------------------------------------- */
 
 /* What the CPU can do at most, all threads together: the yardstick for speeds. A multiplication and the addition behind

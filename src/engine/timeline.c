@@ -186,6 +186,10 @@ static trol_status copy_tokens(const timeline *from, timeline *to, size_t n_toke
     return TROL_OK;
 }
 
+bool timeline_needs_restart(const timeline *t, size_t n) {
+    return t->traversal == TROL_TRAVERSAL_ALL && variant_of(t, t->n_tokens + n) != t->rope_variant;
+}
+
 trol_status timeline_restart(const timeline *t, size_t n, timeline *fresh, trol_error *error) {
     *fresh = (timeline){.model = t->model, .traversal = t->traversal, .keep_gates = t->keep_gates};
     kv_plane_init(&fresh->pass1, t->pass1.shape);

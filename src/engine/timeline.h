@@ -68,6 +68,8 @@ size_t timeline_common_prefix(const timeline *t, const timeline_piece *piece, si
 
 /* Puts a piece after the tokens held; no ids are checked. Not committed. */
 trol_status timeline_append(timeline *t, const timeline_piece *piece, trol_error *error);
+/* Mode all equals recomputing the whole text: whether n more tokens turn the rope of all of them. */
+bool timeline_needs_restart(const timeline *t, size_t n);
 /* Makes of all tokens held, and n more that were appended, appended ones of a new timeline: to compute them again.
  * *fresh must be freed, also on failure. */
 trol_status timeline_restart(const timeline *t, size_t n, timeline *fresh, trol_error *error);
