@@ -474,7 +474,7 @@ TROL_API TROL_NODISCARD trol_status trol_stream_end(trol_stream *stream, const c
 /* Forgets all tokens, for another answer. */
 TROL_API void trol_stream_reset(trol_stream *stream);
 
-/* ---- sampling and generation ----------------------------------------------------------------- */
+/* ---- sampling -------------------------------------------------------------------------------- */
 
 /* Chooses tokens from logits. What it does to them, in this order:
  *  1. tokens that a constraint rules out (trol_sampler_choose_allowed) and NaN can not be chosen;
@@ -545,6 +545,73 @@ typedef struct trol_token_logprob {
 TROL_API float trol_logprobs(const float *logits, int32_t vocab_size, int32_t token, trol_token_logprob *top,
                              int32_t n_top);
 
+/* ---- constraints ----------------------------------------------------------------------------- */
+
+/* What an answer may be: the JSON that a schema describes, texts of a grammar, or a program's own rule. It says after
+ * each token which tokens may follow. Bytes are what counts, so a token may hold a part of a character; special tokens
+ * stand for no text and never match. An answer that began within its limit of tokens always comes to an end within it:
+ * what closes it is kept in reserve. One thread at a time; clones may be used by different threads. */
+typedef struct trol_constraint trol_constraint;
+
+/* An answer in JSON that a JSON Schema accepts: text[0 .. n_bytes-1], of any draft from 6 to 2020-12. Understood are
+ * type, enum, const, anyOf, oneOf (where branches differ by type or by a constant), allOf, $ref within the schema,
+ * $defs and definitions, recursion; properties, required, additionalProperties, propertyNames; items, prefixItems,
+ * additionalItems, minItems, maxItems; minLength, maxLength, pattern (ECMA 262, without look-around, back references
+ * and \b), format date, time, date-time and uuid; minimum, maximum, exclusiveMinimum, exclusiveMaximum, and multipleOf
+ * for integers. Annotations are ignored; any other keyword is refused by its JSON pointer. Properties are written in
+ * the order of the schema, then others, which are allowed unless additionalProperties says false, as in the standard.
+ * At most 64 arrays and objects are nested, and white space between tokens is at most a space or a line break with its
+ * indentation. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_new_json_schema(trol_model *model, const char *text, size_t n_bytes,
+                                                                    trol_constraint **constraint, trol_error *error);
+/* Any JSON object. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_new_json(trol_model *model, trol_constraint **constraint,
+                                                             trol_error *error);
+/* A grammar in GBNF, the form of llama.cpp, text[0 .. n_bytes-1]: the rule `root` is the answer. Its characters are
+ * code points. Left recursion is refused. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_new_gbnf(trol_model *model, const char *text, size_t n_bytes,
+                                                             trol_constraint **constraint, trol_error *error);
+
+/* A program's own rule. Callbacks that can fail return non-zero, which cancels the call that asked. */
+typedef struct trol_constraint_hooks {
+    size_t size;
+    /* Sets the bits of the tokens that may come next (all are 0 before): bit t % 64 of allowed[t / 64], n_tokens of
+     * them. An end token's bit says that the answer may end here. n_left: how many tokens the answer may still take,
+     * the end token aside; -1: any number. */
+    int (*fill)(void *user, int64_t n_left, uint64_t *allowed, int32_t n_tokens);
+    int (*accept)(void *user, int32_t token); /* the token was taken */
+    int (*clone)(void *user, void **clone);   /* a second state that goes on from here; NULL: beams are refused */
+    int (*reset)(void *user);                 /* back to the beginning; NULL: refused */
+    void (*release)(void *user);              /* may be NULL */
+} trol_constraint_hooks;
+
+/* `user` belongs to the constraint from here on, if this succeeds. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_new_custom(trol_model *model, const trol_constraint_hooks *hooks,
+                                                               void *user, trol_constraint **constraint,
+                                                               trol_error *error);
+TROL_API void trol_constraint_free(trol_constraint *constraint);
+/* A second one that goes on from here by itself: for beams, forks, other sessions. What is costly is shared. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_clone(const trol_constraint *constraint, trol_constraint **clone,
+                                                          trol_error *error);
+/* Back to before the first token, for another answer. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_reset(trol_constraint *constraint, trol_error *error);
+/* The tokens that may come next, as trol_sampler_choose_allowed takes them: allowed [(vocab_size + 63) / 64]. End
+ * tokens are among them where the answer may end. n_left as in trol_constraint_hooks: a token is allowed only if the
+ * answer can be ended in the n_left - 1 after it. Fails where n_left is below what trol_constraint_min_tokens says. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_fill(trol_constraint *constraint, int64_t n_left, uint64_t *allowed,
+                                                         trol_error *error);
+/* The token was taken. One that is not allowed is an error, after which the constraint is where it was. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_accept(trol_constraint *constraint, int32_t token,
+                                                           trol_error *error);
+/* How many tokens end the answer: the shortest text that does, its longest tokens first. *n_tokens is 0 where it may
+ * end as it is, and for a program's own rule. */
+TROL_API TROL_NODISCARD trol_status trol_constraint_min_tokens(trol_constraint *constraint, int64_t *n_tokens,
+                                                               trol_error *error);
+/* Non-zero where nothing but the end may follow. */
+TROL_API int trol_constraint_complete(const trol_constraint *constraint);
+
+/* ---- generation ------------------------------------------------------------------------------- */
+
 typedef enum trol_stop {
     TROL_STOP_END = 1,     /* the model ended its answer */
     TROL_STOP_LENGTH = 2,  /* max_tokens */
@@ -577,6 +644,10 @@ typedef struct trol_generate_params {
     int32_t n_top_logprobs;   /* for the token callback: so many of the likeliest tokens, too */
     const char *const *stops; /* [n_stops]: texts that end the answer; they may span tokens and are never shown */
     size_t n_stops;
+    /* The answer keeps to it, and is shown with all its white space; NULL: none. It is left behind the answer's last
+     * token, where a call that goes on finds it; trol_constraint_reset or a clone is for another answer. A max_tokens
+     * or a context that no answer of it fits in is an error. With ignore_eos the answer ends where it must. */
+    trol_constraint *constraint;
 } trol_generate_params;
 
 TROL_API void trol_generate_params_init(trol_generate_params *params);

@@ -12,6 +12,8 @@ target_link_libraries(trol_internal PUBLIC trol_dependencies)
 add_custom_target(test-programs)
 add_executable(at-level ${PROJECT_SOURCE_DIR}/tests/at-level.c)
 target_link_libraries(at-level PRIVATE trol_internal)
+add_executable(schema-check ${PROJECT_SOURCE_DIR}/tests/schema-check.c)
+target_link_libraries(schema-check PRIVATE trol_internal)
 
 file(GLOB TROL_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test-*.c)
 foreach(source IN LISTS TROL_TESTS)

@@ -32,6 +32,7 @@ typedef struct generation {
     bool token_waits;        /* the last token of the answer was said but not fed yet */
     float *logits;           /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
     trol_token_logprob *top; /* [n_top_logprobs] */
+    uint64_t *allowed;       /* [(vocab_size + 63) / 64]: by the constraint; NULL without one */
 } generation;
 
 static bool is_end(const trol_model *model, int32_t token) {
@@ -67,10 +68,25 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
     return 0;
 }
 
+/* What the constraint allows next, so that the answer can be ended in the tokens that are left to it. */
+static trol_status fill_allowed(const generation *g, trol_error *error) {
+    const trol_session *s = g->session;
+    const int64_t room = (int64_t)s->params.context_size - (int64_t)s->timeline.n_tokens + 1;
+    const int64_t left = g->max_tokens - g->n_tokens < room ? g->max_tokens - g->n_tokens : room;
+    if (!g->allowed)
+        return TROL_OK;
+    TRY(trol_constraint_fill(g->params->constraint, left, g->allowed, error));
+    for (size_t i = 0; i < s->model->n_end_tokens && g->params->ignore_eos; i++)
+        if (s->model->end_tokens[i] < s->model->config.decoder.vocab_size)
+            g->allowed[s->model->end_tokens[i] / 64] &= ~((uint64_t)1 << s->model->end_tokens[i] % 64);
+    return TROL_OK;
+}
+
 /* The token that these logits give. Where none is chosen, weights that are not numbers must not pass for an answer. */
 static trol_status choose(const generation *g, const float *logits, int32_t *token, trol_error *error) {
     const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
-    TRY(sampler_choose(g->params->sampler, logits, vocab, NULL, token, error));
+    TRY(fill_allowed(g, error));
+    TRY(sampler_choose(g->params->sampler, logits, vocab, g->allowed, token, error));
     if (*token >= 0 && isfinite(logits[*token]))
         return TROL_OK;
     int32_t i = *token < 0 ? 0 : *token;
@@ -81,7 +97,8 @@ static trol_status choose(const generation *g, const float *logits, int32_t *tok
             error, TROL_ERROR_FORMAT,
             "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
             (double)logits[i], i);
-    return fail(error, TROL_ERROR_STATE, "no token can be chosen: the logit bias rules out all of them");
+    return fail(error, TROL_ERROR_STATE, "no token can be chosen: the logit bias%s rules out all of them",
+                g->allowed ? " or the constraint" : "");
 }
 
 /* Gives the callbacks what they are to know of a chosen token. */
@@ -100,6 +117,12 @@ static trol_status report_token(const generation *g, int32_t token, const float 
     return TROL_OK;
 }
 
+/* Whether the answer is over though no end token may be chosen. */
+static bool must_end(const generation *g) {
+    return g->params->constraint && (g->params->ignore_eos || g->session->model->n_end_tokens == 0) &&
+           trol_constraint_complete(g->params->constraint);
+}
+
 /* Takes a chosen token into the answer: the logits it was chosen from, its text. *stop is set if the answer ends. */
 static trol_status take_token(generation *g, int32_t token, const float *logits, trol_stop *stop, trol_error *error) {
     const trol_model *model = g->session->model;
@@ -107,6 +130,8 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
     int32_t stopped;
     TRY(trol_sampler_accept(g->params->sampler, token, error));
     TRY(report_token(g, token, logits, error));
+    if (g->params->constraint)
+        TRY(trol_constraint_accept(g->params->constraint, token, error));
     if (!g->params->ignore_eos && is_end(model, token)) {
         *stop = TROL_STOP_END;
         return TROL_OK;
@@ -117,6 +142,8 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
     TRY(show(g, text, error));
     if (stopped)
         *stop = TROL_STOP_STRING;
+    else if (must_end(g))
+        *stop = TROL_STOP_END;
     else if (g->n_tokens == g->max_tokens)
         *stop = TROL_STOP_LENGTH;
     else if (g->session->timeline.n_tokens + 1 > (size_t)g->session->params.context_size)
@@ -210,6 +237,8 @@ static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_er
     if (g->params->n_top_logprobs > 0)
         TRY(memory_alloc((size_t)g->params->n_top_logprobs, sizeof *g->top, "log-probabilities", (void **)&g->top,
                          error));
+    if (g->params->constraint)
+        TRY(memory_alloc((size_t)(vocab + 63) / 64, sizeof *g->allowed, "a constraint", (void **)&g->allowed, error));
     TRY(begin_sampler(g, error));
     if (g->token_waits)
         return resume(g, stop, error);
@@ -261,10 +290,12 @@ trol_status trol_generate(trol_session *session, const trol_generate_params *par
     trol_stream_params_init(&stream);
     stream.stops = p.stops;
     stream.n_stops = p.n_stops;
+    stream.keep_space = p.constraint != NULL;
     TRY(trol_stream_new(session->model, &stream, &g.stream, error));
     trol_status status = generate(&g, &reason, error);
     memory_free(g.logits);
     memory_free(g.top);
+    memory_free(g.allowed);
     trol_stream_free(g.stream);
     if (stop)
         *stop = reason;

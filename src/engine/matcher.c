@@ -450,9 +450,9 @@ trol_status matcher_step(matcher *m, uint32_t state, uint8_t byte, uint32_t *nex
     return TROL_OK;
 }
 
-const uint32_t *matcher_steps(const matcher *m, uint32_t state) {
-    return m->states[state].steps ? m->steps + m->states[state].steps - 1 : NULL;
-}
+const uint32_t *matcher_steps(const matcher *m) { return m->steps; }
+
+uint32_t matcher_row(const matcher *m, uint32_t state) { return m->states[state].steps; }
 
 const uint8_t *matcher_classes(const matcher *m) { return m->g->class_of; }
 

@@ -38,10 +38,12 @@ size_t matcher_bytes(const matcher *m);
 /* Forgets all states but the start and states[0 .. n-1], whose numbers change to those left in their places. */
 trol_status matcher_compact(matcher *m, uint32_t *states, size_t n, trol_error *error);
 
-/* For walks over many bytes: the steps known from a state, by the class of the byte (MATCHER_UNKNOWN: ask
- * matcher_step); NULL if none is known. Valid until the next call that may add a state. */
-enum { MATCHER_UNKNOWN = UINT32_MAX };
-const uint32_t *matcher_steps(const matcher *m, uint32_t state);
+/* For walks over many bytes: the step from a state by a byte is matcher_steps()[matcher_row(state) - 1 + class of the
+ * byte], or MATCHER_UNKNOWN, where matcher_step must be asked; a row of 0 is not made yet. Valid until the next
+ * matcher_step. */
+#define MATCHER_UNKNOWN UINT32_MAX
+const uint32_t *matcher_steps(const matcher *m);
+uint32_t matcher_row(const matcher *m, uint32_t state);
 const uint8_t *matcher_classes(const matcher *m); /* [256] */
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "engine/locate.h"
 #include "engine/params.h"
+#include "engine/vocabulary.h"
 #include "format/json.h"
 
 void trol_model_params_init(trol_model_params *params) {
@@ -140,6 +141,7 @@ void trol_model_free(trol_model *model) {
         return;
     for (int i = 0; i < model->n_workspaces; i++)
         workspace_free(model->workspaces[i]);
+    vocabulary_free(model->vocabulary);
     tokenizer_free(model->tokenizer);
     weights_free(model->weights);
     trol_threads_free(model->threads);

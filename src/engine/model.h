@@ -41,6 +41,7 @@ struct trol_model {
     pthread_mutex_t workspace_mutex;
     workspace *workspaces[MODEL_MAX_WORKSPACES]; /* idle ones */
     int n_workspaces;
+    struct vocabulary *vocabulary; /* of constraints: made for the first, under workspace_mutex; NULL before */
 };
 
 struct trol_features {

@@ -1,0 +1,548 @@
+/* constraint.c - which tokens may come next: the vocabulary's tree walked with a grammar's automaton.
+ *
+ * Clones share the automaton and the masks that were computed, each mask kept for its state. The reserve: each state
+ * knows the shortest text that ends it; that text, cut into the longest tokens one after the other, bounds the tokens
+ * that are needed. What is left of it after its first token is the shortest text of the state that this leads to, cut
+ * alike, so whoever has enough tokens left finds at least that token allowed. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/gbnf.h"
+#include "engine/json_schema.h"
+#include "engine/matcher.h"
+#include "engine/model.h"
+#include "engine/params.h"
+#include "engine/vocabulary.h"
+
+enum {
+    MASK_SETS = 64,
+    MASKS_IN_A_SET = 8,
+    KEPT_STATE_BYTES = 48 << 20 /* of the automaton, before what is not in use is forgotten */
+};
+
+/* The tokens that may follow a state, whatever the limit. */
+typedef struct kept_mask {
+    uint64_t *allowed; /* [n_words]; NULL: none yet */
+    uint64_t last_use;
+    uint32_t key;      /* of the state */
+    uint32_t farthest; /* after any of them, no more tokens than this are needed */
+} kept_mask;
+
+/* What clones share. */
+typedef struct constraint_core {
+    pthread_mutex_t mutex;
+    size_t references;
+    trol_model *model;
+    const vocabulary *vocabulary; /* the model's */
+    matcher *matcher;
+    trol_constraint *users; /* whose states are kept when others are forgotten */
+    size_t n_words;         /* of a mask */
+    kept_mask masks[MASK_SETS][MASKS_IN_A_SET];
+    uint64_t clock;
+    uint32_t *rows, *states; /* [vocabulary->depth + 1], both: of the states on the way down the tree */
+} constraint_core;
+
+struct trol_constraint {
+    constraint_core *core; /* NULL: a program's own */
+    trol_constraint *next; /* of the core's users */
+    uint32_t state;
+    bool started, ended; /* a token was taken; an end token was */
+    trol_model *model;   /* of a program's own */
+    trol_constraint_hooks hooks;
+    void *user;
+};
+
+static size_t mask_words(const trol_model *model) { return ((size_t)model->config.decoder.vocab_size + 63) / 64; }
+
+/* ---- the reserve ----------------------------------------------------------------------------- */
+
+/* Goes along the shortest text by its longest token. */
+static trol_status take_longest(constraint_core *core, uint32_t state, uint32_t *after, trol_error *error) {
+    uint32_t node = 0;
+    *after = state;
+    while (matcher_distance(core->matcher, state) > 0) {
+        uint8_t byte;
+        TRY(matcher_next_byte(core->matcher, state, &byte, &state, error));
+        node = vocabulary_child(core->vocabulary, node, byte);
+        if (!node)
+            break;
+        if (vocabulary_n_tokens(core->vocabulary, node) > 0)
+            *after = state;
+    }
+    return TROL_OK;
+}
+
+/* Tokens of the shortest text from a state on; kept as the state's note, plus 1. */
+static trol_status needed_tokens(constraint_core *core, uint32_t state, uint32_t *n_tokens, trol_error *error) {
+    matcher *m = core->matcher;
+    uint32_t *way = NULL, needed = 0;
+    size_t n = 0, capacity = 0;
+    trol_status status = TROL_OK;
+    while (matcher_distance(m, state) > 0 && matcher_note(m, state) == 0) {
+        TRY_GOTO(memory_grow((void **)&way, &capacity, n + 1, sizeof *way, "a constraint", error), done);
+        way[n++] = state;
+        TRY_GOTO(take_longest(core, state, &state, error), done);
+    }
+    if (matcher_distance(m, state) > 0)
+        needed = matcher_note(m, state) - 1;
+    while (n > 0)
+        matcher_set_note(m, way[--n], ++needed + 1);
+    *n_tokens = needed;
+done:
+    memory_free(way);
+    return status;
+}
+
+/* ---- masks ----------------------------------------------------------------------------------- */
+
+/* A walk down the vocabulary's tree. */
+typedef struct mask_walk {
+    constraint_core *core;
+    uint64_t *allowed;
+    bool exact;        /* by tokens needed, of which at most `most` may be; else all, by bytes */
+    int64_t most;      /* -1: any number */
+    uint32_t farthest; /* see kept_mask */
+} mask_walk;
+
+static trol_status allow_tokens(mask_walk *w, uint32_t node, uint32_t state, trol_error *error) {
+    const vocabulary *v = w->core->vocabulary;
+    uint32_t needed = matcher_distance(w->core->matcher, state);
+    if (w->exact)
+        TRY(needed_tokens(w->core, state, &needed, error));
+    if (needed > w->farthest)
+        w->farthest = needed;
+    if (w->exact && w->most >= 0 && needed > w->most)
+        return TROL_OK;
+    for (uint32_t i = v->nodes[node].first_token; i < v->nodes[node + 1].first_token; i++)
+        w->allowed[v->tokens[i] / 64] |= (uint64_t)1 << v->tokens[i] % 64;
+    return TROL_OK;
+}
+
+/* Visits nodes first .. end-1, the children of a node at `depth` and what is below them. */
+static trol_status walk_nodes(mask_walk *w, uint32_t state, uint32_t depth, uint32_t first, uint32_t end,
+                              trol_error *error) {
+    const constraint_core *core = w->core;
+    const vocabulary *v = core->vocabulary;
+    matcher *m = core->matcher;
+    const uint8_t *class_of = matcher_classes(m);
+    uint32_t *rows = core->rows, *states = core->states;
+    rows[depth] = matcher_row(m, state);
+    states[depth] = state;
+    for (uint32_t i = first; i < end;) {
+        const vocabulary_node node = v->nodes[i];
+        const uint32_t row = rows[node.depth - 1];
+        uint32_t next = row ? matcher_steps(m)[row - 1 + class_of[node.byte]] : MATCHER_UNKNOWN;
+        if (next == MATCHER_UNKNOWN) {
+            TRY(matcher_step(m, states[node.depth - 1], node.byte, &next, error));
+            rows[node.depth - 1] = matcher_row(m, states[node.depth - 1]);
+        }
+        if (next == MATCHER_DEAD) {
+            i = node.end;
+            continue;
+        }
+        rows[node.depth] = matcher_row(m, next);
+        states[node.depth] = next;
+        if (v->nodes[i + 1].first_token > node.first_token)
+            TRY(allow_tokens(w, i, next, error));
+        i++;
+    }
+    return TROL_OK;
+}
+
+static trol_status walk(mask_walk *w, uint32_t state, bool first, trol_error *error) {
+    const vocabulary *v = w->core->vocabulary;
+    memset(w->allowed, 0, w->core->n_words * sizeof *w->allowed);
+    const uint32_t space = first && v->drops_a_space ? v->root_child[' '] : 0;
+    if (!space)
+        return walk_nodes(w, state, 0, 1, v->nodes[0].end, error);
+    TRY(walk_nodes(w, state, 0, 1, space, error));
+    TRY(walk_nodes(w, state, 1, space + 1, v->nodes[space].end, error)); /* the space in front does not count */
+    return walk_nodes(w, state, 0, v->nodes[space].end, v->nodes[0].end, error);
+}
+
+/* The kept mask of a state, or the place for it: the one of its set that was not used for longest. */
+static kept_mask *find_mask(constraint_core *core, uint32_t key) {
+    kept_mask *set = core->masks[(key * 0x9e3779b1u) >> 26], *found = &set[0];
+    for (int i = 0; i < MASKS_IN_A_SET; i++) {
+        if (set[i].allowed && set[i].key == key && set[i].last_use)
+            return &set[i];
+        if (set[i].last_use < found->last_use)
+            found = &set[i];
+    }
+    found->last_use = 0;
+    return found;
+}
+
+static void forget_masks(constraint_core *core) {
+    for (int i = 0; i < MASK_SETS * MASKS_IN_A_SET; i++)
+        core->masks[i / MASKS_IN_A_SET][i % MASKS_IN_A_SET].last_use = 0;
+}
+
+/* The automaton does not grow without end: what no user of it stands on is forgotten. */
+static trol_status forget_states(constraint_core *core, trol_error *error) {
+    uint32_t *states;
+    size_t n = 0;
+    if (matcher_bytes(core->matcher) < KEPT_STATE_BYTES)
+        return TROL_OK;
+    for (const trol_constraint *c = core->users; c; c = c->next)
+        n++;
+    TRY(memory_alloc(n, sizeof *states, "a constraint", (void **)&states, error));
+    n = 0;
+    for (const trol_constraint *c = core->users; c; c = c->next)
+        states[n++] = c->state;
+    trol_status status = matcher_compact(core->matcher, states, n, error);
+    n = 0;
+    for (trol_constraint *c = core->users; c && status == TROL_OK; c = c->next)
+        c->state = states[n++];
+    memory_free(states);
+    forget_masks(core);
+    return status;
+}
+
+static trol_status too_few(int64_t n_left, uint32_t needed, trol_error *error) {
+    return fail(error, TROL_ERROR_ARGUMENT,
+                "the answer may take %lld more tokens, but the shortest one that the constraint allows takes %u",
+                (long long)n_left, needed);
+}
+
+static trol_status fill_text(trol_constraint *c, int64_t n_left, uint64_t *allowed, trol_error *error) {
+    constraint_core *core = c->core;
+    const bool first = !c->started && core->vocabulary->drops_a_space;
+    uint32_t needed;
+    TRY(forget_states(core, error));
+    TRY(needed_tokens(core, c->state, &needed, error));
+    if (n_left >= 0 && needed > n_left)
+        return too_few(n_left, needed, error);
+    if (n_left == 0) {
+        memset(allowed, 0, core->n_words * sizeof *allowed);
+        return TROL_OK;
+    }
+    kept_mask *kept = find_mask(core, 2 * c->state + first);
+    const int64_t most = n_left < 0 ? -1 : n_left - 1;
+    const bool known = kept->last_use != 0;
+    kept->last_use = ++core->clock;
+    if (known && (most < 0 || kept->farthest <= most)) {
+        memcpy(allowed, kept->allowed, core->n_words * sizeof *allowed);
+        return TROL_OK;
+    }
+    if (!kept->allowed) {
+        kept->last_use = 0;
+        TRY(memory_alloc(core->n_words, sizeof *allowed, "a constraint", (void **)&kept->allowed, error));
+        kept->last_use = core->clock;
+    }
+    mask_walk w = {.core = core, .allowed = kept->allowed, .most = -1};
+    trol_status status = TROL_OK;
+    if (!known) {
+        status = walk(&w, c->state, first, error);
+        *kept = (kept_mask){kept->allowed, status == TROL_OK ? core->clock : 0, 2 * c->state + first, w.farthest};
+    }
+    if (status == TROL_OK && most >= 0 && kept->farthest > most) {
+        w = (mask_walk){.core = core, .allowed = allowed, .exact = true, .most = most};
+        status = walk(&w, c->state, first, error);
+        if (status == TROL_OK)
+            kept->farthest = w.farthest;
+        return status;
+    }
+    if (status == TROL_OK)
+        memcpy(allowed, kept->allowed, core->n_words * sizeof *allowed);
+    return status;
+}
+
+/* ---- a program's own ------------------------------------------------------------------------- */
+
+static trol_status stopped(const char *what, trol_error *error) {
+    return fail(error, TROL_ERROR_CANCELLED, "the constraint's %s callback asked to stop", what);
+}
+
+trol_status trol_constraint_new_custom(trol_model *model, const trol_constraint_hooks *hooks, void *user,
+                                       trol_constraint **constraint, trol_error *error) {
+    trol_constraint_hooks copied = {.size = sizeof copied};
+    if (!constraint)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_new_custom: the out-pointer is NULL");
+    *constraint = NULL;
+    if (!model || !hooks)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_new_custom: %s is NULL",
+                    model ? "hooks" : "the model");
+    TRY(params_copy(&copied, sizeof copied, hooks, "trol_constraint_hooks", error));
+    if (!copied.fill || !copied.accept)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_hooks: fill and accept are needed");
+    trol_constraint *c = calloc(1, sizeof *c);
+    if (!c)
+        return fail_memory(error, sizeof *c, "a constraint");
+    c->model = model_retain(model);
+    c->hooks = copied;
+    c->user = user;
+    *constraint = c;
+    return TROL_OK;
+}
+
+static trol_status clone_custom(const trol_constraint *constraint, trol_constraint **clone, trol_error *error) {
+    void *user = NULL;
+    if (!constraint->hooks.clone)
+        return fail(error, TROL_ERROR_UNSUPPORTED, "the constraint has no clone callback");
+    if (constraint->hooks.clone(constraint->user, &user) != 0)
+        return stopped("clone", error);
+    trol_status status = trol_constraint_new_custom(constraint->model, &constraint->hooks, user, clone, error);
+    if (status != TROL_OK && constraint->hooks.release)
+        constraint->hooks.release(user);
+    return status;
+}
+
+/* ---- making and freeing ---------------------------------------------------------------------- */
+
+static void core_free(constraint_core *core) {
+    matcher_free(core->matcher);
+    for (int i = 0; i < MASK_SETS * MASKS_IN_A_SET; i++)
+        memory_free(core->masks[i / MASKS_IN_A_SET][i % MASKS_IN_A_SET].allowed);
+    memory_free(core->rows);
+    trol_model_free(core->model);
+    pthread_mutex_destroy(&core->mutex);
+    free(core);
+}
+
+static trol_status find_vocabulary(trol_model *model, const vocabulary **found, trol_error *error) {
+    trol_status status = TROL_OK;
+    if (!model->tokenizer)
+        return fail(error, TROL_ERROR_UNSUPPORTED, "the model has no tokenizer, which constraints need");
+    pthread_mutex_lock(&model->workspace_mutex);
+    if (!model->vocabulary)
+        status = vocabulary_new(model->tokenizer, (int32_t)model->config.decoder.vocab_size, &model->vocabulary, error);
+    *found = model->vocabulary;
+    pthread_mutex_unlock(&model->workspace_mutex);
+    return status;
+}
+
+/* Takes the grammar over, also on failure. */
+static trol_status constraint_new(trol_model *model, grammar *g, trol_constraint **constraint, trol_error *error) {
+    matcher *m;
+    TRY(matcher_new(g, &m, error));
+    trol_constraint *c = calloc(1, sizeof *c);
+    constraint_core *core = calloc(1, sizeof *core);
+    trol_status status = TROL_OK;
+    if (!c || !core) {
+        free(c);
+        free(core);
+        matcher_free(m);
+        return fail_memory(error, sizeof *core, "a constraint");
+    }
+    pthread_mutex_init(&core->mutex, NULL);
+    core->references = 1;
+    core->matcher = m;
+    core->model = model_retain(model);
+    core->n_words = mask_words(model);
+    TRY_GOTO(find_vocabulary(model, &core->vocabulary, error), failed);
+    const size_t n_deep = (size_t)core->vocabulary->depth + 1;
+    TRY_GOTO(memory_alloc(2 * n_deep, sizeof *core->rows, "a constraint", (void **)&core->rows, error), failed);
+    core->states = core->rows + n_deep;
+    *c = (trol_constraint){.core = core, .state = MATCHER_START};
+    core->users = c;
+    *constraint = c;
+    return TROL_OK;
+failed:
+    core_free(core);
+    free(c);
+    return status;
+}
+
+static trol_status check_new(const char *call, const trol_model *model, const char *text, trol_constraint **constraint,
+                             trol_error *error) {
+    if (!constraint)
+        return fail(error, TROL_ERROR_ARGUMENT, "%s: the out-pointer is NULL", call);
+    *constraint = NULL;
+    if (!model || !text)
+        return fail(error, TROL_ERROR_ARGUMENT, "%s: %s is NULL", call, model ? "the text" : "the model");
+    return TROL_OK;
+}
+
+trol_status trol_constraint_new_gbnf(trol_model *model, const char *text, size_t n_bytes, trol_constraint **constraint,
+                                     trol_error *error) {
+    grammar *g;
+    TRY(check_new("trol_constraint_new_gbnf", model, text, constraint, error));
+    TRY(gbnf_compile(text, n_bytes, &g, error));
+    return constraint_new(model, g, constraint, error);
+}
+
+trol_status trol_constraint_new_json_schema(trol_model *model, const char *text, size_t n_bytes,
+                                            trol_constraint **constraint, trol_error *error) {
+    grammar *g;
+    TRY(check_new("trol_constraint_new_json_schema", model, text, constraint, error));
+    TRY(json_schema_compile(text, n_bytes, &g, error));
+    return constraint_new(model, g, constraint, error);
+}
+
+trol_status trol_constraint_new_json(trol_model *model, trol_constraint **constraint, trol_error *error) {
+    static const char schema[] = "{\"type\": \"object\"}";
+    return trol_constraint_new_json_schema(model, schema, sizeof schema - 1, constraint, error);
+}
+
+void trol_constraint_free(trol_constraint *constraint) {
+    if (!constraint)
+        return;
+    constraint_core *core = constraint->core;
+    if (!core) {
+        if (constraint->hooks.release)
+            constraint->hooks.release(constraint->user);
+        trol_model_free(constraint->model);
+        free(constraint);
+        return;
+    }
+    pthread_mutex_lock(&core->mutex);
+    trol_constraint **link = &core->users;
+    while (*link != constraint)
+        link = &(*link)->next;
+    *link = constraint->next;
+    const bool last = --core->references == 0;
+    pthread_mutex_unlock(&core->mutex);
+    if (last)
+        core_free(core);
+    free(constraint);
+}
+
+trol_status trol_constraint_clone(const trol_constraint *constraint, trol_constraint **clone, trol_error *error) {
+    if (!clone)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_clone: the out-pointer is NULL");
+    *clone = NULL;
+    if (!constraint)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_clone: the constraint is NULL");
+    constraint_core *core = constraint->core;
+    if (!core)
+        return clone_custom(constraint, clone, error);
+    trol_constraint *c = calloc(1, sizeof *c);
+    if (!c)
+        return fail_memory(error, sizeof *c, "a constraint");
+    pthread_mutex_lock(&core->mutex);
+    *c = *constraint;
+    c->next = core->users;
+    core->users = c;
+    core->references++;
+    pthread_mutex_unlock(&core->mutex);
+    *clone = c;
+    return TROL_OK;
+}
+
+/* ---- use ------------------------------------------------------------------------------------- */
+
+static bool is_end(const trol_model *model, int32_t token) {
+    for (size_t i = 0; i < model->n_end_tokens; i++)
+        if (model->end_tokens[i] == token)
+            return true;
+    return false;
+}
+
+static trol_status check(const trol_constraint *constraint, const char *call, trol_error *error) {
+    return constraint ? TROL_OK : fail(error, TROL_ERROR_ARGUMENT, "%s: the constraint is NULL", call);
+}
+
+trol_status trol_constraint_reset(trol_constraint *constraint, trol_error *error) {
+    TRY(check(constraint, "trol_constraint_reset", error));
+    if (!constraint->core) {
+        if (!constraint->hooks.reset)
+            return fail(error, TROL_ERROR_UNSUPPORTED, "the constraint has no reset callback");
+        constraint->ended = false;
+        return constraint->hooks.reset(constraint->user) != 0 ? stopped("reset", error) : TROL_OK;
+    }
+    pthread_mutex_lock(&constraint->core->mutex);
+    constraint->state = MATCHER_START;
+    constraint->started = constraint->ended = false;
+    pthread_mutex_unlock(&constraint->core->mutex);
+    return TROL_OK;
+}
+
+static void allow_ends(const trol_model *model, uint64_t *allowed) {
+    for (size_t i = 0; i < model->n_end_tokens; i++)
+        if (model->end_tokens[i] < model->config.decoder.vocab_size)
+            allowed[model->end_tokens[i] / 64] |= (uint64_t)1 << model->end_tokens[i] % 64;
+}
+
+trol_status trol_constraint_fill(trol_constraint *constraint, int64_t n_left, uint64_t *allowed, trol_error *error) {
+    TRY(check(constraint, "trol_constraint_fill", error));
+    if (!allowed)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_fill: the mask is NULL");
+    constraint_core *core = constraint->core;
+    const trol_model *model = core ? core->model : constraint->model;
+    if (constraint->ended || !core) {
+        memset(allowed, 0, mask_words(model) * sizeof *allowed);
+        if (constraint->ended)
+            allow_ends(model, allowed);
+        else if (constraint->hooks.fill(constraint->user, n_left, allowed, (int32_t)model->config.decoder.vocab_size))
+            return stopped("fill", error);
+        return TROL_OK;
+    }
+    pthread_mutex_lock(&core->mutex);
+    trol_status status = fill_text(constraint, n_left, allowed, error);
+    if (status == TROL_OK && matcher_accepts(core->matcher, constraint->state))
+        allow_ends(model, allowed);
+    pthread_mutex_unlock(&core->mutex);
+    return status;
+}
+
+static trol_status accept_text(trol_constraint *c, int32_t token, trol_error *error) {
+    const vocabulary *v = c->core->vocabulary;
+    matcher *m = c->core->matcher;
+    const bool known = token >= 0 && token < v->n_tokens;
+    uint32_t at = known ? v->first_byte[token] : 0, state = c->state;
+    const uint32_t end = known ? v->first_byte[token + 1] : 0;
+    TRY(forget_states(c->core, error));
+    state = c->state;
+    if (at < end && !c->started && v->drops_a_space && v->bytes[at] == ' ')
+        at++;
+    if (at == end)
+        state = MATCHER_DEAD;
+    for (; at < end && state != MATCHER_DEAD; at++)
+        TRY(matcher_step(m, state, (uint8_t)v->bytes[at], &state, error));
+    if (state == MATCHER_DEAD)
+        return fail(error, TROL_ERROR_ARGUMENT, "token %d is not one that the constraint allows here", (int)token);
+    c->state = state;
+    c->started = true;
+    return TROL_OK;
+}
+
+trol_status trol_constraint_accept(trol_constraint *constraint, int32_t token, trol_error *error) {
+    TRY(check(constraint, "trol_constraint_accept", error));
+    constraint_core *core = constraint->core;
+    const bool end = is_end(core ? core->model : constraint->model, token);
+    if (constraint->ended && !end)
+        return fail(error, TROL_ERROR_ARGUMENT, "token %d comes after the constraint's end", (int)token);
+    if (!core) {
+        if (constraint->hooks.accept(constraint->user, token) != 0)
+            return stopped("accept", error);
+        constraint->ended = end;
+        return TROL_OK;
+    }
+    trol_status status = TROL_OK;
+    pthread_mutex_lock(&core->mutex);
+    if (!end)
+        status = accept_text(constraint, token, error);
+    else if (!matcher_accepts(core->matcher, constraint->state))
+        status = fail(error, TROL_ERROR_ARGUMENT, "the constraint does not allow the answer to end here");
+    else
+        constraint->ended = true;
+    pthread_mutex_unlock(&core->mutex);
+    return status;
+}
+
+trol_status trol_constraint_min_tokens(trol_constraint *constraint, int64_t *n_tokens, trol_error *error) {
+    uint32_t needed = 0;
+    TRY(check(constraint, "trol_constraint_min_tokens", error));
+    if (!n_tokens)
+        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_min_tokens: the out-pointer is NULL");
+    trol_status status = TROL_OK;
+    if (constraint->core) {
+        pthread_mutex_lock(&constraint->core->mutex);
+        status = needed_tokens(constraint->core, constraint->state, &needed, error);
+        pthread_mutex_unlock(&constraint->core->mutex);
+    }
+    *n_tokens = needed;
+    return status;
+}
+
+int trol_constraint_complete(const trol_constraint *constraint) {
+    if (!constraint || constraint->ended || !constraint->core)
+        return constraint && constraint->ended;
+    pthread_mutex_lock(&constraint->core->mutex);
+    const bool complete = matcher_must_end(constraint->core->matcher, constraint->state);
+    pthread_mutex_unlock(&constraint->core->mutex);
+    return complete;
+}
