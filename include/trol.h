@@ -79,11 +79,16 @@ typedef int (*trol_progress_callback)(void *user, trol_stage stage, int64_t done
 
 /* A pool of threads that several models may share. Work is cut the same way for every number of threads, so results
  * are bit-identical for any of them. Rule for several callers: one parallel section runs at a time, in the order of
- * arrival; the calling thread works too. Idle threads sleep. */
+ * arrival; the calling thread works too. Idle threads sleep.
+ *
+ * fork: a child may go on with what the parent has loaded, models and sessions too; its threads are started anew with
+ * the first call that needs them, and freeing always returns. A session that another thread of the parent was in a call
+ * of at that moment is left half done in the child: free it there, no more. */
 typedef struct trol_threads trol_threads;
 
-/* n_threads: 1 to 256, or 0 for one for each CPU that this process may use. The pool is reference-counted: models keep
- * it alive. */
+/* n_threads: 1 to 256, or 0 for one for each physical core (not each hyperthread) among the CPUs that this process may
+ * use, and no more than the CPU quota of its container (control groups of version 1 and 2, rounded up) has time for.
+ * The pool is reference-counted: models keep it alive. */
 TROL_API TROL_NODISCARD trol_status trol_threads_new(int32_t n_threads, trol_threads **threads, trol_error *error);
 TROL_API void trol_threads_free(trol_threads *threads);
 /* Keeps the pool for the calling thread: the work of other callers waits until the release, whatever came first. For a
@@ -117,7 +122,7 @@ typedef enum trol_compute {
 typedef struct trol_model_params {
     size_t size;
     trol_threads *threads; /* shared pool; NULL: the model makes one of n_threads */
-    int32_t n_threads;     /* used when threads is NULL; 0: one for each CPU */
+    int32_t n_threads;     /* used when threads is NULL; 0: one for each core */
     trol_weight_type weight_type;
     trol_weight_type vision_type; /* the same for the vision encoder and the projector */
     trol_compute compute;
@@ -724,7 +729,7 @@ TROL_API TROL_NODISCARD trol_status trol_measure_peaks(int32_t n_threads, trol_p
 typedef struct trol_quantize_params {
     size_t size;
     trol_threads *threads;        /* shared pool; NULL: one of n_threads */
-    int32_t n_threads;            /* used when threads is NULL; 0: one for each CPU */
+    int32_t n_threads;            /* used when threads is NULL; 0: one for each core */
     trol_weight_type weight_type; /* TROL_WEIGHTS_Q8 (default) or TROL_WEIGHTS_Q4, of the decoder */
     trol_weight_type vision_type; /* of the encoder and the projector: TROL_WEIGHTS_AS_STORED (default), _Q8 or _Q4 */
     int32_t overwrite;            /* non-zero: files that are in the output folder already are replaced */

@@ -1,7 +1,7 @@
 /* bench-kernels [AREA ...]: how fast the inner loops run, beside what this machine can do, both measured in this
  * process.
  *
- * Options: --threads N (default: one for each CPU), --level NAME (default: the best), --seconds S (for each
+ * Options: --threads N (default: one for each core), --level NAME (default: the best), --seconds S (for each
  * measurement),
  * --only TEXT (measurements with it in their name), --processor-time (for --threads 1 where other programs run too).
  * Each area (attention, ops, ...) is a function in the table at the end. Figures are medians of several rounds. The

@@ -1,8 +1,12 @@
 /* test-base.c - the floor that all else stands on: 16-bit floats, UTF-8, sentences of errors, memory, threads. */
 #include <limits.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/float16.h"
@@ -535,6 +539,78 @@ static void test_callers(int n_threads) {
     trol_threads_free(threads);
 }
 
+/* ---- fork ----------------------------------------------------------------------------------------------------------
+ */
+
+static bool adds_up(trol_threads *threads) {
+    atomic_int inside = 0;
+    caller c = {.inside = &inside};
+    for (int i = 0; i < 200; i++) {
+        atomic_store(&c.total, 0);
+        if (threads_run(threads, 20, add_chunk, &c, NULL) != TROL_OK || atomic_load(&c.total) != 190)
+            return false;
+    }
+    return true;
+}
+
+static int count_own_threads(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    int n = 0;
+    for (struct dirent *entry; tasks && (entry = readdir(tasks));)
+        n += entry->d_name[0] != '.';
+    if (tasks)
+        closedir(tasks);
+    return n;
+}
+
+/* The status of a child that runs sections (or none), with workers of its own, has a child that does the same, and
+ * frees the pool; SIGALRM ends one that hangs. */
+static int forked(trol_threads *threads, bool runs, int depth) {
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        bool good = !runs || (adds_up(threads) && count_own_threads() == threads_count(threads));
+        good = good && (depth == 0 || forked(threads, runs, depth - 1) == 0) && (!runs || adds_up(threads));
+        trol_threads_free(threads);
+        _exit(good ? 0 : 1);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    return status;
+}
+
+static void *call_until_stopped(void *context) {
+    caller *c = context;
+    while (!atomic_load(c->sections))
+        if (threads_run(c->threads, 20, add_chunk, c, NULL) != TROL_OK)
+            atomic_fetch_add(&c->mixed, 1);
+    return NULL;
+}
+
+static void test_fork(int n_threads) {
+    trol_error error = {0};
+    trol_threads *threads;
+    CHECK_OK(trol_threads_new(n_threads, &threads, &error), error);
+    CHECK(forked(threads, false, 0) == 0, "a child that only frees the pool, %d threads", n_threads);
+    CHECK(forked(threads, true, 1) == 0, "a child of a pool that has not run, %d threads", n_threads);
+    CHECK(adds_up(threads), "before a fork");
+    CHECK(forked(threads, true, 1) == 0 && adds_up(threads), "between sections, %d threads", n_threads);
+    /* The parent's other threads are in the middle of sections, and hold its locks. */
+    atomic_int stop = 0, inside = 0;
+    pthread_t started[2];
+    caller callers[2];
+    for (int i = 0; i < 2; i++) {
+        callers[i] = (caller){.threads = threads, .sections = &stop, .inside = &inside};
+        CHECK(pthread_create(&started[i], NULL, call_until_stopped, &callers[i]) == 0, "caller %d", i);
+    }
+    for (int i = 0; i < 10; i++)
+        CHECK(forked(threads, i % 3 > 0, 0) == 0, "fork %d under callers, %d threads", i, n_threads);
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 2; i++)
+        pthread_join(started[i], NULL);
+    trol_threads_free(threads);
+}
+
 /* One caller's section runs while another comes; the first then calls again at once: the other is served before. */
 typedef struct meeting {
     trol_threads *threads;
@@ -599,13 +675,16 @@ static void test_threads(void) {
     test_callers(2);
     test_callers(3);
     test_order();
+    test_fork(1);
+    test_fork(2);
+    test_fork(4);
     CHECK(trol_threads_new(-1, &threads, &error) == TROL_ERROR_ARGUMENT && !threads && strstr(error.message, "-1"),
           "%s", error.message);
     CHECK(trol_threads_new(257, &threads, &error) == TROL_ERROR_ARGUMENT && !threads && strstr(error.message, "257"),
           "%s", error.message);
     CHECK(trol_threads_new(1, NULL, &error) == TROL_ERROR_ARGUMENT, "no out-pointer");
     CHECK_OK(trol_threads_new(0, &threads, &error), error);
-    CHECK(threads && threads_count(threads) >= 1, "one for each CPU");
+    CHECK(threads && threads_count(threads) >= 1, "one for each core");
     trol_threads_free(threads);
     trol_threads_free(NULL);
     for (int i = 0; i < 50; i++) { /* made and freed at once, before the workers have begun */

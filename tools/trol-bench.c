@@ -37,7 +37,7 @@ static const char usage[] =
     "\n"
     "  Lists, with commas between:\n"
     "  --type LIST            as-stored (default), f32, f16, bf16, q8, q4\n"
-    "  -t, --threads LIST     0: one for each CPU (default)\n"
+    "  -t, --threads LIST     0: one for each core (default)\n"
     "  --prompt LIST          tokens of a prompt (default 512); 0: none\n"
     "  --traversal LIST       of the prompts: prompt, all, off (default: all three)\n"
     "  --context LIST         tokens before the answer's (default 64); 0: no answers\n"

@@ -70,7 +70,7 @@ static const char usage[] =
     "      --lookup N           prompt lookup with N-grams: faster, same greedy answer (0: off)\n"
     "\n"
     "how it is computed\n"
-    "  -t, --threads N          (one for each CPU)\n"
+    "  -t, --threads N          (one for each core)\n"
     "  -c, --ctx-size N         tokens that prompt and answer may have together (4096, or the model's limit)\n"
     "      --cache-type TYPE    of keys and values: f16 (default) or f32\n"
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"

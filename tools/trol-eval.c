@@ -30,7 +30,7 @@ static const char usage[] =
     "  --compute TYPE        exact (default) or bf16\n"
     "  --traversal LIST      prompt (default), all, off\n"
     "  --traversal-skip T    tokens whose gate is below T skip their second pass (default 0)\n"
-    "  -t, --threads N       threads (default: one for each CPU)\n"
+    "  -t, --threads N       threads (default: one for each core)\n"
     "  -n, --n-predict N     tokens of an answer at most (default 80)\n"
     "  --limit N             asks the first N questions only\n"
     "  --csv                 prints lines of model,type,traversal,kind,asked,right,percent instead of the table\n"

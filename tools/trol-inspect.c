@@ -42,7 +42,7 @@ static const char usage[] =
     "  -o, --output FILE   where to (default: STAGE.npy)\n"
     "  --traversal MODE    prompt (default), all or off\n"
     "  --cache-type TYPE   f32 (default) or f16\n"
-    "  -t, --threads N     (default: one for each CPU)\n"
+    "  -t, --threads N     (default: one for each core)\n"
     "  --help, --version\n";
 
 typedef struct options {

@@ -22,7 +22,7 @@ static const char usage[] =
     "\n"
     "  --type TYPE         q8 (default) or q4\n"
     "  --vision-type TYPE  stored (default), q8 or q4, of the vision encoder and the projector\n"
-    "  -t, --threads N     default: one for each CPU\n"
+    "  -t, --threads N     default: one for each core\n"
     "  --force             overwrites files that are in OUT already\n"
     "  --quiet             no progress line\n"
     "  --help, --version\n";

@@ -1,7 +1,9 @@
 /* Workers spin for a short while after a section (the next one usually follows within microseconds: a decode step has
  * hundreds), then sleep on a condition variable. They watch one word: the section's number, whether it is closed, and
  * how many have joined it. The caller closes a section once no chunk is left, so a worker that has lost its CPU to
- * another program, or wakes late, is not waited for unless it is in the middle of a chunk. */
+ * another program, or wakes late, is not waited for unless it is in the middle of a chunk.
+ *
+ * A child of fork has the pool's memory but none of its workers: the first section there starts them anew. */
 #define _GNU_SOURCE
 #include "base/threads.h"
 
@@ -9,8 +11,11 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cpus.h"
 #include "base/error.h"
 #include "base/float_mode.h"
 
@@ -24,8 +29,11 @@ struct trol_threads {
     int n_threads;
     int n_workers; /* started; n_threads - 1 once all are */
     atomic_int references;
-    bool pinned; /* the workers, to all CPUs but the first */
-    int first_cpu;
+    atomic_long process; /* whose workers they are; negative: of the process that is about to start its own */
+
+    bool pinned;            /* the workers, to all places but the first */
+    cpu_set_t *first_place; /* [place_bytes], NULL: not pinned */
+    size_t place_bytes;
     double last_return; /* of a caller to the first CPU, on the monotonic clock */
 
     /* one parallel section at a time, in the order of arrival: a mutex alone lets a busy caller overtake the others */
@@ -190,26 +198,67 @@ void trol_threads_release(trol_threads *threads) {
     pthread_mutex_unlock(&threads->callers);
 }
 
-/* A caller that finds itself on a worker's CPU goes to the first one, which is free: a scheduler may leave both on one
- * CPU for many sections, at half the speed. Its own mask is put back at once, so it may be moved again; not too often,
- * for the first CPU may be another program's by now. */
+/* A caller that finds itself on a worker's place goes to the first one, which is free: a scheduler may leave both on
+ * one CPU for many sections, at half the speed. Its own mask is put back at once, so it may be moved again; not too
+ * often, for the first place may be another program's by now. */
 static void leave_worker_alone(trol_threads *threads) {
     const double seldom = 0.02;
-    cpu_set_t own, first;
-    if (!threads->pinned || sched_getcpu() == threads->first_cpu || clock_seconds() - threads->last_return < seldom)
+    if (!threads->pinned || CPU_ISSET_S((size_t)sched_getcpu(), threads->place_bytes, threads->first_place) ||
+        clock_seconds() - threads->last_return < seldom)
         return;
     threads->last_return = clock_seconds();
-    CPU_ZERO(&first);
-    CPU_SET(threads->first_cpu, &first);
-    if (sched_getaffinity(0, sizeof own, &own) == 0 && CPU_ISSET(threads->first_cpu, &own) &&
-        sched_setaffinity(0, sizeof first, &first) == 0)
-        (void)sched_setaffinity(0, sizeof own, &own);
+    cpu_set_t *own = malloc(threads->place_bytes), *both = malloc(threads->place_bytes);
+    if (own && both && sched_getaffinity(0, threads->place_bytes, own) == 0) {
+        CPU_AND_S(threads->place_bytes, both, own, threads->first_place);
+        if (CPU_EQUAL_S(threads->place_bytes, both, threads->first_place) &&
+            sched_setaffinity(0, threads->place_bytes, both) == 0)
+            (void)sched_setaffinity(0, threads->place_bytes, own);
+    }
+    free(own);
+    free(both);
+}
+
+/* ---- after fork ----------------------------------------------------------------------------------------------------
+ */
+
+static trol_status start_workers(trol_threads *threads, trol_error *error);
+static void pin_workers(trol_threads *threads);
+
+/* Nothing of what the parent's threads did at the time of the fork holds here: locks, turns, sections. */
+static void forget_parent(trol_threads *threads) {
+    pthread_mutex_init(&threads->callers, NULL);
+    pthread_cond_init(&threads->turn, NULL);
+    pthread_mutex_init(&threads->mutex, NULL);
+    pthread_cond_init(&threads->wake, NULL);
+    threads->next_ticket = threads->served_ticket = 0;
+    threads->n_workers = 0;
+    threads->pinned = false;
+    atomic_store(&threads->section, SECTION_CLOSED);
+    atomic_store(&threads->n_sleeping, 0);
+}
+
+/* In a child of fork: the first caller starts the workers anew, others wait for it. Fewer threads than there were,
+ * where no more can be started, are only slower. */
+static void follow_fork(trol_threads *threads) {
+    const long self = getpid();
+    long process;
+    while ((process = atomic_load(&threads->process)) != self) {
+        if (process == -self) {
+            sched_yield();
+        } else if (atomic_compare_exchange_strong(&threads->process, &process, -self)) {
+            forget_parent(threads);
+            (void)start_workers(threads, NULL);
+            pin_workers(threads);
+            atomic_store(&threads->process, self);
+        }
+    }
 }
 
 trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
                         const atomic_int *cancel) {
     if (n_chunks <= 0)
         return TROL_OK;
+    follow_fork(threads);
     wait_for_turn(threads);
     threads->task = task;
     threads->context = context;
@@ -238,27 +287,56 @@ trol_threads *threads_retain(trol_threads *threads) {
     return threads;
 }
 
-/* With one thread for each CPU, unpinned workers at times share a CPU while another idles. So the workers are kept on
- * all CPUs but the first, one each; the calling thread, which is the program's own, keeps its mask and finds the first
- * free (leave_worker_alone). */
-static void pin_workers(trol_threads *threads, const cpu_set_t *allowed) {
-    if (threads->n_threads != CPU_COUNT(allowed))
+/* With one thread for each CPU or each core, unpinned workers at times share one while another idles. So the workers
+ * are kept on all places but the first, one each; the calling thread, which is the program's own, keeps its mask and
+ * finds the first free (leave_worker_alone). With fewer threads the scheduler has room enough. */
+static void pin_workers(trol_threads *threads) {
+    cpu_list list = cpus_allowed("");
+    const bool each_cpu = threads->n_threads == list.n_cpus, each_core = threads->n_threads == list.n_cores;
+    if ((!each_cpu && !each_core) || threads->n_workers == 0) {
+        cpus_free(&list);
         return;
-    int cpu = -1;
-    for (int i = 0; i <= threads->n_workers; i++) {
-        do
-            cpu++;
-        while (!CPU_ISSET(cpu, allowed));
-        if (i == 0) {
-            threads->first_cpu = cpu;
-            continue;
-        }
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        pthread_setaffinity_np(threads->workers[i - 1].thread, sizeof one, &one);
     }
-    threads->pinned = threads->n_workers > 0;
+    const size_t bytes = CPU_ALLOC_SIZE(list.cpus[list.n_cpus - 1] + 1);
+    cpu_set_t *place = malloc(bytes), *first = malloc(bytes);
+    int n_places = 0;
+    for (int i = 0; place && first && i < list.n_cpus && n_places <= threads->n_workers; i++) {
+        if (!each_cpu && list.core_of[i] != list.cpus[i])
+            continue; /* its core has had its turn */
+        CPU_ZERO_S(bytes, place);
+        for (int k = i; k < list.n_cpus; k++)
+            if (k == i || (!each_cpu && list.core_of[k] == list.cpus[i]))
+                CPU_SET_S((size_t)list.cpus[k], bytes, place);
+        if (n_places == 0)
+            memcpy(first, place, bytes);
+        else
+            pthread_setaffinity_np(threads->workers[n_places - 1].thread, bytes, place);
+        n_places++;
+    }
+    threads->pinned = n_places > 0;
+    free(threads->first_place);
+    threads->first_place = first;
+    threads->place_bytes = bytes;
+    free(place);
+    cpus_free(&list);
+}
+
+static trol_status start_workers(trol_threads *threads, trol_error *error) {
+    for (int i = 0; i + 1 < threads->n_threads; i++) {
+        struct worker *worker = &threads->workers[i];
+        *worker = (struct worker){.threads = threads, .index = i + 1};
+        if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0)
+            return fail(error, TROL_ERROR_MEMORY, "thread %d of %d could not be started", i + 2, threads->n_threads);
+        threads->n_workers++;
+    }
+    return TROL_OK;
+}
+
+static int default_threads(void) {
+    cpu_list list = cpus_allowed("");
+    const int n = cpus_default_threads(&list, cpus_quota(""));
+    cpus_free(&list);
+    return n < MAX_THREADS ? n : MAX_THREADS;
 }
 
 trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_error *error) {
@@ -266,36 +344,27 @@ trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_erro
         return fail(error, TROL_ERROR_ARGUMENT, "trol_threads_new: the out-pointer is NULL");
     *result = NULL;
     if (n_threads < 0 || n_threads > MAX_THREADS)
-        return fail(error, TROL_ERROR_ARGUMENT, "number of threads is %d, expected 0 (one for each CPU) to %d",
+        return fail(error, TROL_ERROR_ARGUMENT, "number of threads is %d, expected 0 (one for each core) to %d",
                     n_threads, MAX_THREADS);
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    bool known = sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) > 0;
     if (n_threads == 0)
-        n_threads = known ? CPU_COUNT(&allowed) : 1;
-    if (n_threads > MAX_THREADS)
-        n_threads = MAX_THREADS;
+        n_threads = default_threads();
     size_t bytes = sizeof(trol_threads) + (size_t)n_threads * sizeof(struct worker);
     trol_threads *threads = calloc(1, bytes);
     if (!threads)
         return fail_memory(error, bytes, "a pool of threads");
     threads->n_threads = n_threads;
     atomic_init(&threads->references, 1);
+    atomic_init(&threads->process, getpid());
     pthread_mutex_init(&threads->callers, NULL);
     pthread_cond_init(&threads->turn, NULL);
     pthread_mutex_init(&threads->mutex, NULL);
     pthread_cond_init(&threads->wake, NULL);
-    for (int i = 0; i + 1 < n_threads; i++) {
-        struct worker *worker = &threads->workers[i];
-        *worker = (struct worker){.threads = threads, .index = i + 1};
-        if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
-            trol_threads_free(threads);
-            return fail(error, TROL_ERROR_MEMORY, "thread %d of %d could not be started", i + 2, n_threads);
-        }
-        threads->n_workers++;
+    trol_status status = start_workers(threads, error);
+    if (status != TROL_OK) {
+        trol_threads_free(threads);
+        return status;
     }
-    if (known)
-        pin_workers(threads, &allowed);
+    pin_workers(threads);
     *result = threads;
     return TROL_OK;
 }
@@ -303,13 +372,17 @@ trol_status trol_threads_new(int32_t n_threads, trol_threads **result, trol_erro
 void trol_threads_free(trol_threads *threads) {
     if (!threads || atomic_fetch_sub(&threads->references, 1) > 1)
         return;
-    atomic_store(&threads->stop, true);
-    start_section(threads);
-    for (int i = 0; i < threads->n_workers; i++)
-        pthread_join(threads->workers[i].thread, NULL);
-    pthread_cond_destroy(&threads->wake);
-    pthread_mutex_destroy(&threads->mutex);
-    pthread_mutex_destroy(&threads->callers);
-    pthread_cond_destroy(&threads->turn);
+    if (atomic_load(&threads->process) ==
+        getpid()) { /* or else there are none to stop, and what they waited on is theirs */
+        atomic_store(&threads->stop, true);
+        start_section(threads);
+        for (int i = 0; i < threads->n_workers; i++)
+            pthread_join(threads->workers[i].thread, NULL);
+        pthread_cond_destroy(&threads->wake);
+        pthread_cond_destroy(&threads->turn);
+        pthread_mutex_destroy(&threads->mutex);
+        pthread_mutex_destroy(&threads->callers);
+    }
+    free(threads->first_place);
     free(threads);
 }
