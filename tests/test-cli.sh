@@ -188,6 +188,38 @@ for signal in INT TERM HUP; do
 done
 exec 3>&-
 
+# ---- a byte-order mark at the head of a prompt is not text
+printf '\xef\xbb\xbfWhat is this?\r\n' >"$work/bom"
+plain=$("$cli" -m "$case" -q -n 8 --ignore-eos -p "What is this?")
+[ "$("$cli" -m "$case" -q -n 8 --ignore-eos --prompt-file "$work/bom")" = "$plain" ] || fail "a BOM in a prompt file counts"
+[ "$("$cli" -m "$case" -q -n 8 --ignore-eos -p - <"$work/bom")" = "$plain" ] || fail "a BOM on standard input counts"
+
+# ---- control characters reach a file as they are, a terminal harmlessly
+sampled=("$cli" -m "$case" -p a -q --temp 30 --seed 7 -n 600 --ignore-eos)
+"${sampled[@]}" >"$work/raw"
+grep -q $'[\x01-\x08\x0b-\x1f]' "$work/raw" || fail "the sampled answer has no control characters to test with"
+if command -v script >/dev/null; then
+    script -qec "${sampled[*]}" /dev/null </dev/null >"$work/shown"
+    ! tr -d '\r\n\t' <"$work/shown" | grep -q $'[\x01-\x1f\x7f]' || fail "control characters reach the terminal"
+    ! grep -q $'\xc2[\x80-\x9f]' "$work/shown" || fail "C1 control characters reach the terminal"
+    grep -qF '^' "$work/shown" || fail "control characters are not shown at all"
+fi
+
+# ---- a file that is cut while it is mapped is named
+"$TROL_BUILD/trol-quantize" "$case" "$work/packed" --quiet
+"$cli" -m "$work/packed" -p a -q -n 100000 -c 100000 --ignore-eos >"$work/out" 2>"$work/said" &
+process=$!
+for _ in $(seq 500); do
+    [ -s "$work/out" ] && break
+    sleep 0.02
+done
+: >"$work/packed/model.safetensors"
+status=0
+wait $process || status=$?
+[ $status = 1 ] || fail "a cut file: status $status, $(cat "$work/said")"
+grep -qF "trol-cli: $(realpath "$work/packed/model.safetensors") became shorter" "$work/said" ||
+    fail "a cut file is not named: $(cat "$work/said")"
+
 # ---- ^C: what was said so far, status 130, nothing half-written
 "$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
 process=$!

@@ -37,4 +37,21 @@ status=0
 status=0
 "$quantize" --help >/dev/full 2>"$work/said" || status=$?
 [ $status = 1 ] && grep -q "standard output cannot be written" "$work/said" || fail "--help to a full disk: status $status"
+
+# Interrupted while it works: one word for it, the signal in the status, nothing left. A signal that comes too early or too
+# late for that proves nothing, so several are tried.
+for delay in 0.01 0.02 0.03 0.04 0.05 0.06 0.08 0.1 0.15 0.2; do
+    "$quantize" "$case" "$work/c" -t 1 2>"$work/said" &
+    process=$!
+    sleep $delay
+    kill -TERM $process 2>/dev/null || true
+    status=0
+    wait $process || status=$?
+    if [ -s "$work/said" ]; then
+        [ $status = 143 ] && grep -q "^trol-quantize: interrupted" "$work/said" ||
+            fail "interrupted: status $status, $(cat "$work/said")"
+    fi
+    [ $status = 0 ] || [ ! -e "$work/c" ] || fail "interrupted, and left behind: $(ls "$work/c")"
+    rm -rf "$work/c"
+done
 echo "test-quantize: all well"

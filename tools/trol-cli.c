@@ -26,6 +26,7 @@
 #include "common/progress.h"
 #include "common/signals.h"
 #include "common/standard_output.h"
+#include "common/terminal.h"
 #include "common/text.h"
 #include "common/token_file.h"
 #include "trol.h"
@@ -39,7 +40,8 @@ static const char usage[] =
     "  -m, --model DIR          checkpoint folder, or a hub name (BK-Lee/TroL-1.8B) that lies in the hub's cache;\n"
     "                           without it $TROL_MODEL, or else the bundled model\n"
     "  -p, --prompt TEXT        the question; - reads it from standard input\n"
-    "      --prompt-file FILE   the question from a file (one line break at its end is dropped)\n"
+    "      --prompt-file FILE   the question from a file (a byte-order mark at its head and one line break at its end\n"
+    "                           are dropped)\n"
     "      --image FILE         a picture: JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TGA or PNM (P1 to P6);\n"
     "                           - reads standard input; may be repeated. <image> in the question says\n"
     "                           where it goes, else in front; \\<image> is the text <image> itself\n"
@@ -236,7 +238,7 @@ int cli_write_answer(void *user, const char *text) {
     run *r = user;
     progress_clear(&r->progress);
     r->wrote = true;
-    if (fputs(text, stdout) < 0 || fflush(stdout) != 0)
+    if (!terminal_write(text))
         return tool_fail(&r->inner_error, TROL_ERROR_IO, "the answer cannot be written: %s", strerror(errno)) !=
                TROL_OK;
     return 0;
@@ -288,6 +290,10 @@ static trol_status read_prompt(run *r) {
     trol_status status = input_file_read(path, MAX_PROMPT_BYTES, &r->prompt, &n, r->error);
     if (status != TROL_OK)
         return status;
+    if (n >= 3 && memcmp(r->prompt, "\xef\xbb\xbf", 3) == 0) { /* a byte-order mark is not text */
+        n -= 3;
+        memmove(r->prompt, r->prompt + 3, n + 1);
+    }
     if (memchr(r->prompt, '\0', n))
         return tool_fail(r->error, TROL_ERROR_FORMAT, "the prompt from %s contains a NUL byte, so it is no text",
                          is_stdin(path) ? "standard input" : path);

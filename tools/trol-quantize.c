@@ -54,14 +54,11 @@ static const argument_flag flags[] = {
 
 static volatile sig_atomic_t interrupted;
 
-static void on_interrupt(int number) {
-    (void)number;
-    interrupted = 1;
-}
+static void on_interrupt(int number) { interrupted = number; }
 
 static int show(void *user, trol_stage stage, int64_t done, int64_t total) {
     progress_show(user, stage, done, total);
-    return interrupted;
+    return interrupted != 0;
 }
 
 static void show_warning(void *user, trol_log_level level, const char *message) {
@@ -101,6 +98,10 @@ int main(int argc, char **argv) {
     progress_clear(&line);
     if (status == TROL_OK)
         return 0;
+    if (interrupted) {
+        tool_say("trol-quantize", "interrupted; nothing was kept");
+        return 128 + (int)interrupted;
+    }
     tool_say("trol-quantize", "%s%s", error.message,
              strstr(error.message, "exists already") ? " (--force overwrites it)" : "");
     return 1;

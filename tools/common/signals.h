@@ -6,7 +6,8 @@
 #include <stdbool.h>
 
 /* Calls the handler for SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP. A closed pipe and a file-size
- * limit become errors of writing (SIGPIPE and SIGXFSZ are ignored). */
+ * limit become errors of writing (SIGPIPE and SIGXFSZ are ignored). A mapped file that is cut while it is in use
+ * (SIGBUS) is named on standard error, and the program ends with 1. */
 void signals_catch(void (*handler)(int number));
 
 /* A handler: removes the unfinished files and ends the program with 128 + number. For all that need not be ended well.
