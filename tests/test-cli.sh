@@ -207,6 +207,7 @@ fi
 
 # ---- a file that is cut while it is mapped is named
 "$TROL_BUILD/trol-quantize" "$case" "$work/packed" --quiet
+: >"$work/out"
 "$cli" -m "$work/packed" -p a -q -n 100000 -c 100000 --ignore-eos >"$work/out" 2>"$work/said" &
 process=$!
 for _ in $(seq 500); do
@@ -219,6 +220,7 @@ wait $process || status=$?
 [ $status = 1 ] || fail "a cut file: status $status, $(cat "$work/said")"
 grep -qF "trol-cli: $(realpath "$work/packed/model.safetensors") became shorter" "$work/said" ||
     fail "a cut file is not named: $(cat "$work/said")"
+: >"$work/out"
 
 # ---- ^C: what was said so far, status 130, nothing half-written
 "$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &

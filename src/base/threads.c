@@ -177,9 +177,12 @@ static void end_turn(trol_threads *threads) {
     pthread_mutex_unlock(&threads->callers);
 }
 
+static void follow_fork(trol_threads *threads);
+
 void trol_threads_hold(trol_threads *threads) {
     if (!threads)
         return;
+    follow_fork(threads);
     pthread_mutex_lock(&threads->callers);
     wait_for_ticket(threads);
     threads->held = true;
@@ -190,6 +193,7 @@ void trol_threads_hold(trol_threads *threads) {
 void trol_threads_release(trol_threads *threads) {
     if (!threads)
         return;
+    follow_fork(threads);
     pthread_mutex_lock(&threads->callers);
     if (is_holder(threads)) {
         threads->held = false;
@@ -230,7 +234,9 @@ static void forget_parent(trol_threads *threads) {
     pthread_cond_init(&threads->turn, NULL);
     pthread_mutex_init(&threads->mutex, NULL);
     pthread_cond_init(&threads->wake, NULL);
-    threads->next_ticket = threads->served_ticket = 0;
+    threads->held = threads->held && pthread_equal(threads->holder, pthread_self()); /* by the thread that forked */
+    threads->next_ticket = threads->held ? 1 : 0;
+    threads->served_ticket = 0;
     threads->n_workers = 0;
     threads->pinned = false;
     atomic_store(&threads->section, SECTION_CLOSED);
