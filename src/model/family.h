@@ -88,20 +88,21 @@ typedef struct picture_recipe {
 } picture_recipe;
 
 struct model_family {
-    const char *name;               /* "internlm2-clip" */
-    const char *model_type;         /* config.json's own */
-    const char *decoder_model_type; /* in llm_config or text_config, which must be there; NULL: the whole file */
-    decoder_config decoder;         /* what holds where config.json is silent; sizes of 0 must be given */
-    vision_config vision;           /* likewise */
-    bool vision_from_tensors;       /* sizes that config.json does not give are read off the tensors */
-    const char *bias_key;           /* of the attention's biases; NULL: it has none */
-    const char *image_size_key;     /* at the top, counts before vision_config.image_size */
-    bool image_size_required;       /* there: vision_config's does not count */
-    unsigned rope_types;            /* a bit 1 << ROPE_... for each that the family may have */
-    int32_t image_token;            /* of the published model; 0: the one that follows the vocabulary */
-    const char *tensors[N_TENSORS]; /* names, %d is the layer; with a '.' at the end: weight or bias follows */
-    const char *linear_suffix;      /* between a decoder's linear and "weight" */
-    bool lora;                      /* on the decoder's linears, for image tokens */
+    const char *name;                /* "internlm2-clip" */
+    const char *model_type;          /* config.json's own */
+    const char *decoder_model_type;  /* in llm_config or text_config, which must be there; NULL: the whole file */
+    decoder_config decoder;          /* what holds where config.json is silent; sizes of 0 must be given */
+    vision_config vision;            /* likewise */
+    bool vision_from_tensors;        /* sizes that config.json does not give are read off the tensors */
+    const char *bias_key;            /* of the attention's biases; NULL: it has none */
+    const char *image_size_key;      /* at the top, counts before vision_config.image_size */
+    bool image_size_required;        /* there: vision_config's does not count */
+    unsigned rope_types;             /* a bit 1 << ROPE_... for each that the family may have */
+    int32_t image_token;             /* of the published model; 0: the one that follows the vocabulary */
+    const char *tensors[N_TENSORS];  /* names, %d is the layer; with a '.' at the end: weight or bias follows */
+    const char *const *idle_tensors; /* parts of names that files may have and that are not used, NULL-terminated */
+    const char *linear_suffix;       /* between a decoder's linear and "weight" */
+    bool lora;                       /* on the decoder's linears, for image tokens */
     qkv_order qkv;
     bool exact_positions; /* as many position embeddings as patches; else they are resized */
     bool pixel_shuffle;   /* four neighbouring tokens become one */

@@ -663,16 +663,18 @@ static trol_status load_projector(loader *l) {
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* CLIP's post_layernorm and saved position ids are in the published files and of no use here. */
-static bool expected_extra(const char *name) {
-    return strstr(name, "post_layernorm.") || strstr(name, "position_ids") || strstr(name, "rotary_emb.inv_freq");
+static bool expected_extra(const model_family *family, const char *name) {
+    for (const char *const *part = family->idle_tensors; *part; part++)
+        if (strstr(name, *part))
+            return true;
+    return false;
 }
 
 static void report_unused(const loader *l) {
     size_t n_unused = 0;
     for (size_t i = 0; i < tensor_source_count(l->w->source); i++) {
         const char *name = tensor_source_at(l->w->source, i)->name;
-        if (l->used[i] || expected_extra(name))
+        if (l->used[i] || expected_extra(l->family, name))
             continue;
         if (n_unused++ < 3)
             log_message(l->options->log, TROL_LOG_WARNING, "%s: tensor %s is not part of the model: skipped",
