@@ -29,6 +29,7 @@ missing_packages() {
     has_header blake2.h || echo libb2-dev
     has_header stb_image.h stb || echo libstb-dev
     has_header microhttpd.h || echo libmicrohttpd-dev # trol-server
+    has_header histedit.h || echo libedit-dev # the line editor of trol-cli --chat
     has_header jpeglib.h || echo libjpeg62-turbo-dev
     has_header webp/demux.h || echo libwebp-dev
     has_header libheif/heif.h || echo libheif-dev
