@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/batch.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
 #include "common/arguments.h"
@@ -50,6 +51,10 @@ static const char usage[] =
     "      --chat               a conversation: each line is a question, /help lists what else can be typed; -p is\n"
     "                           the first one. So it is, too, on a terminal when nothing is asked\n"
     "      --ctx-shift          in a chat, drop the oldest turns when the context is full\n"
+    "      --batch FILE         questions from a file of JSON lines (- for standard input), an answer line for each;\n"
+    "                           tools/cli/README.md has the form\n"
+    "      --output FILE        where the batch's answers go (standard output); --resume goes on with such a file\n"
+    "      --parallel N         questions of a batch that are answered at once (4)\n"
     "      --raw                the prompt as it is, without template; special tokens in it are recognized\n"
     "      --tokens FILE        token ids instead of text, image tokens included, white space between\n"
     "\n"
@@ -109,6 +114,10 @@ static const argument_flag flags[] = {
     {"--exif-rotate", NULL, ARGUMENT_SWITCH, AT(exif_rotate), 0, 0, {0}},
     {"--system", NULL, ARGUMENT_TEXT, AT(system), 0, 0, {0}},
     {"--chat", NULL, ARGUMENT_SWITCH, AT(chat), 0, 0, {0}},
+    {"--batch", NULL, ARGUMENT_TEXT, AT(batch), 1, 0, {0}},
+    {"--output", NULL, ARGUMENT_TEXT, AT(output), 1, 0, {0}},
+    {"--resume", NULL, ARGUMENT_SWITCH, AT(resume), 0, 0, {0}},
+    {"--parallel", NULL, ARGUMENT_INTEGER, AT(parallel), 1, 64, {0}},
     {"--ctx-shift", NULL, ARGUMENT_SWITCH, AT(context_shift), 0, 0, {0}},
     {"--raw", NULL, ARGUMENT_SWITCH, AT(raw), 0, 0, {0}},
     {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 1, 0, {0}},
@@ -150,6 +159,17 @@ static bool is_stdin(const char *text) { return text && strcmp(text, "-") == 0; 
 /* What the options need of each other; NULL if all is well. */
 static const char *contradiction(const options *o) {
     int n_prompts = (o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL);
+    if (o->batch && (o->chat || n_prompts > 0 || o->images.count > 0 || o->raw || o->logits || o->prefill_logits ||
+                     o->logprobs || o->lookup))
+        return "--batch has its questions and pictures in a file: --chat, --prompt, --tokens, --image, --raw, "
+               "--logits, "
+               "--prefill-logits, --logprobs and --lookup do not go with it";
+    if (!o->batch && (o->output || o->resume))
+        return "--output and --resume are for --batch";
+    if (o->batch && o->resume && (!o->output || is_stdin(o->output)))
+        return "--resume needs an --output FILE to go on with";
+    if (o->batch)
+        return o->n_predict == 0 ? "-n is 0, expected at least 1 with --batch" : NULL;
     if (o->chat && (o->tokens || o->raw || o->logits || o->prefill_logits || o->logprobs))
         return "--chat is a conversation: --tokens, --raw, --logits, --prefill-logits and --logprobs do not go with it";
     if (o->chat && o->n_predict == 0)
@@ -157,7 +177,7 @@ static const char *contradiction(const options *o) {
     if (o->context_shift && !o->chat)
         return "--ctx-shift is for --chat";
     if (n_prompts == 0 && !o->chat)
-        return "nothing is asked: -p TEXT, --prompt-file FILE, --tokens FILE or --chat is needed";
+        return "nothing is asked: -p TEXT, --prompt-file FILE, --tokens FILE, --chat or --batch FILE is needed";
     if (n_prompts > 1)
         return "only one of --prompt, --prompt-file and --tokens can be given";
     if (o->tokens && (o->system || o->raw))
@@ -384,6 +404,7 @@ static trol_status load_model(run *r) {
         return tool_fail(r->error, TROL_ERROR_ARGUMENT, "no -m, no $TROL_MODEL, and no bundled model is installed");
     trol_model_params params;
     trol_model_params_init(&params);
+    params.threads = r->threads;
     params.n_threads = o->n_threads;
     params.weight_type = (trol_weight_type)o->weight_type;
     params.vision_type = (trol_weight_type)o->vision_type;
@@ -539,6 +560,12 @@ static trol_status close_outputs(run *r, bool keep) {
 static trol_status answer(run *r) {
     r->progress = progress_start(r->chosen->quiet);
     signals_progress_line(&r->progress.shown);
+    if (r->chosen->batch) {
+        trol_status status = trol_threads_new(r->chosen->n_threads, &r->threads, r->error);
+        if (status == TROL_OK)
+            status = load_model(r);
+        return status == TROL_OK ? batch_run(r) : status;
+    }
     if (r->chosen->chat) {
         trol_status status = r->chosen->prompt || r->chosen->prompt_file ? read_prompt(r) : TROL_OK;
         if (status == TROL_OK)
@@ -609,6 +636,7 @@ static void release(run *r) {
         trol_features_free(r->features[i]);
     free_images(r);
     trol_model_free(r->model);
+    trol_threads_free(r->threads);
     free(r->tokens);
     trol_free(r->rendered);
     free(r->prompt);
@@ -620,7 +648,8 @@ static int bad_usage(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    options chosen = {.n_predict = 256, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64, .n_top_logprobs = 5};
+    options chosen = {
+        .n_predict = 256, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64, .n_top_logprobs = 5, .parallel = 4};
     trol_error error = {TROL_OK, ""};
     fill_standard_streams();
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
@@ -629,7 +658,8 @@ int main(int argc, char **argv) {
         return standard_output_text("trol-cli", usage);
     if (chosen.version)
         return standard_output_version("trol-cli");
-    if (!chosen.prompt && !chosen.prompt_file && !chosen.tokens && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+    if (!chosen.prompt && !chosen.prompt_file && !chosen.tokens && !chosen.batch && isatty(STDIN_FILENO) &&
+        isatty(STDOUT_FILENO))
         chosen.chat = true;
     const char *wrong = contradiction(&chosen);
     if (wrong)
@@ -640,13 +670,15 @@ int main(int argc, char **argv) {
     signals_catch(stop_session);
     trol_status status = answer(&r);
     session_to_cancel = NULL;
-    if (status == TROL_OK && chosen.stats)
+    if (status == TROL_OK && chosen.stats && r.session)
         cli_print_stats(&r);
     release(&r);
     if (status == TROL_OK)
         return 0;
-    if (caught_signal)
-        return 128 + (int)caught_signal;
+    if (r.stopped_by)
+        tool_say("trol-cli", "%s", error.message);
+    if (caught_signal || r.stopped_by)
+        return 128 + (r.stopped_by ? r.stopped_by : (int)caught_signal);
     tool_say("trol-cli", "%s", error.message);
     return 1;
 }

@@ -1,6 +1,10 @@
 # The parts of trol-cli, and libedit for its chat where it is (Debian: libedit-dev): without it lines are read as they
 # come.
 file(GLOB TROL_CLI_PARTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/cli/*.c)
+# --batch answers with the server's engine, without its HTTP side.
+foreach(part api_error buffer chat_request data_url engine gates image_store job json_body slot)
+  list(APPEND TROL_CLI_PARTS ${PROJECT_SOURCE_DIR}/tools/server/${part}.c)
+endforeach()
 target_sources(trol-cli PRIVATE ${TROL_CLI_PARTS})
 if(PkgConfig_FOUND)
   pkg_check_modules(LIBEDIT QUIET IMPORTED_TARGET libedit)

@@ -12,13 +12,13 @@
 #include "trol.h"
 
 typedef struct options {
-    const char *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
+    const char *batch, *output, *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
     argument_texts images, stops, logit_bias;
     int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
-        repeat_last_n, n_top_logprobs;
+        repeat_last_n, n_top_logprobs, parallel;
     float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed;
-    bool chat, context_shift, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
+    bool chat, context_shift, resume, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
 } options;
 
 typedef struct run {
@@ -30,6 +30,7 @@ typedef struct run {
     int32_t *tokens;                             /* --tokens */
     int32_t *rendered;                           /* --raw; free with trol_free */
     size_t n_tokens;
+    trol_threads *threads; /* --batch */
     trol_model *model;
     trol_model_info info;
     trol_session *session;
@@ -40,6 +41,7 @@ typedef struct run {
     progress_line progress;
     int64_t n_generated;
     double load_seconds, image_seconds;
+    int stopped_by;         /* the signal that ended a batch; 0: none */
     bool wrote;             /* a part of the answer */
     trol_error inner_error; /* of a callback that stopped the library */
     trol_error *error;

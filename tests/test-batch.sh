@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# trol-cli --batch: answers in order and equal to single ones, bad lines, --resume after a cut, refusals.
+set -euo pipefail
+
+cli=$TROL_BUILD/trol-cli
+model=$TROL_SOURCE/models/trol-tiny-internlm2
+pictures=$TROL_SOURCE/models/pictures
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+failed=0
+
+fail() { echo "FAILED: $*"; failed=1; }
+batch() { "$cli" -q -m "$model" --batch "$@"; }
+answers() { sed -n 's/.*"answer":"\([^"]*\)".*/\1/p' "$1"; }
+lines() { grep -c . "$1" || true; }
+
+questions=("What color is the heart?" "How many objects are there?" "What color is the star?" "Describe the picture."
+           "Where is the heart?" "Is there a star?")
+: >in.jsonl
+: >single.txt
+for picture in balloons table; do
+    for question in "${questions[@]}"; do
+        echo "{\"id\": \"$picture\", \"image\": \"$pictures/$picture.png\", \"prompt\": \"$question\"}" >>in.jsonl
+        "$cli" -q -m "$model" --image "$pictures/$picture.png" -p "$question" >>single.txt
+    done
+done
+
+# In order, whatever is answered beside, and what single questions get.
+for parallel in 1 3 8; do
+    batch in.jsonl --output "out$parallel.jsonl" --parallel $parallel || fail "--parallel $parallel: exit status $?"
+    answers "out$parallel.jsonl" | diff - single.txt || fail "--parallel $parallel: answers differ from single ones"
+    [ "$(sed -n 's/.*"line":\([0-9]*\).*/\1/p' "out$parallel.jsonl" | tr '\n' ' ')" = "1 2 3 4 5 6 7 8 9 10 11 12 " ] ||
+        fail "--parallel $parallel: not in order"
+done
+batch - <in.jsonl >piped.jsonl || fail "standard input: exit status $?"
+answers piped.jsonl | diff - single.txt || fail "standard input: answers differ"
+
+# A marker places the picture, and sampling goes by the line's seed alone.
+cat >fields.jsonl <<END
+{"image": "$pictures/balloons.png", "prompt": "<image>\nWhat color is the heart?"}
+{"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "temperature": 30, "seed": 5, "max_tokens": 9}
+{"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "temperature": 30, "seed": 5, "max_tokens": 9}
+{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "$pictures/balloons.png"}}, {"type": "text", "text": "What color is the heart?"}]}]}
+END
+batch fields.jsonl >fields.out || fail "fields: exit status $?"
+[ "$(answers fields.out | sed -n 1p)" = "$(head -n 1 single.txt)" ] || fail "a marker: $(cat fields.out)"
+[ "$(answers fields.out | sed -n 2p)" = "$(answers fields.out | sed -n 3p)" ] || fail "equal seeds: $(cat fields.out)"
+[ "$(answers fields.out | sed -n 4p)" = "$(head -n 1 single.txt)" ] || fail "messages: $(cat fields.out)"
+
+# A bad line gets a sentence, the others their answers.
+cat >bad.jsonl <<END
+not json
+
+{"prompt": "x", "image": "nosuch.png"}
+{"prompt": "x", "image": "http://example.com/x.png"}
+{"prompt": "x", "nonsense": 1}
+{"prompt": "x", "messages": []}
+{"id": []}
+{"prompt": 5}
+{"prompt": "<image> <image>", "image": "$pictures/balloons.png"}
+{"prompt": "Hello", "temperature": "hot"}
+{"prompt": "Hello", "max_tokens": 2}
+END
+batch bad.jsonl >bad.out || fail "bad lines: exit status $?"
+[ "$(lines bad.out)" = 11 ] || fail "bad lines: not a line each: $(cat bad.out)"
+[ "$(grep -c '"error":"' bad.out)" = 10 ] || fail "bad lines: $(cat bad.out)"
+grep -q '"line":3,.*nosuch.png cannot be opened' bad.out || fail "a missing picture: $(cat bad.out)"
+grep -q '"line":4,.*nothing is fetched' bad.out || fail "a picture of the web: $(cat bad.out)"
+grep -q '"line":11,.*"answer"' bad.out || fail "the last line is not answered: $(cat bad.out)"
+
+# --resume: half a last line goes, what is there stays, and the whole is as if nothing had happened.
+batch in.jsonl --output out1.jsonl 2>exists.err && fail "an output that exists is written over"
+grep -q "out1.jsonl exists already" exists.err || fail "an output that exists: $(cat exists.err)"
+for n in 0 5 12; do
+    head -n $n out1.jsonl >cut.jsonl
+    printf '{"id":"balloons","line":6,"inp' >>cut.jsonl
+    batch in.jsonl --output cut.jsonl --resume || fail "--resume after $n lines: exit status $?"
+    answers cut.jsonl | diff - single.txt || fail "--resume after $n lines: answers differ"
+done
+head -n 5 out1.jsonl >other.jsonl
+batch in.jsonl --output other.jsonl --resume --temp 1 2>other.err && fail "--resume with another temperature"
+grep -q "line 1 of other.jsonl was made from another line, another model or with other options" other.err ||
+    fail "--resume with another temperature: $(cat other.err)"
+[ "$(lines other.jsonl)" = 5 ] || fail "a refused --resume changes the output"
+sed '2s/objects/things/' in.jsonl >edited.jsonl
+batch edited.jsonl --output other.jsonl --resume 2>other.err && fail "--resume with an edited line"
+grep -q "line 2 of other.jsonl" other.err || fail "--resume with an edited line: $(cat other.err)"
+
+# A signal leaves whole lines only.
+for i in $(seq 200); do cat in.jsonl; done >long.jsonl
+"$cli" -q -m "$model" --batch long.jsonl --output long.out &
+pid=$!
+sleep 1
+kill -INT $pid
+status=0
+wait $pid || status=$?
+[ $status = 130 ] || fail "^C: exit status $status"
+[ ! -s long.out ] || [ "$(tail -c 1 long.out | od -An -c | tr -d ' ')" = '\n' ] || fail "^C leaves half a line"
+
+batch nosuch.jsonl 2>usage.err && fail "an input that is not there"
+grep -q "nosuch.jsonl cannot be opened" usage.err || fail "an input that is not there: $(cat usage.err)"
+batch in.jsonl -p x 2>usage.err && fail "--batch with -p"
+exit $failed

@@ -1,0 +1,207 @@
+#include "cli/batch_line.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base64.h"
+#include "common/input_file.h"
+#include "server/data_url.h"
+#include "server/json_body.h"
+
+static const char model_id[] = "trol"; /* a line's "model" is not looked at */
+
+/* ---- pictures -------------------------------------------------------------------------------- */
+
+static bool is_url(const char *text) { return strstr(text, "://") != NULL || strncmp(text, "data:", 5) == 0; }
+
+/* The bytes of a picture that is named by its path or given as a data: URL. */
+static bool read_picture(const char *source, const char *param, chat_image *image, api_error *error) {
+    trol_image_params limits;
+    trol_error cause;
+    char *bytes;
+    if (strncmp(source, "data:", 5) == 0)
+        return data_url_read(source, param, &image->bytes, &image->n_bytes, error);
+    if (is_url(source))
+        return api_fail(error, 400, param, NULL, "%s is \"%.100s\", expected a path or a data: URL: nothing is fetched",
+                        param, source);
+    trol_image_params_init(&limits);
+    if (strcmp(source, "-") == 0)
+        return api_fail(error, 400, param, NULL, "%s is -, expected a path or a data: URL", param);
+    if (input_file_read(source, (size_t)limits.max_bytes, &bytes, &image->n_bytes, &cause) != TROL_OK)
+        return api_fail(error, 400, param, NULL, "%s", cause.message);
+    image->bytes = (uint8_t *)bytes;
+    return true;
+}
+
+/* "image" and "images" of the line, after those that the request has. */
+static bool add_pictures(const cJSON *value, const char *param, chat_request *request, api_error *error) {
+    const bool list = cJSON_IsArray(value);
+    for (const cJSON *item = list ? value->child : value; item; item = list ? item->next : NULL) {
+        const char *source;
+        if (!json_read_string(item, param, &source, error))
+            return false;
+        if (request->n_images == CHAT_MOST_IMAGES)
+            return api_fail(error, 400, param, NULL, "the line has more than %d pictures", CHAT_MOST_IMAGES);
+        if (!read_picture(source, param, &request->images[request->n_images], error))
+            return false;
+        request->n_images++;
+    }
+    return true;
+}
+
+/* Paths among the messages' pictures become data: URLs. */
+static bool read_paths(cJSON *messages, api_error *error) {
+    cJSON *message, *part;
+    cJSON_ArrayForEach(message, messages) {
+        cJSON *content = cJSON_GetObjectItemCaseSensitive(message, "content");
+        if (!cJSON_IsArray(content))
+            continue;
+        cJSON_ArrayForEach(part, content) {
+            static const char start[] = "data:application/octet-stream;base64,";
+            cJSON *source = cJSON_GetObjectItemCaseSensitive(part, "image_url");
+            cJSON *url = cJSON_GetObjectItemCaseSensitive(source, "url");
+            const char *path = cJSON_GetStringValue(url);
+            chat_image image = {0};
+            if (!path || strncmp(path, "data:", 5) == 0)
+                continue;
+            if (!read_picture(path, "image_url.url", &image, error))
+                return false;
+            char *base64 = base64_encode(image.bytes, image.n_bytes);
+            char *text = base64 ? malloc(sizeof start + strlen(base64)) : NULL;
+            free(image.bytes);
+            if (text) {
+                strcpy(text, start);
+                strcat(text, base64);
+            }
+            cJSON *replacement = text ? cJSON_CreateString(text) : NULL;
+            free(base64);
+            free(text);
+            if (!replacement || !cJSON_ReplaceItemInObjectCaseSensitive(source, "url", replacement)) {
+                cJSON_Delete(replacement);
+                return api_fail_memory(error);
+            }
+        }
+    }
+    return true;
+}
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+/* The place of the pictures is the library's business: as with -p, markers say it, or they go in front. */
+static bool make_messages(const char *prompt, const char *system, chat_request *request, api_error *error) {
+    request->messages = calloc(2, sizeof *request->messages);
+    request->images = calloc(CHAT_MOST_IMAGES, sizeof *request->images);
+    if (!request->messages || !request->images)
+        return api_fail_memory(error);
+    for (int i = system ? 0 : 1; i < 2; i++) {
+        char *text = strdup(i == 0 ? system : prompt);
+        if (!text)
+            return api_fail_memory(error);
+        request->messages[request->n_messages++] =
+            (trol_message){.role = i == 0 ? TROL_ROLE_SYSTEM : TROL_ROLE_USER, .text = text};
+    }
+    return true;
+}
+
+/* What the options say and the line does not. */
+static bool add_defaults(const options *o, cJSON *line, api_error *error) {
+    static const char *const modes[] = {"prompt", "all", "off"};
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"temperature", (double)o->temperature},
+        {"top_k", o->top_k},
+        {"top_p", (double)o->top_p},
+        {"min_p", (double)o->min_p},
+        {"repeat_penalty", (double)o->repeat_penalty},
+        {"repeat_last_n", o->repeat_last_n},
+        {"presence_penalty", (double)o->presence_penalty},
+        {"frequency_penalty", (double)o->frequency_penalty},
+        {"seed", (double)o->seed},
+        {"traversal_skip", (double)o->traversal_skip},
+    };
+    bool fine = true;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!cJSON_HasObjectItem(line, numbers[i].name))
+            fine = fine && cJSON_AddNumberToObject(line, numbers[i].name, numbers[i].value);
+    if (!cJSON_HasObjectItem(line, "max_tokens") && !cJSON_HasObjectItem(line, "max_completion_tokens"))
+        fine = fine && cJSON_AddNumberToObject(line, "max_tokens", o->n_predict);
+    if (!cJSON_HasObjectItem(line, "traversal"))
+        fine = fine && cJSON_AddStringToObject(line, "traversal", modes[o->traversal]);
+    if (!cJSON_HasObjectItem(line, "stop") && o->stops.count > 0) {
+        cJSON *stops = cJSON_CreateStringArray(o->stops.items, (int)o->stops.count);
+        fine = fine && stops && cJSON_AddItemToObject(line, "stop", stops);
+    }
+    return fine || api_fail_memory(error);
+}
+
+/* ---- the line -------------------------------------------------------------------------------- */
+
+static const char *const own_fields[] = {"id", "prompt", "system", "image", "images", "model", NULL};
+static const char *const server_fields[] = {"n", "stream", "stream_options", "gates", NULL};
+
+static bool read_fields(const run *r, cJSON *line, chat_request *request, char **id, api_error *error) {
+    cJSON *own[6] = {NULL};
+    const char *prompt = NULL, *system = r->chosen->system;
+    for (int i = 0; own_fields[i]; i++)
+        own[i] = cJSON_DetachItemFromObjectCaseSensitive(line, own_fields[i]);
+    cJSON *messages = cJSON_GetObjectItemCaseSensitive(line, "messages");
+    bool fine = true;
+    if (own[0]) {
+        *id = cJSON_PrintUnformatted(own[0]);
+        fine = cJSON_IsString(own[0]) || cJSON_IsNumber(own[0]) ||
+               json_fail_type(own[0], "id", "a string or a number", error);
+    }
+    for (int i = 0; server_fields[i] && fine; i++)
+        if (cJSON_HasObjectItem(line, server_fields[i]))
+            fine = api_fail(error, 400, server_fields[i], NULL, "%s is not for a line of --batch", server_fields[i]);
+    if (fine && !own[1] == !messages)
+        fine = api_fail(error, 400, NULL, NULL, "the line has %s, expected \"prompt\" or \"messages\"",
+                        messages ? "both a prompt and messages" : "neither a prompt nor messages");
+    if (fine && messages && own[2])
+        fine = api_fail(error, 400, "system", NULL, "system does not go with messages, which may begin with one");
+    if (fine && own[1])
+        fine = json_read_string(own[1], "prompt", &prompt, error);
+    if (fine && own[2])
+        fine = json_read_string(own[2], "system", &system, error);
+    if (fine && prompt) { /* read as an empty conversation, and filled after */
+        cJSON *list = cJSON_AddArrayToObject(line, "messages"), *message = list ? cJSON_CreateObject() : NULL;
+        fine = (message && cJSON_AddItemToArray(list, message) && cJSON_AddStringToObject(message, "role", "user") &&
+                cJSON_AddStringToObject(message, "content", "")) ||
+               api_fail_memory(error);
+    } else if (fine)
+        fine = read_paths(messages, error);
+    if (fine && (fine = add_defaults(r->chosen, line, error)))
+        fine = chat_request_read(line, model_id, request, error);
+    if (fine && prompt) {
+        free((char *)request->messages[0].text);
+        free(request->messages);
+        free(request->images);
+        request->messages = NULL;
+        request->images = NULL;
+        request->n_messages = 0;
+        fine = make_messages(prompt, system, request, error);
+    }
+    for (int i = 3; i <= 4 && fine; i++)
+        if (own[i])
+            fine = add_pictures(own[i], own_fields[i], request, error);
+    for (int i = 0; i < 6; i++)
+        cJSON_Delete(own[i]);
+    return fine;
+}
+
+bool batch_line_read(const run *r, const char *line, size_t n_bytes, chat_request *request, char **id,
+                     api_error *error) {
+    *request = (chat_request){0};
+    *id = NULL;
+    *error = (api_error){0};
+    cJSON *root = json_body_parse(line, n_bytes, error);
+    if (!root)
+        return false;
+    const bool fine = read_fields(r, root, request, id, error);
+    cJSON_Delete(root);
+    if (!fine)
+        chat_request_free(request);
+    return fine;
+}
