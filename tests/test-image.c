@@ -210,20 +210,22 @@ static void test_png(void) {
 }
 
 static void test_simple_formats(void) {
-    check_one("BMP, 24 bits", make_bmp(24, 1, 2, 0, "\x03\x02\x01\0\x06\x05\x04\0", 8), 0, 0, 0x040506, 0);
-    check_one("BMP, top down", make_bmp(24, 1, -2, 0, "\x03\x02\x01\0\x06\x05\x04\0", 8), 0, 0, 0x010203, 0);
+    check_one("BMP, 24 bits", make_bmp(24, 1, 2, 0, "\x03\x02\x01\0\x06\x05\x04\0", 8), 0, 0, 0x040506, 1);
+    check_one("BMP, top down", make_bmp(24, 1, -2, 0, "\x03\x02\x01\0\x06\x05\x04\0", 8), 0, 0, 0x010203, 1);
     check_one("BMP, 32 bits", make_bmp(32, 1, 1, 0, "\x03\x02\x01\0", 4), 0, 0, 0x010203, 0);
-    check_one("BMP, 16 bits", make_bmp(16, 1, 1, 0, "\xe0\x7c\0\0", 4), 0, 0, 0xff3900, 0);
+    check_one("BMP, 16 bits", make_bmp(16, 1, 1, 0, "\xe0\x7c\0\0", 4), 0, 0, 0xff3900, 2);
     check_one("BMP, 16 bit fields", make_bmp(16, 1, 1, 3, "\0\xf8\0\0\xe0\x07\0\0\x1f\0\0\0\xc0\xf9\0\0", 16), 0, 0,
-              0xff3800, 0);
-    check_one("BMP, palette", make_bmp(8, 3, 1, 0, "\x01\0\x09\0", 4), 0, 0, 0x102030, 0);
-    check_one("BMP, 1 bit", make_bmp(1, 2, 1, 0, "\x40\0\0\0", 4), 1, 0, 0x102030, 0);
+              0xff3800, 2);
+    check_one("BMP, palette", make_bmp(8, 3, 1, 0, "\x01\0\x09\0", 4), 0, 0, 0x102030, 1);
+    check_one("BMP, 1 bit", make_bmp(1, 2, 1, 0, "\x40\0\0\0", 4), 1, 0, 0x102030, 3);
     check_one("TGA", make_tga(2, 24, 2, 1, 0x20, "\x03\x02\x01\x06\x05\x04", 6), 1, 0, 0x040506, 0);
     check_one("TGA, runs", make_tga(10, 24, 3, 1, 0, "\x81\x03\x02\x01\0\x06\x05\x04", 8), 2, 0, 0x040506, 0);
     check_one("TGA, grey", make_tga(3, 8, 2, 1, 0, "\x07\x08", 2), 1, 0, 0x080808, 0);
     check_one("TGA, bottom up", make_tga(3, 8, 1, 2, 0, "\x07\x08", 2), 0, 0, 0x080808, 0);
     check_one("TGA, from the right", make_tga(3, 8, 2, 1, 0x30, "\x07\x08", 2), 0, 0, 0x080808, 0);
     check_one("TGA, grey and alpha", make_tga(3, 16, 2, 1, 0, "\x07\0\x08\0", 4), 1, 0, 0x080808, 0);
+    check_one("TGA, 1 bit", make_tga(3, 1, 9, 2, 0x20, "\x40\0\0\x80", 4), 1, 0, 0xffffff, 0);
+    check_one("TGA, 1 bit, second row", make_tga(3, 1, 9, 2, 0x20, "\x40\0\0\x80", 4), 8, 1, 0xffffff, 0);
     check_one("TGA, 16 bits", make_tga(2, 16, 1, 1, 0, "\x22\x78", 2), 0, 0, 0xf60810, 0);
     check_one("TGA, 32 bits", make_tga(2, 32, 1, 1, 0, "\x03\x02\x01\x40", 4), 0, 0, 0x010203, 0);
     check_one("TGA, index past the palette", make_tga(1, 8, 1, 1, 0, "\x09", 1), 0, 0, 0x090909, 0);

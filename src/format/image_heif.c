@@ -31,14 +31,12 @@ static trol_status fail_decoding(struct heif_error reason, const char *format, t
                 text);
 }
 
-/* libheif limits the side of a square; what is more oblong than it is checked against the limit itself. */
+/* libheif 1.15 takes this limit for each side (of what is coded, which is a little larger), later versions for the side
+ * of a square of as many pixels: the pixels themselves are counted here. */
 static void set_limits(struct heif_context *context, int64_t max_pixels) {
-    int side = 1;
-    while (side < IMAGE_MAX_SIDE && (int64_t)side * side < max_pixels)
-        side++;
-    heif_context_set_maximum_image_size_limit(context, side);
-    heif_context_set_max_decoding_threads(context,
-                                          0); /* in the calling thread, which has the caller's locks and limits */
+    int side = max_pixels < IMAGE_MAX_SIDE ? (int)max_pixels : IMAGE_MAX_SIDE;
+    heif_context_set_maximum_image_size_limit(context, side + 64);
+    heif_context_set_max_decoding_threads(context, 0); /* no threads but the caller's */
 }
 
 static trol_status copy_pixels(const struct heif_image *decoded, const char *format, const image_settings *settings,

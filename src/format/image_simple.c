@@ -104,7 +104,8 @@ trol_status bmp_decode(byte_reader in, const image_settings *settings, trol_imag
     TRY(read_bmp_header(&b, settings->max_pixels, error));
     TRY(read_bmp_palette(&b, error));
     int64_t height = b.height < 0 ? -b.height : b.height, stride = (b.width * b.bits + 31) / 32 * 4;
-    if (b.data_offset > in.n_bytes || (int64_t)(in.n_bytes - b.data_offset) < stride * height)
+    int64_t last_row = (b.width * b.bits + 7) / 8; /* without what fills it up */
+    if (b.data_offset > in.n_bytes || (int64_t)(in.n_bytes - b.data_offset) < stride * (height - 1) + last_row)
         return fail_cut_short("BMP", b.width, height, error);
     TRY(image_alloc("BMP", b.width, height, settings->max_pixels, image, error));
     for (int64_t y = 0; y < height; y++) {
@@ -280,7 +281,8 @@ bool tga_plausible(byte_reader in) {
         return t.has_palette == 0 && t.palette_first == 0 && t.palette_length == 0 &&
                (t.bits == 16 || t.bits == 24 || t.bits == 32);
     case TGA_GREY:
-        return t.has_palette == 0 && t.palette_first == 0 && t.palette_length == 0 && (t.bits == 8 || t.bits == 16);
+        return t.has_palette == 0 && t.palette_first == 0 && t.palette_length == 0 &&
+               (t.bits == 8 || t.bits == 16 || (t.bits == 1 && t.kind == TGA_GREY));
     default:
         return false;
     }
@@ -299,12 +301,20 @@ static void read_tga_color(byte_reader *in, int bits, uint8_t *rgb) {
     skip_bytes(in, bits == 32);
 }
 
-static void read_tga_pixel(tga *t, uint8_t *rgb) {
+/* Pixel i of the file. */
+static void read_tga_pixel(tga *t, int64_t i, uint8_t *rgb) {
+    int64_t bit = i % t->width % 8;
     switch (t->kind & ~TGA_RUN_LENGTH) {
     case TGA_PALETTE:
         memcpy(rgb, t->palette[read_u8(&t->in)], 3);
         break;
     case TGA_GREY:
+        if (t->bits == 1) { /* rows of whole bytes, the first pixel highest */
+            if (bit)
+                t->in.position--; /* the same byte once more */
+            memset(rgb, read_u8(&t->in) >> (7 - bit) & 1 ? 255 : 0, 3);
+            break;
+        }
         memset(rgb, read_u8(&t->in), 3);
         skip_bytes(&t->in, t->bits == 16); /* alpha */
         break;
@@ -334,6 +344,8 @@ static uint8_t *tga_place(const tga *t, const trol_image *image, int64_t i) {
 /* The bytes that the pixels take at least: run-length coded, one packet for each 128. */
 static int64_t least_tga_bytes(const tga *t) {
     int64_t n_pixels = (int64_t)t->width * t->height, pixel_bytes = t->bits / 8;
+    if (t->bits == 1)
+        return ((int64_t)t->width + 7) / 8 * t->height;
     return t->kind & TGA_RUN_LENGTH ? (n_pixels + 127) / 128 * (1 + pixel_bytes) : n_pixels * pixel_bytes;
 }
 
@@ -353,7 +365,7 @@ trol_status tga_decode(byte_reader in, const image_settings *settings, trol_imag
         uint8_t rgb[3];
         for (int k = 0; k <= (packet & 127) && i < n_pixels; k++, i++) {
             if (k == 0 || !(packet & 128))
-                read_tga_pixel(&t, rgb);
+                read_tga_pixel(&t, i, rgb);
             memcpy(tga_place(&t, image, i), rgb, 3);
         }
     }
