@@ -702,6 +702,24 @@ static void check_skipping(const session_case *c) {
     trol_session_free(all);
 }
 
+/* What a session reports is what its own calls took. */
+static void check_workspace(const session_case *c) {
+    trol_error error = {0};
+    int32_t *ids = long_prompt(c, 1500);
+    trol_session *large = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 2000),
+                 *small = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 0);
+    CHECK(stats_of(small).workspace_bytes == 0, "a session that did nothing");
+    prefill_case(c, large, ids, 1500);
+    prefill_case(c, small, c->ids, c->n_ids);
+    CHECK_OK(trol_session_decode(small, 5, &error), error);
+    CHECK(stats_of(small).workspace_bytes > 0 && 4 * stats_of(small).workspace_bytes < stats_of(large).workspace_bytes,
+          "scratch memory: %lld bytes for 29 tokens, %lld for 1500", (long long)stats_of(small).workspace_bytes,
+          (long long)stats_of(large).workspace_bytes);
+    trol_session_free(large);
+    trol_session_free(small);
+    free(ids);
+}
+
 /* TROL.md, section 2: a prompt of one token in all is not traversed in mode prompt. */
 static void check_one_token(const session_case *c) {
     trol_error error = {0};
@@ -813,6 +831,7 @@ int main(void) {
     check_reuse_counts(&c, "internlm2-clip");
     check_batch_of_pictures(&c, "internlm2-clip");
     check_skipping(&c);
+    check_workspace(&c);
     check_one_token(&c);
     check_threads(&c);
     close_case(&c);

@@ -186,6 +186,17 @@ static void check_broken_files(const session_case *c) {
         write_checksum(copy, n);
         check_file(c, "made up", (size_t)i, copy, n, true);
     }
+    /* Tokens fed as rows of pictures that there are not, and pictures of sizes that are not theirs. */
+    const size_t places = find_tokens(bytes, n, s) + trol_session_n_tokens(s) * sizeof(int32_t);
+    const size_t n_places = trol_session_n_tokens(s) * 2 * sizeof(int32_t) + 16;
+    for (int i = 0; i < N_RANDOM; i++) {
+        memcpy(copy, bytes, n);
+        const int32_t value = i % 3 ? (int32_t)(test_random(&random) % 40) - 2
+                                    : (int32_t)extremes[test_random(&random) % (sizeof extremes / sizeof *extremes)];
+        memcpy(copy + places + 4 * (test_random(&random) % (n_places / 4)), &value, sizeof value);
+        write_checksum(copy, n);
+        check_file(c, "places made up", (size_t)i, copy, n, true);
+    }
     /* Tokens that are not the model's. */
     for (size_t i = 0; i < 30; i++) {
         const int32_t token = i % 2 ? -1 : 513;
@@ -232,6 +243,22 @@ static void check_places(const session_case *c) {
     close_case(&other);
 }
 
+/* A file of an earlier version is named as such. */
+static void check_versions(const session_case *c) {
+    trol_error error = {0};
+    trol_session *s = new_session(c, 0, TROL_CACHE_F16, 0), *loaded = NULL;
+    size_t n;
+    CHECK_OK(trol_session_save(s, test_path("version"), &error), error);
+    char *bytes = read_file("version", &n);
+    bytes[7]--;
+    test_write("version", bytes, n);
+    CHECK(trol_session_load(c->model, test_path("version"), &loaded, &error) == TROL_ERROR_UNSUPPORTED && !loaded &&
+              strstr(error.message, "another version"),
+          "%s", error.message);
+    memory_free(bytes);
+    trol_session_free(s);
+}
+
 /* What a failed prompt left is saved, too: still nothing to answer, still there to be reused. */
 static void check_failed_prompt(const session_case *c) {
     trol_error error = {0};
@@ -262,6 +289,7 @@ int main(void) {
     check_places(&c);
     check_broken_files(&c);
     check_failed_prompt(&c);
+    check_versions(&c);
     close_case(&c);
     session_case phi3 = open_case("phi3-internvit", 1);
     check_states(&phi3);
