@@ -347,7 +347,8 @@ TROL_API TROL_NODISCARD trol_status trol_session_prefill(trol_session *session, 
                                                          trol_features *const *features, size_t n_features,
                                                          trol_error *error);
 /* The same in pieces: begin says how many tokens the whole prompt has and which pictures fill its image tokens, append
- * brings the next tokens, end checks that all came. Any cut gives the same logits (to rounding). */
+ * brings the next tokens, end checks that all came. Any cut gives the same logits, to the bit (but where
+ * OpenBLAS multiplies: to rounding). */
 TROL_API TROL_NODISCARD trol_status trol_session_prompt_begin(trol_session *session, size_t n_tokens_total,
                                                               trol_features *const *features, size_t n_features,
                                                               trol_error *error);
@@ -394,8 +395,10 @@ typedef struct trol_step_item {
  * within 200 ms. Where all of an item's tokens are in place, trol_session_logits holds the logits after the last one
  * (of a prompt: after its last piece, and a trol_session_prompt_end). The result is TROL_OK when every item has its
  * status; another one means that nothing was done (items is NULL, or there is no memory for the batch), and each item
- * has that status. What a session computes does not depend on the other items, to the bit: its logits are those that it
- * gives alone. */
+ * has that status. A session's logits depend on its own tokens alone, to the bit: not on the other items, on how
+ * prompts and answers are cut into pieces, on what was reused or on the number of threads. Two things are excepted:
+ * where OpenBLAS multiplies (trol_model_load's log says so), and in modes all and off a later turn that reuses answer
+ * tokens, which were computed by the kernels of answers: both agree to rounding, 1e-5 of the largest logit. */
 TROL_API TROL_NODISCARD trol_status trol_step(trol_step_item *items, size_t n, trol_error *error);
 
 /* Feeds one answer token; afterwards trol_session_logits holds the logits of the next. */
