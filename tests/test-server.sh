@@ -69,6 +69,23 @@ content "$work/reply" | grep -q e && fail "a stop string was shown"
 chat 200 '"finish_reason":"length"' "{$hello,\"max_tokens\":3,\"logit_bias\":{\"70\":100}}"
 ask 200 '"content":"' detokenize -d '{"tokens":[70,70,70]}'
 
+# ---- answers in a form
+schema='{"type":"object","properties":{"color":{"type":"string","maxLength":8},"round":{"type":"boolean"}},"required":["color","round"],"additionalProperties":false}'
+format="\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"shape\",\"strict\":true,\"schema\":$schema}}"
+for more in '' ',"temperature":1,"seed":4' ',"max_tokens":28' ',"n":3,"temperature":2,"seed":1'; do
+    chat 200 '"finish_reason":"stop"' "{$hello,$format$more}"
+    grep -oE '"content":"([^"\\]|\\.)*"' "$work/reply" | sed 's/\\n/ /g; s/\\"/"/g' >"$work/contents"
+    [ -s "$work/contents" ] || fail "no answer in the schema's form"
+    grep -vE '^"content":"[{] *"color": *"[^"]*", *"round": *(true|false) *[}]"$' "$work/contents" && fail "not in the schema's form"
+done
+chat 200 '"content":"' "{$hello,\"response_format\":{\"type\":\"json_object\"},\"max_tokens\":20}"
+chat 200 '"content":"blue blue"' "{$hello,\"grammar\":\"root ::= \\\"blue\\\" (\\\" blue\\\")\"}"
+chat 200 '"content":"{' "{$hello,\"json_schema\":$schema}"
+chat 400 'max_tokens is 2, but no answer in the form' "{$hello,$format,\"max_tokens\":2}"
+chat 422 '"param":"json_schema"' "{$hello,\"json_schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"contains\":{}}}}}"
+chat 422 '"param":"grammar"' "{$hello,\"grammar\":\"root ::= (\"}"
+chat 400 'response_format.json_schema.schema and grammar are both given' "{$hello,$format,\"grammar\":\"root ::= \\\"a\\\"\"}"
+
 # ---- a conversation goes on from its first turn
 chat 200 '"finish_reason"' '{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hello"}],"max_tokens":8}'
 turn=$(content "$work/reply")
@@ -104,6 +121,7 @@ while IFS='|' read -r status text json; do chat "$status" "$text" "$json"; done 
 400|logit_bias names token 999999|{$hello,"logit_bias":{"999999":1}}
 400|logit_bias has the key|{$hello,"logit_bias":{"a":1}}
 400|traversal is \"sideways\"|{$hello,"traversal":"sideways"}
+400|without traversal there are no gates|{$hello,"gates":true,"traversal":"off"}
 400|stream_options needs|{$hello,"stream_options":{"include_usage":true}}
 404|the model \"gpt-4o\" is not here|{$hello,"model":"gpt-4o"}
 400|expected a data: URL|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://127.0.0.1/a.png"}}]}]}

@@ -342,10 +342,33 @@ static void answer_stream(exchange *x) {
 static bool check_supported(const chat_request *request, api_error *error) {
     if (request->n_beams > 0)
         return api_fail(error, 400, "beams", "unsupported_field", "this server does not search beams");
-    if (request->format != CHAT_FORMAT_TEXT)
-        return api_fail(error, 400, request->format == CHAT_FORMAT_GRAMMAR ? "grammar" : "response_format",
-                        "unsupported_field", "this server does not constrain answers to a form");
     return true;
+}
+
+/* The form that answers must have. false with the error. */
+static bool open_constraint(exchange *x, const chat_request *request, trol_constraint **constraint) {
+    trol_model *model = x->server->model;
+    const char *text = request->format_text;
+    trol_error error = {0};
+    int64_t least = 0;
+    trol_status status = TROL_OK;
+    *constraint = NULL;
+    if (request->format == CHAT_FORMAT_JSON)
+        status = trol_constraint_new_json(model, constraint, &error);
+    else if (request->format == CHAT_FORMAT_SCHEMA)
+        status = trol_constraint_new_json_schema(model, text, strlen(text), constraint, &error);
+    else if (request->format == CHAT_FORMAT_GRAMMAR)
+        status = trol_constraint_new_gbnf(model, text, strlen(text), constraint, &error);
+    if (status == TROL_OK && *constraint)
+        status = trol_constraint_min_tokens(*constraint, &least, &error);
+    const char *param = request->format_param;
+    if (status != TROL_OK)
+        api_fail_library(&x->error, param, &error);
+    else if (request->max_tokens && least > request->max_tokens)
+        api_fail(&x->error, 400, "max_tokens", "invalid_value",
+                 "max_tokens is %d, but no answer in the form that %s asks for has fewer than %lld tokens",
+                 request->max_tokens, param, (long long)least);
+    return x->error.status == 0;
 }
 
 static void choose_seed(chat_request *request) {
@@ -354,13 +377,18 @@ static void choose_seed(chat_request *request) {
 }
 
 /* Of 20 MB of JSON much is in memory at once while it is read: only a few requests are at a time. */
-static bool read_request(exchange *x, chat_request *request) {
+static bool read_request(exchange *x, chat_request *request, trol_constraint **constraint) {
     server *s = x->server;
     while (sem_wait(&s->parsing) != 0) {
     }
     cJSON *root = json_body_parse(x->body.bytes, x->body.n_bytes, &x->error);
-    const bool fine = root && chat_request_read(root, s->model_id, request, &x->error);
+    bool fine = root && chat_request_read(root, s->model_id, request, &x->error);
     cJSON_Delete(root);
+    if (fine && (!check_supported(request, &x->error) || !open_constraint(x, request, constraint))) {
+        chat_request_free(request);
+        trol_constraint_free(*constraint);
+        fine = false;
+    }
     sem_post(&s->parsing);
     buffer_free(&x->body);
     return fine;
@@ -368,20 +396,21 @@ static bool read_request(exchange *x, chat_request *request) {
 
 void chat_answer(exchange *x) {
     chat_request request;
-    if (!read_request(x, &request))
+    trol_constraint *constraint = NULL;
+    if (!read_request(x, &request, &constraint))
         return;
-    if (!check_supported(&request, &x->error)) {
-        chat_request_free(&request);
-        return;
-    }
     choose_seed(&request);
     const bool stream = request.stream;
     x->job = job_new(&request);
-    if (!x->job)
+    if (!x->job) {
+        trol_constraint_free(constraint);
         api_fail_memory(&x->error);
-    else if (!engine_submit(x->server->engine, x->job, &x->error))
         return;
-    else if (stream)
+    }
+    x->job->constraint = constraint;
+    if (!engine_submit(x->server->engine, x->job, &x->error))
+        return;
+    if (stream)
         answer_stream(x);
     else
         answer_whole(x);

@@ -12,7 +12,6 @@
 typedef struct reader {
     chat_request *out;
     const char *model_id;
-    const char *sets_format; /* the field that gave `format`; NULL: none did */
     api_error *error;
 } reader;
 
@@ -400,14 +399,14 @@ static bool read_cache_prompt(reader *r, const cJSON *value, const char *param) 
 /* ---- answers that follow a form -------------------------------------------------------------- */
 
 static bool set_format(reader *r, const char *param, chat_format format, char *text) {
-    if (r->sets_format && format != CHAT_FORMAT_TEXT && r->out->format != CHAT_FORMAT_TEXT) {
+    if (format != CHAT_FORMAT_TEXT && r->out->format != CHAT_FORMAT_TEXT) {
         cJSON_free(text);
         return api_fail(r->error, 400, param, "invalid_value", "%s and %s are both given, only one can be followed",
-                        r->sets_format, param);
+                        r->out->format_param, param);
     }
     if (format == CHAT_FORMAT_TEXT)
         return true;
-    r->sets_format = param;
+    r->out->format_param = param;
     r->out->format = format;
     r->out->format_text = text;
     return true;
@@ -536,6 +535,8 @@ static bool check_together(const chat_request *out, api_error *error) {
         return api_fail(error, 400, "top_logprobs", "invalid_value", "top_logprobs needs \"logprobs\": true");
     if (out->include_usage && !out->stream)
         return api_fail(error, 400, "stream_options", "invalid_value", "stream_options needs \"stream\": true");
+    if (out->gates && out->traversal == TROL_TRAVERSAL_OFF)
+        return api_fail(error, 400, "gates", "invalid_value", "without traversal there are no gates");
     if (out->n_beams > 0 && (out->stream || out->n > 1 || out->sampler.temperature > 0 || out->logprobs))
         return api_fail(error, 400, "beams", "invalid_value",
                         "beams are searched without stream, n, temperature and logprobs");

@@ -38,7 +38,8 @@ typedef struct chat_request {
     bool gates, cache_prompt;
     int32_t n_beams; /* 0: none */
     chat_format format;
-    char *format_text; /* the JSON Schema or the grammar */
+    const char *format_param; /* the field that asks for it; static */
+    char *format_text;        /* the JSON Schema or the grammar */
 } chat_request;
 
 /* Reads the request for a model that is known as model_id. false with the error; *request is empty then. */

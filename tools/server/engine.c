@@ -99,8 +99,6 @@ static void close_job(engine *e, job *j, bool keep) {
         slot *s = &e->slots[i];
         if (s->job != j)
             continue;
-        if (j->gate_columns && s->session)
-            gates_end(s->session);
         /* A cancel may wait in a session whose prompt was running: it must not hit the next job. */
         slot_close(s, keep && s->state == SLOT_ANSWER);
         s->used = ++e->clock;
@@ -162,10 +160,11 @@ static bool check_context(const engine *e, size_t n_tokens, bool at_least, api_e
 static slot *find_source(engine *e, const job *j, trol_features *const *features, size_t *n_shared) {
     slot *best = NULL;
     *n_shared = 0;
-    for (int32_t i = 0; i < e->params.n_slots && j->request.cache_prompt && !j->request.gates; i++) {
+    for (int32_t i = 0; i < e->params.n_slots && j->request.cache_prompt; i++) {
         slot *s = &e->slots[i];
         if (!s->session || s->state == SLOT_PROMPT || s->state == SLOT_RESERVED ||
-            s->traversal != j->request.traversal || s->traversal_skip != j->request.traversal_skip)
+            s->traversal != j->request.traversal || s->traversal_skip != j->request.traversal_skip ||
+            (j->request.gates && !s->gates))
             continue;
         const size_t n = trol_session_reusable(s->session, j->tokens, j->n_tokens, features, j->request.n_images);
         if (n > *n_shared || (n > 0 && n == *n_shared && best && best->state != SLOT_IDLE && s->state == SLOT_IDLE)) {
@@ -196,9 +195,11 @@ static trol_status open_session(engine *e, slot *s, const job *j, trol_error *er
     params.traversal = j->request.traversal;
     params.traversal_skip = j->request.traversal_skip;
     params.keep_pass2 = 1;
+    params.keep_gates = j->request.gates;
     trol_session_free(s->session);
     s->traversal = j->request.traversal;
     s->traversal_skip = j->request.traversal_skip;
+    s->gates = j->request.gates;
     return trol_session_new(e->params.model, &params, &s->session, error);
 }
 
@@ -219,6 +220,7 @@ static trol_status take_slot(engine *e, job *j, trol_features *const *features, 
             s->session = fork;
             s->traversal = source->traversal;
             s->traversal_skip = source->traversal_skip;
+            s->gates = source->gates;
         }
     } else if (!take_over) {
         status = open_session(e, s, j, error);
@@ -246,8 +248,6 @@ static trol_status begin_prompt(engine *e, job *j, trol_error *error) {
     }
     if (status == TROL_OK)
         status = trol_session_prompt_begin(s->session, j->n_tokens, features, j->request.n_images, error);
-    if (status == TROL_OK && j->request.gates)
-        status = gates_watch(j, s->session, &e->info, error);
     if (status == TROL_OK)
         job_set_running(j, s->session);
     return status;
@@ -433,7 +433,7 @@ static trol_status open_choices(engine *e, slot *first, trol_error *error) {
     job_set_running(j, NULL);
     SERVER_TRY(trol_session_prompt_end(first->session, error));
     if (j->request.gates) {
-        gates_end(first->session);
+        SERVER_TRY(gates_copy(j, first->session, &e->info, error));
         event *gates = calloc(1, sizeof *gates);
         if (!gates)
             return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for gates");
@@ -450,9 +450,10 @@ static trol_status open_choices(engine *e, slot *first, trol_error *error) {
             SERVER_TRY(trol_session_fork(first->session, &s->session, error));
             s->traversal = first->traversal;
             s->traversal_skip = first->traversal_skip;
+            s->gates = first->gates;
         }
         s->max_tokens = j->request.max_tokens && j->request.max_tokens < room ? j->request.max_tokens : room;
-        SERVER_TRY(slot_open_answer(s, e->params.model, error));
+        SERVER_TRY(slot_open_answer(s, e->params.model, e->info.vocab_size, error));
     }
     j->n_open = j->request.n;
     j->answered = now_seconds();

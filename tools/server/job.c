@@ -42,7 +42,7 @@ void job_release(job *j) {
     }
     event_free(j->spare);
     chat_request_free(&j->request);
-    free(j->gate_columns);
+    trol_constraint_free(j->constraint);
     trol_free(j->tokens);
     free(j->gates.values);
     close(j->event_fd);

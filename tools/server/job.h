@@ -45,6 +45,7 @@ typedef struct job_gates {
 typedef struct job {
     atomic_int references; /* the connection's and the engine's */
     chat_request request;
+    trol_constraint *constraint; /* that each choice has a clone of; NULL: none */
     int event_fd;
     atomic_bool cancelled;
     pthread_mutex_t mutex; /* guards the events and `running` */
@@ -60,8 +61,7 @@ typedef struct job {
     double submitted, started, answered;
     job_usage usage;
     job_gates gates;
-    int64_t *gate_columns; /* [n_tokens]: a token's column in the gates, -1 for text; NULL: not asked for */
-    event *spare;          /* for an error, when there is no memory left for one */
+    event *spare; /* for an error, when there is no memory left for one */
 } job;
 
 /* Takes the request over. NULL: there is no memory, or no descriptor, and the request is freed. */

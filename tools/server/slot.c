@@ -5,19 +5,37 @@
 
 #include "common/fail.h"
 
-trol_status slot_open_answer(slot *s, const trol_model *model, trol_error *error) {
+static trol_status open_constraint(slot *s, int32_t vocab_size, trol_error *error) {
+    int64_t least;
+    trol_status status = trol_constraint_clone(s->job->constraint, &s->constraint, error);
+    if (status == TROL_OK)
+        status = trol_constraint_min_tokens(s->constraint, &least, error);
+    if (status == TROL_OK && least > s->max_tokens)
+        return tool_fail(error, TROL_ERROR_CONTEXT,
+                         "no answer in the form that is asked for has fewer than %lld tokens, but only %d may come",
+                         (long long)least, s->max_tokens);
+    s->allowed = status == TROL_OK ? calloc(((size_t)vocab_size + 63) / 64, sizeof *s->allowed) : NULL;
+    if (status == TROL_OK && !s->allowed)
+        return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for a constraint");
+    return status;
+}
+
+trol_status slot_open_answer(slot *s, const trol_model *model, int32_t vocab_size, trol_error *error) {
     const chat_request *request = &s->job->request;
     trol_sampler_params sampler = request->sampler;
     trol_stream_params stream;
     trol_stream_params_init(&stream);
     stream.stops = (const char *const *)request->stops;
     stream.n_stops = request->n_stops;
+    stream.keep_space = s->job->constraint != NULL;
     sampler.seed += (uint64_t)s->choice; /* choices of one request differ, each as reproducible as the first */
     trol_status status = trol_sampler_new(&sampler, &s->sampler, error);
     if (status == TROL_OK)
         status = trol_sampler_begin(s->sampler, s->job->tokens, s->job->n_tokens, error);
     if (status == TROL_OK)
         status = trol_stream_new(model, &stream, &s->stream, error);
+    if (status == TROL_OK && s->job->constraint)
+        status = open_constraint(s, vocab_size, error);
     s->n_tokens = 0;
     return status;
 }
@@ -25,6 +43,10 @@ trol_status slot_open_answer(slot *s, const trol_model *model, trol_error *error
 void slot_close(slot *s, bool keep) {
     trol_sampler_free(s->sampler);
     trol_stream_free(s->stream);
+    trol_constraint_free(s->constraint);
+    free(s->allowed);
+    s->constraint = NULL;
+    s->allowed = NULL;
     s->sampler = NULL;
     s->stream = NULL;
     s->job = NULL;
@@ -94,7 +116,9 @@ trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t contex
     const char *text;
     int32_t stopped = 0;
     *finished = false;
-    s->token = trol_sampler_choose(s->sampler, logits, info->vocab_size);
+    if (s->constraint && trol_constraint_fill(s->constraint, s->max_tokens - s->n_tokens, s->allowed, error) != TROL_OK)
+        return error->status;
+    s->token = trol_sampler_choose_allowed(s->sampler, logits, info->vocab_size, s->allowed);
     if (s->token < 0)
         return tool_fail(error, TROL_ERROR_FORMAT,
                          "there is no token to choose: the model's logits are not numbers, or "
@@ -102,7 +126,9 @@ trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t contex
     if (is_end(info, s->token))
         return finish(s, "stop", finished, error);
     s->n_tokens++;
-    trol_status status = trol_sampler_accept(s->sampler, s->token, error);
+    trol_status status = s->constraint ? trol_constraint_accept(s->constraint, s->token, error) : TROL_OK;
+    if (status == TROL_OK)
+        status = trol_sampler_accept(s->sampler, s->token, error);
     if (status == TROL_OK)
         status = trol_stream_put(s->stream, s->token, &text, &stopped, error);
     if (status == TROL_OK)
@@ -111,6 +137,8 @@ trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t contex
         return status;
     s->job->usage.completion_tokens++;
     if (stopped)
+        return finish(s, "stop", finished, error);
+    if (s->constraint && trol_constraint_complete(s->constraint))
         return finish(s, "stop", finished, error);
     if (s->n_tokens == s->max_tokens || trol_session_n_tokens(s->session) + 1 > (size_t)context_size)
         return finish(s, "length", finished, error);

@@ -15,6 +15,7 @@ typedef struct slot {
     trol_session *session; /* NULL: none yet */
     trol_traversal traversal;
     float traversal_skip;
+    bool gates; /* the session keeps them */
     slot_state state;
     job *job; /* not counted: the engine's list of jobs has it */
     int32_t choice;
@@ -23,13 +24,15 @@ typedef struct slot {
     size_t n_reusable; /* of the prompt's first tokens */
     trol_sampler *sampler;
     trol_stream *stream;
-    int32_t token; /* chosen, not fed yet */
+    trol_constraint *constraint; /* NULL: none */
+    uint64_t *allowed;           /* [(vocab_size + 63) / 64], with a constraint */
+    int32_t token;               /* chosen, not fed yet */
     int32_t n_tokens;
     int32_t max_tokens;
 } slot;
 
 /* What an answer needs besides the session. */
-trol_status slot_open_answer(slot *s, const trol_model *model, trol_error *error);
+trol_status slot_open_answer(slot *s, const trol_model *model, int32_t vocab_size, trol_error *error);
 /* Chooses the next token of the logits that the session holds and puts its events. *finished: the answer is over. */
 trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t context_size, bool *finished,
                             trol_error *error);
