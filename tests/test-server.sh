@@ -179,8 +179,7 @@ done
 for ((i = 0; i < 500; i++)); do [ "$(metric requests_waiting)" != 4 ] || break; sleep 0.01; done
 chat 429 'too many requests are waiting' "{$hello}"
 grep -qi "^retry-after: [0-9]" "$work/headers" || fail "429 without Retry-After"
-kill -KILL "${clients[@]}" 2>/dev/null || true # one was answered 429
-wait "${clients[@]}" 2>/dev/null || true
+{ kill -KILL "${clients[@]}" && wait "${clients[@]}"; } 2>/dev/null || true
 free_within $((within * 2))
 chat 200 '"finish_reason"' "{$hello,\"max_tokens\":2}"
 

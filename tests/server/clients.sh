@@ -11,7 +11,7 @@ picture=$TROL_SOURCE/models/pictures/balloons.png
 
 start clients -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 20000 -q
 if [ -x "$folder/python/bin/python" ] || python3 -m venv "$folder/python" 2>/dev/null; then
-    "$folder/python/bin/pip" -q install openai selenium
+    "$folder/python/bin/pip" -q --disable-pip-version-check install openai selenium
     timeout 300 "$folder/python/bin/python" "$clients/openai_client.py" "$url" "$picture"
     if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then
         timeout 300 "$folder/python/bin/python" "$clients/page.py" "$url" "$picture"

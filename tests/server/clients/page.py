@@ -45,7 +45,8 @@ def drop(path):
 
 
 def answers():
-    return [e.text for e in find(".turn.assistant .words")]
+    return driver.execute_script(
+        "return [...document.querySelectorAll('.turn.assistant .words')].map((e) => e.textContent)")
 
 
 def finished():
@@ -83,6 +84,7 @@ check(len(set(before)) > 1 and min(before[3::4]) > 0, "the heat map is empty")
 driver.execute_script("const s = document.querySelector('.heat input'); s.value = s.max; s.dispatchEvent(new Event('input'))")
 check("Layer 4 of 4" in find(".heat .note")[0].text, find(".heat .note")[0].text)
 if len(sys.argv) > 3:
+    driver.execute_script("document.querySelector('.turn.user').scrollIntoView()")
     time.sleep(0.3)
     driver.save_screenshot(sys.argv[3])
 
