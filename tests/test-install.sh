@@ -35,6 +35,12 @@ declared=$(sed -n '/TROL_API/,/;/p' "$prefix/include/trol.h" | grep -o 'trol_[a-
 difference=$(diff <(echo "$declared") <(sort -u <<<"$exported") || true)
 [ -z "$difference" ] || fail "declared (<) and exported (>) differ: $difference"
 
+# The tools carry src/base with them, but nothing of it that the library exports.
+for program in "$prefix"/bin/trol-*; do
+    twice=$(nm --defined-only "$program" | awk '{print $3}' | grep '^trol_' || true)
+    [ -z "$twice" ] || fail "$program defines what the library exports: $twice"
+done
+
 strict="-Wall -Wextra -Wpedantic -Werror"
 case=$TROL_SOURCE/tests/reference/e2e-internlm2
 question=("$case" "$case/pictures/tiny.png" "What is in the picture?")

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/batch.h"
+#include "base/utf8.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
 #include "common/arguments.h"
@@ -28,7 +29,6 @@
 #include "common/signals.h"
 #include "common/standard_output.h"
 #include "common/terminal.h"
-#include "common/text.h"
 #include "common/token_file.h"
 #include "trol.h"
 
@@ -289,7 +289,7 @@ static int keep_prefill_logits(void *user, int64_t position, const float *logits
 enum { MAX_PROMPT_BYTES = 64 << 20 };
 
 static trol_status check_text(run *r, const char *name, const char *text, size_t n_bytes) {
-    const size_t valid = text_valid_prefix(text, n_bytes);
+    const size_t valid = utf8_valid_prefix(text, n_bytes);
     return valid == n_bytes ? TROL_OK
                             : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is no valid UTF-8", name, valid + 1);
 }

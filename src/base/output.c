@@ -2,65 +2,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 /* A file system may keep what is written in large pieces in huge pages, which a checkpoint is then read from. */
 enum { BUFFER_BYTES = 4 << 20 };
 
-#ifndef PATH_MAX
-#define PATH_MAX 4096
-#endif
-
 static trol_status write_error(const output *out, trol_error *error) {
     return fail(error, TROL_ERROR_IO, "%s: the file cannot be written: %s", out->path, strerror(errno));
-}
-
-static char *joined(const char *first, size_t n_first, const char *second) {
-    const size_t n_second = strlen(second);
-    char *text = malloc(n_first + n_second + 1);
-    if (text) {
-        memcpy(text, first, n_first);
-        memcpy(text + n_first, second, n_second + 1);
-    }
-    return text;
-}
-
-/* The file behind a link, also one that is not there yet: that is what is replaced, and the link stays. Allocated; NULL
- * with errno set. */
-static char *follow_links(const char *path) {
-    enum { MAX_LINKS = 40 };
-    char link[PATH_MAX];
-    char *place = joined(path, strlen(path), "");
-    for (int i = 0; place; i++) {
-        const ssize_t n = readlink(place, link, sizeof link - 1);
-        if (n < 0)
-            return place; /* no link */
-        link[n] = '\0';
-        const char *slash = strrchr(place, '/');
-        const size_t n_folder = link[0] == '/' || !slash ? 0 : (size_t)(slash - place) + 1;
-        char *target = i < MAX_LINKS ? joined(place, n_folder, link) : NULL;
-        if (i == MAX_LINKS)
-            errno = ELOOP;
-        free(place);
-        place = target;
-    }
-    return NULL;
 }
 
 /* A new file beside the place; its name is left in out->temporary. -1 with errno set. */
 static int open_temporary(output *out) {
     enum { MAX_ATTEMPTS = 100 };
     const size_t length = strlen(out->place);
-    char suffix[16] = ".12345.12";
+    char suffix[16];
     int descriptor = -1;
-    out->temporary = joined(out->place, length, suffix);
+    out->temporary = malloc(length + sizeof suffix);
+    if (out->temporary)
+        memcpy(out->temporary, out->place, length);
     for (int attempt = 0; out->temporary && attempt < MAX_ATTEMPTS && descriptor < 0; attempt++) {
         snprintf(suffix, sizeof suffix, ".%05u.%02u", (unsigned)getpid() % 100000u, (unsigned)attempt % 100u);
-        memcpy(out->temporary + length, suffix, strlen(suffix));
+        memcpy(out->temporary + length, suffix, strlen(suffix) + 1);
         descriptor = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
                           0666); /* as the umask allows, unlike mkstemp's */
         if (descriptor < 0 && errno != EEXIST)
@@ -76,7 +43,7 @@ static int open_temporary(output *out) {
 trol_status output_open(const char *path, output *out, trol_error *error) {
     struct stat info;
     *out = (output){0};
-    out->path = joined(path, strlen(path), "");
+    out->path = strdup(path);
     if (!out->path)
         return fail_memory(error, strlen(path), "a file's name");
     out->buffer = malloc(BUFFER_BYTES);
@@ -84,7 +51,7 @@ trol_status output_open(const char *path, output *out, trol_error *error) {
         output_discard(out);
         return fail_memory(error, BUFFER_BYTES, "a file's buffer");
     }
-    out->place = follow_links(path);
+    out->place = path_follow_links(path);
     int descriptor = -1;
     if (out->place && stat(out->place, &info) == 0 && !S_ISREG(info.st_mode))
         descriptor = open(out->place, O_WRONLY | O_CLOEXEC);

@@ -225,15 +225,6 @@ static trol_status progressed(packer *p, size_t n_bytes) {
     return TROL_OK;
 }
 
-/* What was read of the mapped source need not stay in memory. */
-static void forget_pages(const void *data, size_t n_bytes) {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t first = ((uintptr_t)data + page - 1) / page * page,
-                    last = ((uintptr_t)data + n_bytes) / page * page;
-    if (last > first)
-        madvise((void *)first, last - first, MADV_DONTNEED);
-}
-
 static trol_status write_packed(packer *p, const entry *e) {
     const int64_t rows = e->source->shape[0], columns = e->source->shape[1], step = GROUPS_AT_ONCE * QUANTIZED_GROUP;
     const size_t row_bytes = (size_t)columns * element_bytes(e->source->type),
@@ -270,7 +261,7 @@ static trol_status write_tensors(packer *p, const char *path) {
     for (size_t i = 0; i < p->n_entries && status == TROL_OK; i++) {
         const entry *e = &p->entries[i];
         status = is_packed(e) ? write_packed(p, e) : write_copy(p, e);
-        forget_pages(e->source->data, e->source->n_bytes);
+        file_forget_pages(e->source->data, e->source->n_bytes);
     }
     return status == TROL_OK ? output_finish(&p->out, p->error) : status;
 }

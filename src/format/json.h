@@ -8,14 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-
-/* Reads a whole file or pipe (a NUL is put behind it). Fails past max_bytes, and for folders and devices. Free *bytes
- * with memory_free. `path` in messages. */
-trol_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *n_bytes, trol_error *error);
-/* The folder joined with a name, allocated: free with memory_free. */
-trol_status path_join(const char *folder, const char *name, char **path, trol_error *error);
-/* The part behind the last '/'. */
-const char *path_name(const char *path);
+#include "base/file.h"
 
 /* Parses text[0 .. n_bytes-1]: all of it must be one valid JSON value, UTF-8 without NUL characters, nested at most 64
  * deep, of at most 4 million values, no key twice in an object. `name` in messages. Free *json with cJSON_Delete. */

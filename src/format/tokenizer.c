@@ -10,7 +10,7 @@
 #include "base/float16.h"
 #include "base/memory.h"
 #include "base/utf8.h"
-#include "format/download.h"
+#include "base/download.h"
 #include "format/json.h"
 #include "format/tokenizer_tables.h"
 

@@ -19,7 +19,7 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "format/json.h"
-#include "format/download.h"
+#include "base/download.h"
 #include "format/zip.h"
 #include "kernels/types.h"
 

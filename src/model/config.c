@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "format/download.h"
+#include "base/download.h"
 #include "format/json.h"
 #include "model/config_keys.h"
 #include "model/family.h"

@@ -230,15 +230,6 @@ static trol_status convert_values(loader *l, const matrix *from, element_type ty
     return TROL_OK;
 }
 
-/* What was read of a mapped matrix need not stay in memory. */
-static void forget_pages(const void *data, size_t n_bytes) {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t first = ((uintptr_t)data + page - 1) / page * page,
-                    last = ((uintptr_t)data + n_bytes) / page * page;
-    if (last > first)
-        madvise((void *)first, last - first, MADV_DONTNEED);
-}
-
 /* Makes the matrix one of the wanted type, in memory of its own. */
 static trol_status convert_matrix(loader *l, const char *name, tensor_role role, matrix *m) {
     const size_t stored_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
@@ -254,7 +245,7 @@ static trol_status convert_matrix(loader *l, const char *name, tensor_role role,
         return fail(l->error, TROL_ERROR_FORMAT, "tensor %s is too large to be packed", name);
     TRY(own_pages(l->w, n_bytes, name, &memory, l->error));
     TRY(convert_values(l, m, type, memory));
-    forget_pages(m->data, stored_bytes);
+    file_forget_pages(m->data, stored_bytes);
     m->type = type;
     m->data = memory;
     return TROL_OK;

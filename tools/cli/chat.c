@@ -15,7 +15,7 @@
 #include "common/fail.h"
 #include "common/input_file.h"
 #include "common/signals.h"
-#include "common/text.h"
+#include "base/utf8.h"
 
 enum { MOST_IMAGES = 64 }; /* of one question */
 
@@ -508,8 +508,8 @@ static trol_status handle(chat *c, char *text, bool *leave) {
     if (is_blank(text))
         return TROL_OK;
     line_editor_remember(c->editor, text);
-    if (text_valid_prefix(text, n) != n) {
-        tool_say("trol-cli", "byte %zu of the line is not valid UTF-8", text_valid_prefix(text, n) + 1);
+    if (utf8_valid_prefix(text, n) != n) {
+        tool_say("trol-cli", "byte %zu of the line is not valid UTF-8", utf8_valid_prefix(text, n) + 1);
         return TROL_OK;
     }
     if (text[0] != '/')

@@ -10,7 +10,7 @@
 #include "common/fail.h"
 #include "common/input_file.h"
 #include "common/output_file.h"
-#include "common/text.h"
+#include "base/utf8.h"
 
 enum { MAX_FILE_BYTES = 1 << 30, MAX_MESSAGE_IMAGES = 64 };
 
@@ -310,7 +310,7 @@ trol_status conversation_load(const char *path, conversation_encoder encode, voi
     if (status != TROL_OK)
         return status;
     place at = {.path = path, .error = error};
-    cJSON *root = text_valid_prefix(bytes, n_bytes) == n_bytes ? cJSON_ParseWithLength(bytes, n_bytes) : NULL;
+    cJSON *root = utf8_valid_prefix(bytes, n_bytes) == n_bytes ? cJSON_ParseWithLength(bytes, n_bytes) : NULL;
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "messages"), *object;
     if (!cJSON_IsArray(list))
         status = tool_fail(error, TROL_ERROR_FORMAT,

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "common/text.h"
+#include "base/utf8.h"
 
 trol_status tool_fail(trol_error *error, trol_status status, const char *format, ...) {
     if (error) {
@@ -12,7 +12,7 @@ trol_status tool_fail(trol_error *error, trol_status status, const char *format,
         error->status = status;
         vsnprintf(error->message, sizeof error->message, format, arguments);
         va_end(arguments);
-        text_make_printable(error->message, sizeof error->message); /* names in it come from files and arguments */
+        utf8_make_printable(error->message, sizeof error->message); /* names in it come from files and arguments */
     }
     return status;
 }
@@ -23,6 +23,6 @@ void tool_say(const char *tool, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    text_make_printable(text, sizeof text);
+    utf8_make_printable(text, sizeof text);
     fprintf(stderr, "%s: %s\n", tool, text);
 }

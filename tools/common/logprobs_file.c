@@ -1,3 +1,4 @@
+#include "base/utf8.h"
 #include "common/logprobs_file.h"
 
 #include <inttypes.h>
@@ -7,7 +8,6 @@
 
 #include "common/fail.h"
 #include "common/output_file.h"
-#include "common/text.h"
 
 struct logprobs_file {
     output_file out;
@@ -36,7 +36,7 @@ trol_status logprobs_file_open(const char *path, const trol_model *model, bool h
 static void write_text(FILE *stream, const char *bytes, size_t n_bytes) {
     fputc('"', stream);
     for (size_t i = 0; i < n_bytes;) {
-        const size_t valid = text_valid_prefix(bytes + i, n_bytes - i);
+        const size_t valid = utf8_valid_prefix(bytes + i, n_bytes - i);
         for (const char *c = bytes + i; c < bytes + i + valid; c++) {
             if (*c == '"' || *c == '\\')
                 fprintf(stream, "\\%c", *c);

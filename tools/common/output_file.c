@@ -6,39 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "common/fail.h"
 #include "common/signals.h"
-
-static char *joined(const char *first, size_t n_first, const char *second) {
-    const size_t n_second = strlen(second);
-    char *text = malloc(n_first + n_second + 1);
-    if (text) {
-        memcpy(text, first, n_first);
-        memcpy(text + n_first, second, n_second + 1);
-    }
-    return text;
-}
-
-/* The file behind a link, also one that is not there yet. NULL with errno set. */
-static char *follow_links(const char *path) {
-    enum { MAX_LINKS = 40 };
-    char link[4096];
-    char *place = joined(path, strlen(path), "");
-    for (int i = 0; place; i++) {
-        const ssize_t n = readlink(place, link, sizeof link - 1);
-        if (n < 0)
-            return place; /* no link */
-        link[n] = '\0';
-        const char *slash = strrchr(place, '/');
-        const size_t n_folder = link[0] == '/' || !slash ? 0 : (size_t)(slash - place) + 1;
-        char *target = i < MAX_LINKS ? joined(place, n_folder, link) : NULL;
-        if (i == MAX_LINKS)
-            errno = ELOOP;
-        free(place);
-        place = target;
-    }
-    return NULL;
-}
 
 trol_status output_file_failed(const output_file *file, trol_error *error) {
     return tool_fail(error, TROL_ERROR_IO, "%s cannot be written: %s", file->path, strerror(errno));
@@ -52,18 +22,30 @@ static void release(output_file *file) {
     *file = (output_file){.unfinished = -1};
 }
 
+static char *partial_name(const char *place) {
+    static const char suffix[] = ".partial";
+    const size_t n = strlen(place);
+    char *name = malloc(n + sizeof suffix);
+    if (name) {
+        memcpy(name, place, n);
+        memcpy(name + n, suffix, sizeof suffix);
+    }
+    return name;
+}
+
 trol_status output_file_open(const char *path, output_file *file, trol_error *error) {
     struct stat info;
     *file = (output_file){.unfinished = -1};
-    file->path = joined(path, strlen(path), "");
+    file->path = strdup(path);
     if (!file->path)
         return tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
-    file->place = follow_links(path);
-    if (file->place && (stat(file->place, &info) != 0 || S_ISREG(info.st_mode)))
-        file->partial = joined(file->place, strlen(file->place), ".partial");
+    file->place = path_follow_links(path);
+    const bool is_file = file->place && (stat(file->place, &info) != 0 || S_ISREG(info.st_mode));
+    if (is_file)
+        file->partial = partial_name(file->place);
     if (file->partial)
         file->unfinished = signals_unfinished_file(file->partial);
-    if (file->place)
+    if (file->place && (file->partial || !is_file))
         file->stream = fopen(file->partial ? file->partial : file->place, "wb");
     if (!file->stream) {
         trol_status status = output_file_failed(file, error);

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "common/text.h"
+#include "base/utf8.h"
 
 bool api_fail(api_error *error, int status, const char *param, const char *code, const char *format, ...) {
     va_list arguments;
@@ -13,8 +13,8 @@ bool api_fail(api_error *error, int status, const char *param, const char *code,
     va_start(arguments, format);
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
-    text_make_printable(error->message, sizeof error->message);
-    text_make_printable(error->param, sizeof error->param);
+    utf8_make_printable(error->message, sizeof error->message);
+    utf8_make_printable(error->param, sizeof error->param);
     return false;
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/text.h"
+#include "base/utf8.h"
 
 /* ---- parsing --------------------------------------------------------------------------------- */
 
@@ -65,7 +65,7 @@ cJSON *json_body_parse(const char *body, size_t n_bytes, api_error *error) {
         api_fail(error, 400, NULL, "invalid_json", "the request has no body, expected a JSON object");
         return NULL;
     }
-    const size_t valid = text_valid_prefix(body, n_bytes);
+    const size_t valid = utf8_valid_prefix(body, n_bytes);
     if (valid != n_bytes) {
         api_fail(error, 400, NULL, "invalid_json", "the body is not valid UTF-8 from byte %zu on", valid);
         return NULL;

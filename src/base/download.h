@@ -1,6 +1,6 @@
 /* download.h - what stands in the place of a file whose download did not happen or did not end. */
-#ifndef FORMAT_DOWNLOAD_H
-#define FORMAT_DOWNLOAD_H
+#ifndef BASE_DOWNLOAD_H
+#define BASE_DOWNLOAD_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "format/download.h"
+#include "base/download.h"
 
 #include <dirent.h>
 #include <errno.h>
