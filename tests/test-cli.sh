@@ -247,4 +247,21 @@ wait $process || status=$?
 [ $status = 130 ] || fail "^C: status $status, $(cat "$work/said")"
 [ "$(tail -c 1 "$work/out" | od -An -c | tr -d ' ')" = '\n' ] || fail "^C: no line break at the end"
 [ ! -e "$work/i.npy" ] && [ ! -e "$work/i.npy.partial" ] || fail "^C left a half-written file"
+
+# ---- answers that keep to a schema or a grammar
+tiny=$TROL_SOURCE/models/trol-tiny-internlm2
+echo '{"type": "object", "properties": {"n": {"type": "integer", "minimum": 10, "maximum": 99}}, "required": ["n"],
+       "additionalProperties": false}' >"$work/schema"
+"$cli" -m "$tiny" -p "How many?" --json-schema "$work/schema" >"$work/out"
+grep -qE '^[{][ ]?"n": ?[1-9][0-9][ ]?[}]$' <(tr -d '\n' <"$work/out") || fail "--json-schema gave $(cat "$work/out")"
+echo 'root ::= ("yes" | "no") "!"{3}' >"$work/grammar"
+"$cli" -m "$tiny" -p "Is it red?" --grammar "$work/grammar" >"$work/out"
+grep -qE '^(yes|no)!!!$' "$work/out" || fail "--grammar gave $(cat "$work/out")"
+"$cli" -m "$tiny" -p "Is it red?" --json -n 30 >"$work/out"
+grep -qE '^[{].*[}]$' <(tr -d '\n' <"$work/out") || fail "--json gave $(cat "$work/out")"
+expect 2 "only one of --json-schema, --json and --grammar" -m "$tiny" -p a --json --grammar "$work/grammar"
+expect 1 "the shortest one that the constraint allows takes" -m "$tiny" -p a --json-schema "$work/schema" -n 2
+expect 1 "$work/none" -m "$tiny" -p a --grammar "$work/none"
+echo '{"type": "object", "not": {}}' >"$work/schema"
+expect 1 "$work/schema: the schema at #/not" -m "$tiny" -p a --json-schema "$work/schema"
 echo "test-cli: all well"

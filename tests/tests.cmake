@@ -13,6 +13,8 @@ add_custom_target(test-programs)
 add_executable(at-level ${PROJECT_SOURCE_DIR}/tests/at-level.c)
 target_link_libraries(at-level PRIVATE trol_internal)
 add_executable(schema-check ${PROJECT_SOURCE_DIR}/tests/schema-check.c)
+add_executable(schema-answers ${PROJECT_SOURCE_DIR}/tests/schema-answers.c)
+target_link_libraries(schema-answers PRIVATE trol_internal)
 target_link_libraries(schema-check PRIVATE trol_internal)
 
 file(GLOB TROL_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test-*.c)

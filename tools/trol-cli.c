@@ -17,6 +17,7 @@
 #include "base/utf8.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
+#include "cli/constraint.h"
 #include "common/arguments.h"
 #include "common/bundled_model.h"
 #include "common/fail.h"
@@ -74,6 +75,9 @@ static const char usage[] =
     "repeated\n"
     "      --seed N             of the sampling (0)\n"
     "      --stop TEXT          the answer ends before this text; may be repeated\n"
+    "      --json-schema FILE   the answer is JSON that the JSON Schema in the file accepts\n"
+    "      --json               the answer is a JSON object\n"
+    "      --grammar FILE       the answer is a text of the grammar in the file (GBNF, as llama.cpp has it)\n"
     "      --lookup N           prompt lookup with N-grams: faster, same greedy answer (0: off)\n"
     "\n"
     "how it is computed\n"
@@ -136,6 +140,9 @@ static const argument_flag flags[] = {
     {"--logit-bias", NULL, ARGUMENT_TEXTS, AT(logit_bias), 1, 0, {0}},
     {"--seed", NULL, ARGUMENT_SEED, AT(seed), 0, 0, {0}},
     {"--stop", NULL, ARGUMENT_TEXTS, AT(stops), 1, 0, {0}},
+    {"--json-schema", NULL, ARGUMENT_TEXT, AT(json_schema), 1, 0, {0}},
+    {"--json", NULL, ARGUMENT_SWITCH, AT(json), 0, 0, {0}},
+    {"--grammar", NULL, ARGUMENT_TEXT, AT(grammar), 1, 0, {0}},
     {"--lookup", NULL, ARGUMENT_INTEGER, AT(lookup), 0, 64, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 1, 1000000000, {0}},
@@ -189,7 +196,11 @@ static const char *contradiction(const options *o) {
     if (o->logprobs && ((o->logits && strcmp(o->logits, o->logprobs) == 0) ||
                         (o->prefill_logits && strcmp(o->prefill_logits, o->logprobs) == 0)))
         return "--logprobs and --logits or --prefill-logits name the same file";
-    int n_stdin = is_stdin(o->prompt) + is_stdin(o->prompt_file) + is_stdin(o->tokens);
+    const char *constraints = constraint_contradiction(o);
+    if (constraints)
+        return constraints;
+    int n_stdin = is_stdin(o->json_schema) + is_stdin(o->grammar) + is_stdin(o->prompt) + is_stdin(o->prompt_file) +
+                  is_stdin(o->tokens);
     for (size_t i = 0; i < o->images.count; i++)
         n_stdin += is_stdin(o->images.items[i]);
     if (n_stdin > 0 && o->chat)
@@ -508,6 +519,9 @@ void cli_generate_params(run *r, trol_generate_params *params) {
     params->ignore_eos = o->ignore_eos;
     params->sampler = r->sampler;
     params->lookup = o->lookup;
+    params->constraint = r->constraint;
+    if (r->constraint)
+        (void)!trol_constraint_reset(r->constraint, NULL); /* fails for a program's own only */
     params->logits = keep_logits;
     params->token = r->logprobs ? keep_logprobs : NULL;
     params->n_top_logprobs = o->n_top_logprobs;
@@ -570,6 +584,8 @@ static trol_status answer(run *r) {
         trol_status status = r->chosen->prompt || r->chosen->prompt_file ? read_prompt(r) : TROL_OK;
         if (status == TROL_OK)
             status = load_model(r);
+        if (status == TROL_OK)
+            status = constraint_make(r);
         return status == TROL_OK ? chat_run(r) : status;
     }
     trol_status status = read_prompt(r);
@@ -577,6 +593,8 @@ static trol_status answer(run *r) {
         status = read_images(r);
     if (status == TROL_OK)
         status = load_model(r);
+    if (status == TROL_OK)
+        status = constraint_make(r);
     if (status == TROL_OK && r->chosen->tokens)
         status = token_file_check(r->chosen->tokens, r->tokens, r->n_tokens, r->info.n_tokens, r->error);
     if (status == TROL_OK)
@@ -632,6 +650,7 @@ static void release(run *r) {
     signals_progress_line(NULL);
     trol_session_free(r->session);
     trol_sampler_free(r->sampler);
+    trol_constraint_free(r->constraint);
     for (size_t i = 0; i < r->chosen->images.count; i++)
         trol_features_free(r->features[i]);
     free_images(r);

@@ -13,12 +13,13 @@
 
 typedef struct options {
     const char *batch, *output, *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
+    const char *json_schema, *grammar;
     argument_texts images, stops, logit_bias;
     int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
         repeat_last_n, n_top_logprobs, parallel;
     float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed;
-    bool chat, context_shift, resume, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
+    bool json, chat, context_shift, resume, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
 } options;
 
 typedef struct run {
@@ -35,6 +36,7 @@ typedef struct run {
     trol_model_info info;
     trol_session *session;
     trol_sampler *sampler;
+    trol_constraint *constraint; /* NULL: none */
     npy_file *logits, *prefill_logits;
     logprobs_file *logprobs;
     trol_logit_bias logit_bias[ARGUMENT_MAX_TEXTS];

@@ -1,0 +1,334 @@
+#!/usr/bin/env python3
+"""Answers under random JSON Schemas, validated by jsonschema with its format checker.
+
+check.py BUILD SOURCE [N_SCHEMAS [N_SEEDS]]: makes N_SCHEMAS (500) random schemas, has each bundled model answer them,
+and checks that every answer is JSON that jsonschema accepts; that changed answers which jsonschema refuses are refused by
+the grammar, too; and that values which are made here from schemas, written in two ways, are accepted by it.
+Exit status 1 if anything is wrong.
+"""
+import copy
+import json
+import random
+import re
+import subprocess
+import sys
+
+import jsonschema
+
+# ---- random schemas ----------------------------------------------------------------------------
+
+PATTERNS = [  # pattern, examples
+    (r"^[a-z]{2,5}$", ["ab", "hello"]),
+    (r"^\d{3}-\d{4}$", ["555-1234"]),
+    (r"^(cat|dog|bird)s?$", ["cat", "dogs"]),
+    (r"[A-Z]\d", ["A1", "xB2y"]),
+    (r"^#[0-9a-fA-F]{6}$", ["#00ffAA"]),
+    (r"^\S+ \S+$", ["John Smith"]),
+    (r"^[^@\s]+@[a-z]+\.(com|org)$", ["me@site.org"]),
+    (r"e$", ["e", "apple"]),
+    (r"^$|^x+y?$", ["", "xxy"]),
+    ("^[\u00e0-\u00ff]+$", ["\u00e9\u00e8"]),
+]
+FORMATS = {
+    "date": ["2024-02-29", "1999-12-31"],
+    "time": ["23:59:59Z", "00:00:00.5+01:00"],
+    "date-time": ["2024-02-29T12:00:00Z", "2001-01-01T01:02:03-08:00"],
+    "uuid": ["123e4567-e89b-12d3-a456-426614174000"],
+}
+WORDS = ["name", "age", "color", "size", "items", "kind", "count", "x", "y", "note", "caf\u00e9", "is_ok", "a b", "q\"t"]
+
+
+class Generator:
+    """Schemas with a value that satisfies each: the value is made here, without the grammar."""
+
+    def __init__(self, seed):
+        self.r = random.Random(seed)
+        self.defs = {}
+
+    def schema(self, depth):
+        kinds = ["string", "integer", "number", "boolean", "null", "enum", "const", "pattern", "format", "types"]
+        if depth > 0:
+            kinds += ["object", "object", "object", "array", "array", "tuple", "anyOf", "oneOf", "tagged", "allOf", "ref", "map"]
+        kind = self.r.choice(kinds)
+        schema, value = getattr(self, "make_" + kind)(depth)
+        if self.r.random() < 0.2:
+            schema = dict(schema, title="Title", description="What it is.", default=None, examples=[1])
+        return schema, value
+
+    def make_string(self, depth):
+        schema, value = {"type": "string"}, self.r.choice(["", "hello", "na\u00efve \U0001f600", "a\"b\\c\n/", "\u4e2d\u6587"])
+        if self.r.random() < 0.4:
+            schema["minLength"] = self.r.randint(0, len(value))
+        if self.r.random() < 0.4:
+            schema["maxLength"] = len(value) + self.r.randint(0, 20)
+        return schema, value
+
+    def make_pattern(self, depth):
+        pattern, examples = self.r.choice(PATTERNS)
+        value = self.r.choice(examples)
+        schema = {"type": "string", "pattern": pattern}
+        if self.r.random() < 0.4:
+            schema["maxLength"] = len(value) + self.r.randint(0, 3)
+        if self.r.random() < 0.2:
+            schema["minLength"] = len(value)
+        return schema, value
+
+    def make_format(self, depth):
+        name = self.r.choice(list(FORMATS))
+        return {"type": "string", "format": name}, self.r.choice(FORMATS[name])
+
+    def bounds(self, schema, value, step):
+        if self.r.random() < 0.5:
+            key = self.r.choice(["minimum", "exclusiveMinimum"])
+            schema[key] = value - step * self.r.randint(1, 100)
+        if self.r.random() < 0.5:
+            key = self.r.choice(["maximum", "exclusiveMaximum"])
+            schema[key] = value + step * self.r.randint(1, 100)
+        return schema
+
+    def make_integer(self, depth):
+        value = self.r.choice([0, 1, -1, 7, 42, 1000, -250, 123456789, self.r.randint(-10**6, 10**6)])
+        schema = self.bounds({"type": "integer"}, value, self.r.choice([1, 10, 1000]))
+        if self.r.random() < 0.3:
+            divisors = [d for d in (1, 2, 3, 5, 7, 10, 12, 100) if value % d == 0]
+            schema["multipleOf"] = self.r.choice(divisors)
+        return schema, value
+
+    def make_number(self, depth):
+        value = self.r.choice([0, 0.5, -2.25, 1e3, 3.14159, 0.1, self.r.uniform(-100, 100), round(self.r.uniform(0, 1), 3)])
+        return self.bounds({"type": "number"}, value, self.r.choice([0.01, 0.1, 1, 17.3])), value
+
+    def make_boolean(self, depth):
+        return {"type": "boolean"}, self.r.random() < 0.5
+
+    def make_null(self, depth):
+        return {"type": "null"}, None
+
+    def make_types(self, depth):
+        types = self.r.sample(["string", "integer", "boolean", "null"], 2)
+        return {"type": types}, {"string": "s", "integer": 5, "boolean": True, "null": None}[types[0]]
+
+    def constant(self):
+        return copy.deepcopy(self.r.choice(["red", "", 1, -3, 2.5, True, None, [1, "a"], {"k": {"l": []}}, "\u00e9\n"]))
+
+    def make_enum(self, depth):
+        values = [self.constant() for _ in range(self.r.randint(1, 4))]
+        return {"enum": values}, self.r.choice(values)
+
+    def make_const(self, depth):
+        value = self.constant()
+        return {"const": value}, value
+
+    def make_object(self, depth):
+        schema, value, required = {"type": "object", "properties": {}}, {}, []
+        for name in self.r.sample(WORDS, self.r.randint(0, 4)):
+            schema["properties"][name], one = self.schema(depth - 1)
+            if self.r.random() < 0.6:
+                required.append(name)
+                value[name] = one
+            elif self.r.random() < 0.5:
+                value[name] = one
+        if required:
+            schema["required"] = required
+        choice = self.r.random()
+        if choice < 0.5:
+            schema["additionalProperties"] = False
+        elif choice < 0.7:
+            schema["additionalProperties"], one = self.schema(depth - 1)
+            value["zz"] = one
+        elif choice < 0.8:
+            value["other"] = {"any": [1, 2.5, "x", None]}
+        return schema, value
+
+    def make_map(self, depth):
+        inner, one = self.schema(depth - 1)
+        return {"type": "object", "additionalProperties": inner, "propertyNames": {"pattern": "^[a-z]+$"}}, {"k": one, "key": one}
+
+    def make_array(self, depth):
+        items, one = self.schema(depth - 1)
+        n = self.r.randint(0, 3)
+        schema = {"type": "array", "items": items}
+        if self.r.random() < 0.5:
+            schema["minItems"] = self.r.randint(0, n)
+        if self.r.random() < 0.5:
+            schema["maxItems"] = n + self.r.randint(0, 3)
+        return schema, [copy.deepcopy(one) for _ in range(n)]
+
+    def make_tuple(self, depth):
+        parts = [self.schema(depth - 1) for _ in range(self.r.randint(1, 3))]
+        schema = {"type": "array", "prefixItems": [s for s, _ in parts], "minItems": len(parts)}
+        if self.r.random() < 0.6:
+            schema["items"] = False
+        return schema, [v for _, v in parts]
+
+    def make_anyOf(self, depth):
+        parts = [self.schema(depth - 1) for _ in range(self.r.randint(1, 3))]
+        return {"anyOf": [s for s, _ in parts]}, self.r.choice(parts)[1]
+
+    def make_oneOf(self, depth):
+        one, value = self.make_object(depth)
+        other, _ = self.make_array(depth)
+        return {"oneOf": [one, other, {"type": "null"}]}, value
+
+    def make_tagged(self, depth):
+        branches, values = [], []
+        for tag in self.r.sample(["cat", "dog", "cow"], 2):
+            branch, value = self.make_object(depth)
+            branch["properties"] = {"type": {"const": tag}, **branch["properties"]}
+            branch["required"] = ["type"] + branch.get("required", [])
+            branches.append(branch)
+            values.append({"type": tag, **value})
+        return {"oneOf": branches, "discriminator": {"propertyName": "type"}}, self.r.choice(values)
+
+    def make_allOf(self, depth):
+        first, value = self.make_object(depth)
+        first.pop("additionalProperties", None)
+        value = {k: v for k, v in value.items() if k in first["properties"]}
+        second = {"type": "object", "properties": {"extra": {"type": "integer"}}, "required": ["extra"]}
+        return {"allOf": [first, second]}, {**value, "extra": 3}
+
+    def make_ref(self, depth):
+        name = f"D{len(self.defs)}"
+        if self.r.random() < 0.5:
+            self.defs[name] = {}
+            inner, value = self.schema(depth - 1)
+            self.defs[name] = inner
+            return {"$ref": f"#/$defs/{name}"}, value
+        self.defs[name] = {
+            "type": "object",
+            "properties": {"value": {"type": "integer"}, "next": {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]}},
+            "required": ["value", "next"],
+            "additionalProperties": False,
+        }
+        return {"$ref": f"#/$defs/{name}"}, {"value": 1, "next": {"value": 2, "next": None}}
+
+
+def random_schema(seed):
+    g = Generator(seed)
+    schema, value = g.schema(3)
+    if g.defs:
+        schema = dict(schema)
+        schema["$defs"] = g.defs
+    return schema, value
+
+
+# ---- checks ------------------------------------------------------------------------------------
+
+failures = 0
+
+
+def failed(what, schema, text):
+    global failures
+    failures += 1
+    if failures <= 20:
+        print(f"FAILED: {what}\n  schema {json.dumps(schema)}\n  text {text}")
+
+
+def validator(schema):
+    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+
+
+def is_valid(v, text):
+    """Whether text is JSON that the schema accepts; patterns are ECMA's, where $ is the very end."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return v.is_valid(value)
+
+
+def mutations(text, r):
+    yield text[:-1]
+    yield text + "x"
+    yield text.replace('"', "'", 1)
+    for _ in range(6):
+        i = r.randrange(len(text) + 1)
+        yield text[:i] + r.choice(list('0919-.,:{}[]"ae \\')) + text[i:]
+        i = r.randrange(len(text))
+        yield text[:i] + text[i + 1:]
+        i = r.randrange(len(text))
+        yield text[:i] + r.choice("0195-xz") + text[i + 1:]
+    numbers = [m for m in re.finditer(r"-?\d+(\.\d+)?", text)]
+    for m in numbers[:4]:
+        yield text[:m.start()] + r.choice(["99999", "-99999", "0", "1.5"]) + text[m.end():]
+
+
+def ask_grammar(build, blocks):
+    """blocks: (schema, texts). Lists of whether each text is accepted; None for a schema that is refused."""
+    lines = []
+    for schema, texts in blocks:
+        lines += [json.dumps(schema)] + texts + [""]
+    out = subprocess.run([f"{build}/schema-check"], input="\n".join(lines) + "\n", text=True, capture_output=True, check=True)
+    answers = iter(out.stdout.split("\n"))
+    results = []
+    for schema, texts in blocks:
+        first = next(answers)
+        said = [next(answers) == "yes" for _ in texts]
+        if first != "ok":
+            failed("the schema is refused: " + first, schema, "")
+            said = None
+        results.append(said)
+    return results
+
+
+def check_written(build, schemas):
+    """Values that were not made by the grammar pass it, in both usual ways of writing."""
+    blocks = []
+    for schema, value in schemas:
+        if not validator(schema).is_valid(value):
+            continue
+        blocks.append((schema, [json.dumps(value), json.dumps(value, separators=(",", ":")),
+                                json.dumps(value, ensure_ascii=False)]))
+    for (schema, texts), said in zip(blocks, ask_grammar(build, blocks)):
+        for text, ok in zip(texts, said or []):
+            if not ok:
+                failed("a valid value is refused", schema, text)
+    print(f"{len(blocks)} schemas accept values written three ways")
+    return len(blocks)
+
+
+def check_answers(build, model, schemas, n_seeds):
+    texts = "\n".join(json.dumps(s) for s, _ in schemas) + "\n"
+    out = subprocess.run([f"{build}/schema-answers", model, str(n_seeds), "120"], input=texts, text=True, capture_output=True,
+                         check=True)
+    answers = out.stdout.split("\n")
+    r, blocks, n_valid, n_short = random.Random(1), [], 0, 0
+    for i, (schema, _) in enumerate(schemas):
+        v = validator(schema)
+        mutated = []
+        for text in answers[i * n_seeds:(i + 1) * n_seeds]:
+            if text.startswith("short "):
+                n_short += 1
+            elif is_valid(v, text):
+                n_valid += 1
+                mutated += [m for m in mutations(text, r) if m and not is_valid(v, m)]
+            else:
+                failed("an answer is not valid", schema, text)
+        if mutated:
+            blocks.append((schema, mutated))
+    n_mutated = 0
+    for (schema, mutated), said in zip(blocks, ask_grammar(build, blocks)):
+        for text, ok in zip(mutated, said or []):
+            n_mutated += 1
+            if ok:
+                failed("an invalid text is accepted", schema, text)
+    print(f"{model}: {n_valid} answers valid, {n_short} do not fit the limit, {n_mutated} changed ones are refused by both")
+    if n_valid < len(schemas) * n_seeds * 0.8:
+        failed("too few answers", {}, "")
+
+
+def main():
+    build, source = sys.argv[1:3]
+    n_schemas = int(sys.argv[3]) if len(sys.argv) > 3 else 500
+    n_seeds = int(sys.argv[4]) if len(sys.argv) > 4 else 2
+    schemas = [random_schema(seed) for seed in range(n_schemas)]
+    if check_written(build, schemas) < min(50, n_schemas // 2):
+        failed("too few values", {}, "")
+    for model in ("trol-tiny-internlm2", "trol-tiny-phi3"):
+        check_answers(build, f"{source}/models/{model}", schemas, n_seeds)
+    print(f"{failures} failed")
+    sys.exit(failures > 0)
+
+
+if __name__ == "__main__":
+    main()
