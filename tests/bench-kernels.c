@@ -584,7 +584,7 @@ int main(int argc, char **argv) {
             if (strcmp(argv[i], areas[area].name) == 0)
                 wanted[area] = any = known = true;
         if (!known) {
-            fprintf(stderr, "bench-kernels: %s is no area, option or level of this CPU\n", argv[i]);
+            fprintf(stderr, "bench-kernels: %s is not an area, option or level of this CPU\n", argv[i]);
             return 2;
         }
     }

@@ -3,6 +3,7 @@
 
 #include "kernels/attention.h"
 #include "base/float16.h"
+#include "filter.h"
 #include "test.h"
 
 static trol_error error;
@@ -79,7 +80,7 @@ static void make_job(problem *p, const problem_recipe *recipe, int64_t index) {
         p->blocks[index][i] = (char *)p->storage[index] + (size_t)(i * plane) * bytes;
         fill_values(recipe, p->blocks[index][i], plane, i < n_blocks ? recipe->k_size : 1.0f);
     }
-    /* what lies behind the last key must not be used */
+    /* what is stored after the last key must not be used */
     int64_t last = n_keys % recipe->block_tokens;
     attention_source *source = &job->source;
     *source = (attention_source){.type = recipe->type,
@@ -345,7 +346,8 @@ static void check_cancel(trol_threads *threads, workspace *space) {
     free_problem(p);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    test_arguments(argc, argv);
     trol_threads *threads[3];
     workspace *space;
     CHECK_OK(workspace_new(&space, &error), error);
@@ -355,11 +357,16 @@ int main(void) {
         if (!cpu_has_level(level) || level == CPU_AVXVNNI || level == CPU_AVX512VNNI) /* attention has nothing there */
             continue;
         bool bf16 = level == CPU_AVX512BF16;
-        check_random_shapes(level, bf16, threads, space);
-        check_extremes(level, bf16, threads, space);
-        check_independence(level, bf16, threads, space);
+        const char *name = cpu_level_name(level);
+        if (test_wanted(name, "shapes"))
+            check_random_shapes(level, bf16, threads, space);
+        if (test_wanted(name, "extremes"))
+            check_extremes(level, bf16, threads, space);
+        if (test_wanted(name, "pieces"))
+            check_independence(level, bf16, threads, space);
     }
-    check_cancel(threads[1], space);
+    if (test_wanted("best", "cancel"))
+        check_cancel(threads[1], space);
     for (int i = 0; i < 3; i++)
         trol_threads_free(threads[i]);
     workspace_free(space);

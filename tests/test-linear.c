@@ -7,6 +7,7 @@
 #include "kernels/linear.h"
 #include "kernels/linear_blas.h"
 #include "kernels/quantize.h"
+#include "filter.h"
 #include "test.h"
 
 typedef struct problem {
@@ -431,25 +432,35 @@ static void check_subnormals(const kernels *table) {
     trol_threads_free(threads);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    test_arguments(argc, argv);
     for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++) {
         if (!cpu_has_level(level))
             continue;
-        check_level(kernels_at(level), 24, false);
-        check_level(kernels_at(level), 36, true);
-        check_all_pieces(kernels_at(level), 150);
-        check_extremes(kernels_at(level));
-        check_subnormals(kernels_at(level));
+        const char *name = cpu_level_name(level);
+        if (test_wanted(name, "answer"))
+            check_level(kernels_at(level), 24, false);
+        if (test_wanted(name, "prompt"))
+            check_level(kernels_at(level), 36, true);
+        if (test_wanted(name, "pieces"))
+            check_all_pieces(kernels_at(level), 150);
+        if (test_wanted(name, "extremes"))
+            check_extremes(kernels_at(level));
+        if (test_wanted(name, "subnormals"))
+            check_subnormals(kernels_at(level));
     }
     kernels table = *kernels_at(CPU_SCALAR); /* the plain C tiles instead of OpenBLAS */
     table.linear.blas = false;
-    check_level(&table, 36, true);
-    check_all_pieces(&table, 60);
+    if (test_wanted("plain", "prompt"))
+        check_level(&table, 36, true);
+    if (test_wanted("plain", "pieces"))
+        check_all_pieces(&table, 60);
     table = *kernels_at(cpu_best_level()); /* and OpenBLAS instead of the best ones */
     table.linear.blas = true;
-    if (blas_open())
+    if (test_wanted("openblas", "prompt") && blas_open())
         check_level(&table, 36, true);
-    if (cpu_has_level(CPU_AVX512BF16)) { /* whether they are fast or not */
+    if (test_wanted("fast bf16", "prompt, pieces") &&
+        cpu_has_level(CPU_AVX512BF16)) { /* whether they are fast or not */
         kernels_fill(&table, CPU_AVX512BF16, cpu_traits_at(CPU_AVX512BF16) | CPU_HAS_FAST_BF16);
         check_level(&table, 36, true);
         check_all_pieces(&table, 60);

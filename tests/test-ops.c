@@ -3,6 +3,7 @@
 
 #include "base/float16.h"
 #include "kernels/ops.h"
+#include "filter.h"
 #include "test.h"
 
 static trol_error error;
@@ -11,7 +12,7 @@ static uint64_t seed = 99;
 static const int64_t lengths[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 257, 2048, 4099};
 enum { N_LENGTHS = sizeof lengths / sizeof lengths[0], LONGEST = 4099, GUARD = 16 };
 
-/* Rows of numbers with a guard behind them that nothing may write to. */
+/* Rows of numbers with a guard after them that nothing may write to. */
 static float a[LONGEST + GUARD], b[LONGEST + GUARD], c[LONGEST + GUARD], out[LONGEST + GUARD];
 
 static void fill(float *x, int64_t n, float size) {
@@ -160,7 +161,8 @@ static void check_rows(const run *r, const char *name) {
     CHECK_OK(ops_rms_norm(r, x, STRIDE, y, STRIDE, 0, COLUMNS, z, 1e-6f), error);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    test_arguments(argc, argv);
     trol_threads *threads[2];
     workspace *space;
     CHECK_OK(workspace_new(&space, &error), error);
@@ -171,11 +173,11 @@ int main(void) {
             continue;
         const ops_kernels *table = &kernels_at(level)->ops;
         const char *name = cpu_level_name(level);
-        for (int i = 0; i < N_LENGTHS; i++) {
+        for (int i = 0; test_wanted(name, "rows") && i < N_LENGTHS; i++) {
             check_norms(table, name, lengths[i]);
             check_linear_ones(table, name, lengths[i]);
         }
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; test_wanted(name, "calls") && i < 2; i++) {
             run r = {.threads = threads[i], .space = space, .kernels = kernels_at(level), .error = &error};
             check_rows(&r, name);
             check_conversions(&r, name);

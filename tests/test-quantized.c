@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "kernels/kernels.h"
 #include "kernels/quantize.h"
+#include "filter.h"
 #include "test.h"
 
 static uint64_t seed = 20261122;
@@ -299,7 +300,8 @@ static void test_extremes(cpu_level level) {
         }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    test_arguments(argc, argv);
     size_t bytes;
     CHECK(!quantized_bytes(ELEMENT_Q8, 16, 48, &bytes), "48 columns");
     CHECK(!quantized_bytes(ELEMENT_F16, 16, 64, &bytes), "f16");
@@ -308,11 +310,16 @@ int main(void) {
     for (cpu_level level = CPU_SCALAR; level < CPU_LEVELS; level++) {
         if (!cpu_has_level(level))
             continue;
-        test_packing(level);
-        test_small_batches(level);
-        test_large_batches(level);
-        test_extremes(level);
-        if (level == CPU_SCALAR || level == CPU_AMX)
+        const char *name = cpu_level_name(level);
+        if (test_wanted(name, "packing"))
+            test_packing(level);
+        if (test_wanted(name, "answer"))
+            test_small_batches(level);
+        if (test_wanted(name, "prompt"))
+            test_large_batches(level);
+        if (test_wanted(name, "extremes"))
+            test_extremes(level);
+        if ((level == CPU_SCALAR || level == CPU_AMX) && test_wanted(name, "errors"))
             test_errors(level);
     }
     return test_summary("quantized");

@@ -1,9 +1,9 @@
 /* Two ways through attention, chosen by a job's kind:
  *
  * Tiles (prompts, pictures): a chunk of work is a tile of query rows and a group of query heads that share a key
- * head. Their rows fill panels of lanes; a tile of keys and values is converted to float32 once and meets all panels.
- * Each lane carries its own running maximum and sum, so that its result is the same whatever lies beside it and however
- * a prompt is cut into calls.
+ * head. Their rows fill panels of lanes; a tile of keys and values is converted to float32 once and multiplied with all
+ * panels. Each lane carries its own running maximum and sum, so that its result is the same whatever is beside it and
+ * however a prompt is cut into calls.
  *
  * Spans (answer rows): a chunk is a span of keys of one key head, for up to FEW_ROWS rows; spans begin at multiples of
  * SPAN_KEYS and are merged in ascending order, so results do not depend on threads or on other rows. Jobs whose keys
@@ -39,7 +39,7 @@ static int64_t end_key(const attention_job *job, int64_t row) {
     return job->positions ? (int64_t)job->positions[row] + 1 : job->n_keys;
 }
 
-/* rows[i] = where token first + i of a key head lies, for tokens first .. end - 1. */
+/* rows[i] = the address of token first + i of a key head, for tokens first .. end - 1. */
 static void find_tokens(const attention_source *source, const void *const *blocks, int64_t head, int64_t first,
                         int64_t end, const void **rows) {
     size_t bytes = element_bytes(source->type), step = (size_t)source->token_stride * bytes;
@@ -122,7 +122,7 @@ static int64_t lane_row(const tile_chunk *chunk, int64_t lane) {
     return min_of(lane / chunk->work->group, chunk->n_rows - 1);
 }
 
-/* Query rows and result rows of the lanes of a panel; lanes behind the last row read it once more and write nothing. */
+/* Query rows and result rows of the lanes of a panel; lanes after the last row read it once more and write nothing. */
 typedef struct panel_rows {
     const float *q[MAX_PANEL_LANES];
     float *out[MAX_PANEL_LANES];
@@ -171,7 +171,7 @@ static void store_results(const tile_chunk *chunk) {
     }
 }
 
-/* One value to its place in the strips: dimensions d .. d + 7 lie ATTENTION_TILE_KEYS strips apart. */
+/* One value to its place in the strips: the strips of dimensions d .. d + 7 have a stride of ATTENTION_TILE_KEYS. */
 static void store_value(float *strips, const float *value, int64_t value_dims) {
     for (int64_t d = 0; d < value_dims; d += ATTENTION_STRIP)
         memcpy(strips + d * ATTENTION_TILE_KEYS, value + d, ATTENTION_STRIP * sizeof(float));
@@ -223,7 +223,7 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
                             ATTENTION_STRIP);
 }
 
-/* The panel that begins at lane `panel` meets the tile of keys begin .. end - 1. */
+/* The panel that begins at lane `panel` by the tile of keys begin .. end - 1. */
 static void apply_tile(const tile_chunk *chunk, int64_t panel, int64_t begin, int64_t end) {
     const tile_work *work = chunk->work;
     const attention_shape *shape = work->shape;
@@ -338,14 +338,14 @@ static trol_status apply_tiles(const run *r, const attention_shape *shape, const
 
 /* ---- Spans ----------------------------------------------------------------------------------- */
 
-/* The softmax over one span of keys for one row and head. `out` [head_dim] lies elsewhere. */
+/* The softmax over one span of keys for one row and head. `out` [head_dim] is stored elsewhere. */
 typedef struct span_result {
     float max, sum; /* sum 0: the row sees nothing of this span */
 } span_result;
 
 typedef struct span_job {
     attention_job job;           /* up to FEW_ROWS rows of the caller's */
-    int64_t first_span, n_spans; /* in which the keys of its rows lie */
+    int64_t first_span, n_spans; /* which hold the keys of its rows */
     span_result *results;        /* [n_rows, n_heads, n_spans] */
     float *out;                  /* [n_rows, n_heads, n_spans, head_dim] */
 } span_job;

@@ -8,7 +8,7 @@
 #include "kernels/run.h"
 #include "kernels/types.h"
 
-/* Keys and values in blocks of tokens. Element d of token t, head g lies at
+/* Keys and values in blocks of tokens. Element d of token t, head g is at
  *   (type *)blocks[t / block_tokens] + (t % block_tokens) * token_stride + g * head_stride + d
  * (strides in elements; F32 or F16). */
 typedef struct attention_source {
@@ -18,7 +18,7 @@ typedef struct attention_source {
     int64_t block_tokens, token_stride, head_stride;
 } attention_source;
 
-/* Query rows that attend to the same source, for example the rows of one session. Query head h of row i lies at
+/* Query rows that attend to the same source, for example the rows of one session. Query head h of row i is at
  * q + i * q_stride + q_offsets[h] and its result goes to out + i * out_stride + h * head_dim. */
 typedef struct attention_job {
     const float *q;

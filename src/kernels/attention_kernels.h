@@ -1,6 +1,6 @@
 /* attention_kernels.h - the inner loops of attention: what kernels.h puts in its table.
  *
- * Prompt and picture rows go through `tile`: query rows lie across the lanes of vectors, keys and values are broadcast,
+ * Prompt and picture rows go through `tile`: query rows go across the lanes of vectors, keys and values are broadcast,
  * so that maxima, exponentials and sums of the softmax need no exchange between lanes and a lane's result does not
  * depend on its neighbours. Answer rows go through `scores`, `softmax` and `add_values`, which stream keys and values
  * in place. Scores are in units of log2: queries come multiplied by scale * log2(e), and exp2 is taken. */

@@ -1,4 +1,4 @@
-/* attention_simd.h - the inner loops of attention in vectors. Included once by each instruction set's file, behind its
+/* attention_simd.h - the inner loops of attention in vectors. Included once by each instruction set's file, after its
  * simd_*.h, with FILL naming the function that puts them in the table. */
 #include <float.h>
 #include <stdbool.h>

@@ -1,12 +1,12 @@
-/* attention_tile_simd.h - a panel of queries meets a tile of keys and values, in vectors. Included once by each file
- * that has such a kernel, behind its simd_*.h. With TILE_PAIRS what is multiplied lies in pairs of bfloat16 (see
+/* attention_tile_simd.h - a panel of queries by a tile of keys and values, in vectors. Included once by each file
+ * that has such a kernel, after its simd_*.h. With TILE_PAIRS what is multiplied is in pairs of bfloat16 (see
  * attention_kernels.h), and the file defines before:
  *     vector tile_multiply_add(vector a, vector b, vector c)   c plus the sum of each lane's two products
  *     vector tile_pairs(vector a, vector b)                    lane i: a[i] in the low half, b[i] in the high one
  *
  * The products of a tile keep STRIP_ROWS x 3 accumulators in registers: for each dimension (scores) or key (values), or
  * pair of them, 3 vectors are loaded, STRIP_ROWS numbers broadcast, and each of these multiplied with each of those.
- * What is loaded as vectors (queries, weights) is a panel that stays in the first-level cache; keys and values stream
+ * What is loaded as vectors (queries, weights) is a panel that stays in L1; keys and values stream
  * past it. */
 #include <float.h>
 #include <string.h>

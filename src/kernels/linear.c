@@ -85,7 +85,7 @@ trol_status linear_apply(const run *r, linear_arithmetic arithmetic, activations
     if (input->n_rows == 0 || n_products == 0)
         return TROL_OK;
     if (input->n_prompt_rows < 0 || input->n_prompt_rows > input->n_rows)
-        return fail(r->error, TROL_ERROR_ARGUMENT, "%lld of %lld rows are said to be prompt rows",
+        return fail(r->error, TROL_ERROR_ARGUMENT, "%lld of %lld rows are marked as prompt rows",
                     (long long)input->n_prompt_rows, (long long)input->n_rows);
     TRY(apply_part(r, arithmetic, input, 0, input->n_prompt_rows, products, n_products));
     for (int64_t row = input->n_prompt_rows; row < input->n_rows; row += LINEAR_SMALL_BATCH)

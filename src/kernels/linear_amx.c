@@ -24,7 +24,7 @@ static inline __m512i take_part(__m512 *low, __m512 *high) {
     return part;
 }
 
-/* n (up to GROUP) elements, zeros behind them. */
+/* n (up to GROUP) elements, zeros after them. */
 static inline void load_group(element_type type, const unsigned char *from, int64_t n, __m512 *low, __m512 *high) {
     int64_t bytes = (int64_t)element_bytes(type);
     *low = load(type, from, n >= LANES ? ALL : first_lanes(n));

@@ -6,7 +6,7 @@
 #include "kernels/linear_avx512.h"
 #include "kernels/linear_epilogue.h"
 
-static inline void widen(element_type type, const unsigned char *from, float *to, int64_t n) {
+static inline void elements_to_float(element_type type, const unsigned char *from, float *to, int64_t n) {
     int64_t bytes = (int64_t)element_bytes(type), k = 0;
     for (; k + LANES <= n; k += LANES)
         _mm512_storeu_ps(to + k, load(type, from + k * bytes, ALL));
@@ -14,13 +14,13 @@ static inline void widen(element_type type, const unsigned char *from, float *to
         _mm512_mask_storeu_ps(to + k, first_lanes(n - k), load(type, from + k * bytes, first_lanes(n - k)));
 }
 
-/* R weight rows, `apart` rows from each other, by T input rows; y[i * y_stride + r * apart]. Column k goes to lane
- * k % LANES of a sum whatever R and T are. */
+/* R weight rows, with a stride of `row_stride` rows, by T input rows; y[i * y_stride + r * row_stride]. Column k goes
+ * to lane k % LANES of a sum whatever R and T are. */
 static inline __attribute__((always_inline)) void dot_tile(element_type type, const int R, const int T,
-                                                           const unsigned char *rows, int64_t row_bytes, int64_t apart,
-                                                           const float *x, int64_t x_stride, int64_t n_columns,
-                                                           float *y, int64_t y_stride) {
-    int64_t bytes = (int64_t)element_bytes(type), stream_bytes = apart * row_bytes, k = 0;
+                                                           const unsigned char *rows, int64_t row_bytes,
+                                                           int64_t row_stride, const float *x, int64_t x_stride,
+                                                           int64_t n_columns, float *y, int64_t y_stride) {
+    int64_t bytes = (int64_t)element_bytes(type), stream_bytes = row_stride * row_bytes, k = 0;
     __m512 sums[16];
     for (int i = 0; i < R * T; i++)
         sums[i] = _mm512_setzero_ps();
@@ -41,13 +41,13 @@ static inline __attribute__((always_inline)) void dot_tile(element_type type, co
     }
     for (int j = 0; j < R; j++)
         for (int i = 0; i < T; i++)
-            y[i * y_stride + j * apart] = _mm512_reduce_add_ps(sums[j * T + i]);
+            y[i * y_stride + j * row_stride] = _mm512_reduce_add_ps(sums[j * T + i]);
 }
 
-/* R weight rows by all input rows, up to four at a time, as evenly as they divide. Rows a power of two apart fall on
- * the same eight places of the first-level cache, so four of each are as many as go together. */
+/* R weight rows by all input rows, up to four at a time, as evenly as they divide. Rows with a stride of a power of two
+ * fall on the same eight places of L1, so four of each are as many as go together. */
 static inline __attribute__((always_inline)) void dot_rows(element_type type, const int R, const unsigned char *rows,
-                                                           int64_t row_bytes, int64_t apart, const float *x,
+                                                           int64_t row_bytes, int64_t row_stride, const float *x,
                                                            int64_t x_stride, int64_t n_inputs, int64_t n_columns,
                                                            float *y, int64_t y_stride) {
     int64_t n_blocks = (n_inputs + 3) / 4;
@@ -55,16 +55,16 @@ static inline __attribute__((always_inline)) void dot_rows(element_type type, co
         int64_t n = n_inputs / (n_blocks - block);
         switch (n) {
         case 1:
-            dot_tile(type, R, 1, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            dot_tile(type, R, 1, rows, row_bytes, row_stride, x, x_stride, n_columns, y, y_stride);
             break;
         case 2:
-            dot_tile(type, R, 2, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            dot_tile(type, R, 2, rows, row_bytes, row_stride, x, x_stride, n_columns, y, y_stride);
             break;
         case 3:
-            dot_tile(type, R, 3, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            dot_tile(type, R, 3, rows, row_bytes, row_stride, x, x_stride, n_columns, y, y_stride);
             break;
         default:
-            dot_tile(type, R, 4, rows, row_bytes, apart, x, x_stride, n_columns, y, y_stride);
+            dot_tile(type, R, 4, rows, row_bytes, row_stride, x, x_stride, n_columns, y, y_stride);
         }
         n_inputs -= n;
         x += n * x_stride;
@@ -76,14 +76,14 @@ static inline __attribute__((always_inline)) void dot_rows(element_type type, co
 static inline __attribute__((always_inline)) void dot(element_type type, const unsigned char *rows, int64_t row_bytes,
                                                       int64_t n_rows, const float *x, int64_t x_stride,
                                                       int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {
-    int64_t n_streams = n_inputs == 1 ? 8 : 4, apart = n_rows / n_streams;
-    for (int64_t j = 0; j < apart; j++)
+    int64_t n_streams = n_inputs == 1 ? 8 : 4, row_stride = n_rows / n_streams;
+    for (int64_t j = 0; j < row_stride; j++)
         if (n_inputs == 1)
-            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, apart, x, x_stride, n_columns, y + j, y_stride);
+            dot_tile(type, 8, 1, rows + j * row_bytes, row_bytes, row_stride, x, x_stride, n_columns, y + j, y_stride);
         else
-            dot_rows(type, 4, rows + j * row_bytes, row_bytes, apart, x, x_stride, n_inputs, n_columns, y + j,
+            dot_rows(type, 4, rows + j * row_bytes, row_bytes, row_stride, x, x_stride, n_inputs, n_columns, y + j,
                      y_stride);
-    for (int64_t j = n_streams * apart; j < n_rows; j++)
+    for (int64_t j = n_streams * row_stride; j < n_rows; j++)
         dot_rows(type, 1, rows + j * row_bytes, row_bytes, 1, x, x_stride, n_inputs, n_columns, y + j, y_stride);
 }
 
@@ -154,7 +154,7 @@ static void tile(const void *inputs, const void *weights, int64_t n_columns, flo
 }
 
 #define TYPE_KERNELS(suffix, type)                                                                                     \
-    static void widen_##suffix(const void *from, float *to, int64_t n) { widen(type, from, to, n); }                   \
+    static void to_float_##suffix(const void *from, float *to, int64_t n) { elements_to_float(type, from, to, n); }    \
     static void dot_##suffix(const void *rows, int64_t row_bytes, int64_t n_rows, const float *x, int64_t x_stride,    \
                              int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {                        \
         dot(type, rows, row_bytes, n_rows, x, x_stride, n_inputs, n_columns, y, y_stride);                             \
@@ -176,14 +176,14 @@ TYPE_KERNELS(bf16, ELEMENT_BF16)
     }
 
 void linear_fill_avx512(linear_kernels *table) {
-    fill_finish(table);
+    fill_epilogues(table);
     const linear_gemm exact[] = {TILE_GEMM(pack_weights_f32), TILE_GEMM(pack_weights_f16),
                                  TILE_GEMM(pack_weights_bf16)};
     memcpy(table->exact, exact, sizeof exact);
     const linear_dot dots[] = {dot_f32, dot_f16, dot_bf16};
-    const linear_widen widens[] = {widen_f32, widen_f16, widen_bf16};
+    const linear_to_float to_float[] = {to_float_f32, to_float_f16, to_float_bf16};
     memcpy(table->dot, dots, sizeof dots);
-    memcpy(table->widen, widens, sizeof widens);
+    memcpy(table->to_float, to_float, sizeof to_float);
 }
 
 #endif

@@ -8,7 +8,7 @@
 
 enum { TILE_INPUTS = 14, TILE_OUTPUTS = 32, GROUP = 32 };
 
-/* n (up to GROUP) elements rounded to bf16, zeros behind them. */
+/* n (up to GROUP) elements rounded to bf16, zeros after them. */
 static inline __m512i load_rounded(element_type type, const unsigned char *from, int64_t n) {
     int64_t bytes = (int64_t)element_bytes(type);
     if (type == ELEMENT_BF16)

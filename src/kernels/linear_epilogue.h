@@ -47,8 +47,8 @@ static inline float epilogue_gelu(float x) {
     return 0.5f * x * (x < 0 ? erfc : 2.0f - erfc);
 }
 
-/* A finish function: `result` is an expression in y (bias added), up, scale[i] and out[i]. */
-#define EPILOGUE_FINISH(name, result)                                                                                  \
+/* One row through an epilogue: `result` is an expression in y (bias added), up, scale[i] and out[i]. */
+#define EPILOGUE_ROW(name, result)                                                                                     \
     static void name(const float *restrict sums, const float *restrict bias, const float *restrict up_sums,            \
                      const float *restrict up_bias, const float *restrict scale, float *restrict out, int64_t n) {     \
         (void)up_sums, (void)up_bias, (void)scale;                                                                     \
@@ -64,29 +64,29 @@ static inline float epilogue_gelu(float x) {
             }                                                                                                          \
     }
 
-EPILOGUE_FINISH(finish_store, y)
-EPILOGUE_FINISH(finish_add, out[i] + y)
-EPILOGUE_FINISH(finish_add_scaled, out[i] + scale[i] * y)
-EPILOGUE_FINISH(finish_gelu, epilogue_gelu(y))
-EPILOGUE_FINISH(finish_quick_gelu, epilogue_quick_gelu(y))
-EPILOGUE_FINISH(finish_silu_mul_no_up_bias, epilogue_silu(y) * up_sums[i])
-EPILOGUE_FINISH(finish_silu_mul_up_bias, epilogue_silu(y) * (up_sums[i] + up_bias[i]))
+EPILOGUE_ROW(epilogue_row_store, y)
+EPILOGUE_ROW(epilogue_row_add, out[i] + y)
+EPILOGUE_ROW(epilogue_row_add_scaled, out[i] + scale[i] * y)
+EPILOGUE_ROW(epilogue_row_gelu, epilogue_gelu(y))
+EPILOGUE_ROW(epilogue_row_quick_gelu, epilogue_quick_gelu(y))
+EPILOGUE_ROW(epilogue_row_silu_mul_no_up_bias, epilogue_silu(y) * up_sums[i])
+EPILOGUE_ROW(epilogue_row_silu_mul_up_bias, epilogue_silu(y) * (up_sums[i] + up_bias[i]))
 
-static void finish_silu_mul(const float *sums, const float *bias, const float *up_sums, const float *up_bias,
-                            const float *scale, float *out, int64_t n) {
+static void epilogue_row_silu_mul(const float *sums, const float *bias, const float *up_sums, const float *up_bias,
+                                  const float *scale, float *out, int64_t n) {
     if (up_bias)
-        finish_silu_mul_up_bias(sums, bias, up_sums, up_bias, scale, out, n);
+        epilogue_row_silu_mul_up_bias(sums, bias, up_sums, up_bias, scale, out, n);
     else
-        finish_silu_mul_no_up_bias(sums, bias, up_sums, up_bias, scale, out, n);
+        epilogue_row_silu_mul_no_up_bias(sums, bias, up_sums, up_bias, scale, out, n);
 }
 
-static void fill_finish(linear_kernels *table) {
-    table->finish[EPILOGUE_STORE] = finish_store;
-    table->finish[EPILOGUE_ADD] = finish_add;
-    table->finish[EPILOGUE_ADD_SCALED] = finish_add_scaled;
-    table->finish[EPILOGUE_GELU] = finish_gelu;
-    table->finish[EPILOGUE_QUICK_GELU] = finish_quick_gelu;
-    table->finish[EPILOGUE_SILU_MUL] = finish_silu_mul;
+static void fill_epilogues(linear_kernels *table) {
+    table->epilogues[EPILOGUE_STORE] = epilogue_row_store;
+    table->epilogues[EPILOGUE_ADD] = epilogue_row_add;
+    table->epilogues[EPILOGUE_ADD_SCALED] = epilogue_row_add_scaled;
+    table->epilogues[EPILOGUE_GELU] = epilogue_row_gelu;
+    table->epilogues[EPILOGUE_QUICK_GELU] = epilogue_row_quick_gelu;
+    table->epilogues[EPILOGUE_SILU_MUL] = epilogue_row_silu_mul;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* linear_kernels.h - the inner loops of linear: what kernels.h puts in its table.
  *
- * Small batches are dot products of weight rows, as they lie, with input rows. Large batches are tiles of a matrix
+ * Small batches are dot products of weight rows, in place, with input rows. Large batches are tiles of a matrix
  * product: blocks of both operands are packed first into panels that a tile reads from front to end. */
 #ifndef KERNELS_LINEAR_KERNELS_H
 #define KERNELS_LINEAR_KERNELS_H
@@ -23,18 +23,18 @@ typedef enum epilogue {
 
 enum { LINEAR_FLOAT_TYPES = 3 }; /* ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16 index the tables below */
 
-/* y[i * y_stride + j] = sum over k of row j [k] * x[i * x_stride + k] for n_rows weight rows, row_bytes apart and
- * aligned to nothing, and n_inputs input rows. The order of a sum depends on n_columns alone. */
+/* y[i * y_stride + j] = sum over k of row j [k] * x[i * x_stride + k] for n_rows weight rows with a stride of
+ * row_bytes, aligned to nothing, and n_inputs input rows. The order of a sum depends on n_columns alone. */
 typedef void (*linear_dot)(const void *rows, int64_t row_bytes, int64_t n_rows, const float *x, int64_t x_stride,
                            int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride);
 
 /* n elements, aligned to nothing, to float32. */
-typedef void (*linear_widen)(const void *from, float *to, int64_t n);
+typedef void (*linear_to_float)(const void *from, float *to, int64_t n);
 
 /* One row of n results through an epilogue. y: sums, bias not yet added; up: the sums of the second product
  * (EPILOGUE_SILU_MUL); scale (EPILOGUE_ADD_SCALED); biases may be NULL. */
-typedef void (*linear_finish)(const float *y, const float *bias, const float *up, const float *up_bias,
-                              const float *scale, float *out, int64_t n);
+typedef void (*linear_epilogue)(const float *y, const float *bias, const float *up, const float *up_bias,
+                                const float *scale, float *out, int64_t n);
 
 /* A way to multiply large batches. The columns of a matrix are cut into blocks of block_columns; an operand's part of a
  * block is packed into panels of tile_inputs or tile_outputs rows, padded with zeros to whole panels and to a multiple
@@ -61,8 +61,8 @@ typedef struct linear_gemm {
 typedef struct linear_kernels {
     bool blas; /* large batches of float weights go to OpenBLAS, where it is found, in place of `exact` */
     linear_dot dot[LINEAR_FLOAT_TYPES];
-    linear_widen widen[LINEAR_FLOAT_TYPES];
-    linear_finish finish[EPILOGUES];
+    linear_to_float to_float[LINEAR_FLOAT_TYPES];
+    linear_epilogue epilogues[EPILOGUES];
     linear_gemm exact[LINEAR_FLOAT_TYPES];
     linear_gemm bf16[LINEAR_FLOAT_TYPES]; /* tile is NULL where there are no BF16 units, or float32 is as fast */
 } linear_kernels;

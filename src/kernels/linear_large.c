@@ -1,9 +1,9 @@
 /* linear_large.c - many input rows: tiles of a matrix product, or the BLAS.
  *
  * The input is packed once. Then each chunk of work takes a panel of weight rows (of both matrices, for gate and up)
- * and all input rows: block of columns after block, it widens and packs the weights into memory of its thread, which
+ * and all input rows: block of columns after block, it packs the weights, as floats, into memory of its thread, which
  * stays in the L2 cache, and multiplies all packed inputs by them, adding up in `sums`; the epilogue follows while they
- * are warm. So weights are read once where they lie, and no copy of a whole matrix is ever made.
+ * are warm. So weights are read once, in place, and no copy of a whole matrix is ever made.
  *
  * LoRA is `rank` more columns: t = lora_a x, zero for rows without LoRA, times lora_b. Panels of inputs without any
  * LoRA row are passed over. */
@@ -14,7 +14,7 @@
 #include "kernels/linear_blas.h"
 #include "kernels/linear_parts.h"
 
-enum { ROW_GROUP = 1536 }; /* input rows done together, at most: bounds the packed copy and the sums of a chunk */
+enum { BLOCK_ROWS = 1536 }; /* input rows done together, at most: bounds the packed copy and the sums of a chunk */
 
 /* Input rows in the form that a kind of product wants: packed panels, the rows themselves for the BLAS, or the form
  * that packed matrices are multiplied with. */
@@ -51,30 +51,30 @@ typedef struct operand {
     element_type type;       /* of the weights */
 } operand;
 
-/* One product of a section. */
+/* One product of a row block. */
 typedef struct large_job {
     const product *product;
-    float *out;                        /* of the section's first row */
+    float *out;                        /* of the row block's first row */
     operand inputs[2];                 /* for linear and for second */
     operand lora[2];                   /* t for linear and for second */
     bool only_lora_rows;               /* leaves the rows of panels without any LoRA row undefined */
     int64_t outputs;                   /* of a chunk */
-    int64_t block_rows, row_blocks;    /* input rows of a chunk, and how many such blocks there are */
+    int64_t chunk_rows, row_chunks;    /* input rows of a chunk, and how many such blocks there are */
     int64_t sums_outputs, sums_stride; /* a row of sums: a part for each product, one more where LoRA is quantized */
     int64_t first_chunk;
 } large_job;
 
-typedef struct large_section {
+typedef struct row_block {
     const run *run;
     linear_arithmetic arithmetic;
     large_job *jobs;
     int64_t n_jobs;
-    int64_t first_row, n_rows; /* the input rows of this section, counted in the whole input */
+    int64_t first_row, n_rows; /* the input rows of this row block, counted in the whole input */
     const row_range *lora_rows;
     int64_t n_lora_rows;
     int64_t scratch_bytes, sums_bytes; /* for each thread */
     unsigned char *scratch;
-} large_section;
+} row_block;
 
 /* OpenBLAS takes the inputs in place and a block of weight rows in float32. */
 static const linear_gemm blas_gemm = {.tile_inputs = 1,
@@ -95,8 +95,8 @@ static const linear_gemm *gemm_of(const run *r, linear_arithmetic arithmetic, co
     return table->blas && blas_open() ? &blas_gemm : &table->exact[type];
 }
 
-/* Whether any of the section's rows first .. first + n - 1 takes part in LoRA. */
-static bool any_lora_row(const large_section *s, int64_t first, int64_t n) {
+/* Whether any of the row block's rows first .. first + n - 1 takes part in LoRA. */
+static bool any_lora_row(const row_block *s, int64_t first, int64_t n) {
     first += s->first_row;
     for (int64_t i = 0; i < s->n_lora_rows; i++)
         if (s->lora_rows[i].first < first + n && first < s->lora_rows[i].first + s->lora_rows[i].count)
@@ -104,16 +104,17 @@ static bool any_lora_row(const large_section *s, int64_t first, int64_t n) {
     return false;
 }
 
-/* A chunk of work: outputs first .. first + n - 1 of a product, for input rows row .. row + n_rows - 1 of the section.
+/* A chunk of work: outputs first .. first + n - 1 of a product, for input rows row .. row + n_rows - 1 of the row
+ * block.
  */
 typedef struct large_chunk {
-    const large_section *section;
+    const row_block *block;
     const large_job *job;
     int64_t first, n;
     int64_t row, n_rows;
     float *sums; /* [n_rows, stride]; the second product's start at column `up`, a third part is for quantized LoRA */
     int64_t stride, up, extra;
-    bool one_pass; /* each panel of inputs is finished at once: all use the first rows of sums */
+    bool one_pass; /* each panel of inputs goes through the epilogue at once: all use the first rows of sums */
     unsigned char *scratch;
 } large_chunk;
 
@@ -122,15 +123,15 @@ static float *sums_of(const large_chunk *c, int64_t row) {
 }
 
 /* The epilogue of input rows row .. row + n_rows - 1. */
-static void finish_rows(const large_chunk *c, int64_t row, int64_t n_rows) {
+static void apply_epilogue(const large_chunk *c, int64_t row, int64_t n_rows) {
     const product *p = c->job->product;
     const linear *l = p->linear, *second = p->epilogue == EPILOGUE_SILU_MUL ? p->second : NULL;
-    linear_finish finish = c->section->run->kernels->linear.finish[p->epilogue];
+    linear_epilogue apply = c->block->run->kernels->linear.epilogues[p->epilogue];
     for (int64_t i = 0; i < n_rows; i++) {
         const float *sums = sums_of(c, row) + i * c->stride;
-        finish(sums, l->bias ? l->bias + l->first_row + c->first : NULL, sums + c->up,
-               second && second->bias ? second->bias + second->first_row + c->first : NULL,
-               p->scale ? p->scale + c->first : NULL, c->job->out + (row + i) * p->out_stride + c->first, c->n);
+        apply(sums, l->bias ? l->bias + l->first_row + c->first : NULL, sums + c->up,
+              second && second->bias ? second->bias + second->first_row + c->first : NULL,
+              p->scale ? p->scale + c->first : NULL, c->job->out + (row + i) * p->out_stride + c->first, c->n);
     }
 }
 
@@ -149,7 +150,7 @@ typedef struct large_pass {
 static void multiply_tiles(const large_chunk *c, const large_pass *pass, int64_t column, int64_t n_columns) {
     const linear_gemm *gemm = pass->x->gemm;
     const packed_inputs *in = pass->x->inputs;
-    bool add = pass->add || column > 0, finish = pass->last && column + n_columns == pass->weights->columns;
+    bool add = pass->add || column > 0, last = pass->last && column + n_columns == pass->weights->columns;
     int64_t padded = round_up(n_columns, gemm->column_group);
     int64_t weight_panel = gemm->tile_outputs * gemm->weight_bytes * padded;
     int64_t row_bytes = pass->weights->columns * (int64_t)element_bytes(pass->weights->type);
@@ -162,12 +163,12 @@ static void multiply_tiles(const large_chunk *c, const large_pass *pass, int64_t
         const unsigned char *inputs = in->panels + i / gemm->tile_inputs * panel_bytes(gemm, in->n_columns) +
                                       column * gemm->tile_inputs * gemm->input_bytes;
         float *sums = sums_of(c, i) + pass->sums_column;
-        if (!pass->only_lora_rows || any_lora_row(c->section, i, gemm->tile_inputs))
+        if (!pass->only_lora_rows || any_lora_row(c->block, i, gemm->tile_inputs))
             for (int64_t j = 0; j < c->n; j += gemm->tile_outputs)
                 gemm->tile(inputs, c->scratch + j / gemm->tile_outputs * weight_panel, padded, sums + j, c->stride,
                            add);
-        if (finish)
-            finish_rows(c, i, min_int64(gemm->tile_inputs, c->row + c->n_rows - i));
+        if (last)
+            apply_epilogue(c, i, min_int64(gemm->tile_inputs, c->row + c->n_rows - i));
     }
 }
 
@@ -177,18 +178,18 @@ static void multiply_blas(const large_chunk *c, const large_pass *pass, int64_t 
     const matrix *m = pass->weights;
     float *weights = (float *)c->scratch;
     for (int64_t j = 0; j < c->n; j++)
-        c->section->run->kernels->linear.widen[m->type](matrix_row(m, pass->first + j) +
-                                                            column * (int64_t)element_bytes(m->type),
-                                                        weights + j * n_columns, n_columns);
+        c->block->run->kernels->linear.to_float[m->type](matrix_row(m, pass->first + j) +
+                                                             column * (int64_t)element_bytes(m->type),
+                                                         weights + j * n_columns, n_columns);
     blas_multiply(in->rows + c->row * in->stride + column, in->stride, c->n_rows, weights, c->n, n_columns,
                   c->sums + pass->sums_column, c->stride, pass->add || column > 0);
     if (pass->last && column + n_columns == m->columns)
-        finish_rows(c, c->row, c->n_rows);
+        apply_epilogue(c, c->row, c->n_rows);
 }
 
 /* The same by the kernels for packed matrices, LoRA in memory of its own first. */
 static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
-    const large_section *s = c->section;
+    const row_block *s = c->block;
     const packed_inputs *in = pass->x->inputs;
     const quantized_kernels *table = &s->run->kernels->quantized;
     const matrix *m = pass->weights;
@@ -210,7 +211,7 @@ static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
                     sums[i * c->stride + j] += extra[i * c->stride + j];
         }
     if (pass->last)
-        finish_rows(c, c->row, c->n_rows);
+        apply_epilogue(c, c->row, c->n_rows);
 }
 
 static void run_pass(const large_chunk *c, const large_pass *pass) {
@@ -233,21 +234,21 @@ static void run_pass(const large_chunk *c, const large_pass *pass) {
 }
 
 static void large_task(void *context, int64_t chunk, int thread) {
-    const large_section *s = context;
+    const row_block *s = context;
     const large_job *job = &s->jobs[s->n_jobs - 1];
     while (chunk < job->first_chunk)
         job--;
     const product *p = job->product;
     bool with_second = p->epilogue == EPILOGUE_SILU_MUL;
-    large_chunk c = {.section = s,
+    large_chunk c = {.block = s,
                      .job = job,
-                     .first = (chunk - job->first_chunk) / job->row_blocks * job->outputs,
-                     .row = (chunk - job->first_chunk) % job->row_blocks * job->block_rows,
+                     .first = (chunk - job->first_chunk) / job->row_chunks * job->outputs,
+                     .row = (chunk - job->first_chunk) % job->row_chunks * job->chunk_rows,
                      .stride = job->sums_stride,
                      .up = with_second ? job->sums_outputs : 0,
                      .extra = job->sums_stride - job->sums_outputs};
     c.n = min_int64(job->outputs, p->linear->n_rows - c.first);
-    c.n_rows = min_int64(job->block_rows, s->n_rows - c.row);
+    c.n_rows = min_int64(job->chunk_rows, s->n_rows - c.row);
     c.scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
     c.sums = (float *)(c.scratch + s->scratch_bytes);
     large_pass passes[4];
@@ -284,7 +285,7 @@ static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a
 /* How a job is cut, by the shape alone: blocks of outputs for all input rows where that gives enough chunks for threads
  * to share, smaller ones otherwise, and of some input rows only where there are few outputs (lora_a) or very many
  * columns. */
-static void cut_job(const large_section *s, large_job *job) {
+static void cut_job(const row_block *s, large_job *job) {
     enum { QUANTIZED_TILE = 16 };
     int64_t share = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1, all = job->product->linear->n_rows;
     const operand *x = &job->inputs[0];
@@ -306,8 +307,8 @@ static void cut_job(const large_section *s, large_job *job) {
     int64_t products = s->n_rows * job->outputs * share * job->product->linear->weight.columns;
     int64_t blocks =
         max_int64(divide_up(ENOUGH_CHUNKS, divide_up(all, job->outputs)), divide_up(products, MOST_PRODUCTS));
-    job->block_rows = round_up(max_int64(divide_up(s->n_rows, blocks), FEWEST_ROWS), unit);
-    job->row_blocks = divide_up(s->n_rows, job->block_rows);
+    job->chunk_rows = round_up(max_int64(divide_up(s->n_rows, blocks), FEWEST_ROWS), unit);
+    job->row_chunks = divide_up(s->n_rows, job->chunk_rows);
     int64_t parts = share;
     for (int second = 0; second < 2; second++)
         if (job->lora[second].inputs && !job->lora[second].gemm)
@@ -318,10 +319,10 @@ static void cut_job(const large_section *s, large_job *job) {
 
 /* Memory of one thread for a chunk: the packed weights of a block, and the sums, with the rows and outputs that tiles
  * pad. */
-static void size_scratch(large_section *s, const large_job *job, const operand *x) {
+static void size_scratch(row_block *s, const large_job *job, const operand *x) {
     if (!x->inputs)
         return;
-    int64_t weights, rows = min_int64(job->block_rows, s->n_rows);
+    int64_t weights, rows = min_int64(job->chunk_rows, s->n_rows);
     if (x->gemm) {
         weights = round_up(job->outputs, x->gemm->tile_outputs) * x->gemm->block_columns * x->gemm->weight_bytes;
         rows = round_up(rows, x->gemm->tile_inputs);
@@ -333,7 +334,7 @@ static void size_scratch(large_section *s, const large_job *job, const operand *
     s->sums_bytes = max_int64(s->sums_bytes, round_up(rows * job->sums_stride * (int64_t)sizeof(float), 64));
 }
 
-static trol_status run_section(large_section *s) {
+static trol_status run_row_block(row_block *s) {
     int64_t n_chunks = 0;
     s->scratch_bytes = s->sums_bytes = 0;
     for (int64_t p = 0; p < s->n_jobs; p++) {
@@ -344,7 +345,7 @@ static trol_status run_section(large_section *s) {
             size_scratch(s, job, &job->lora[second]);
         }
         job->first_chunk = n_chunks;
-        n_chunks += divide_up(job->product->linear->n_rows, job->outputs) * job->row_blocks;
+        n_chunks += divide_up(job->product->linear->n_rows, job->outputs) * job->row_chunks;
     }
     size_t mark = workspace_mark(s->run->space);
     TRY(run_alloc(s->run, (size_t)threads_count(s->run->threads), (size_t)(s->scratch_bytes + s->sums_bytes),
@@ -355,7 +356,7 @@ static trol_status run_section(large_section *s) {
 }
 
 /* The operand for a matrix: its inputs are in forms[0 .. *n_forms-1] already, or are prepared and put there. */
-static trol_status prepare_operand(const large_section *s, const matrix *m, const float *rows, int64_t stride,
+static trol_status prepare_operand(const row_block *s, const matrix *m, const float *rows, int64_t stride,
                                    packed_inputs *forms, int64_t *n_forms, operand *result) {
     const linear_gemm *gemm = gemm_of(s->run, s->arithmetic, m);
     for (int64_t i = 0; i < *n_forms; i++)
@@ -376,7 +377,7 @@ static trol_status prepare_operand(const large_section *s, const matrix *m, cons
 }
 
 /* t[i] [n_rows, rank of lora_a i] = lora_a x, zero for rows without LoRA. */
-static trol_status apply_lora_inputs(large_section *s, const activations *input, const lora_inputs *lora,
+static trol_status apply_lora_inputs(row_block *s, const activations *input, const lora_inputs *lora,
                                      packed_inputs *forms, int64_t *n_forms, float **t) {
     linear *linears;
     product *products;
@@ -392,7 +393,7 @@ static trol_status apply_lora_inputs(large_section *s, const activations *input,
                             &s->jobs[i].inputs[0]));
     }
     s->n_jobs = lora->n;
-    TRY(run_section(s));
+    TRY(run_row_block(s));
     for (int64_t row = 0; row < s->n_rows; row++)
         if (!any_lora_row(s, row, 1))
             for (int64_t i = 0; i < lora->n; i++)
@@ -400,9 +401,9 @@ static trol_status apply_lora_inputs(large_section *s, const activations *input,
     return TROL_OK;
 }
 
-/* All products of the section's rows. */
-static trol_status apply_group(large_section *s, const activations *input, const product *products, int64_t n_products,
-                               const lora_inputs *lora) {
+/* All products of the row block's rows. */
+static trol_status apply_row_block(row_block *s, const activations *input, const product *products, int64_t n_products,
+                                   const lora_inputs *lora) {
     packed_inputs *forms; /* x for the products and for lora_a; t for each lora_b */
     int64_t n_forms = 0;
     float **t = NULL;
@@ -427,23 +428,23 @@ static trol_status apply_group(large_section *s, const activations *input, const
         }
     }
     s->n_jobs = n_products;
-    return run_section(s);
+    return run_row_block(s);
 }
 
 trol_status linear_apply_large(const run *r, linear_arithmetic arithmetic, const activations *input,
                                const product *products, int64_t n_products) {
     lora_inputs lora;
     TRY(lora_inputs_of(r, input, products, n_products, &lora));
-    int64_t n_groups = divide_up(input->n_rows, ROW_GROUP), group_rows = divide_up(input->n_rows, n_groups);
+    int64_t n_groups = divide_up(input->n_rows, BLOCK_ROWS), group_rows = divide_up(input->n_rows, n_groups);
     for (int64_t first = 0; first < input->n_rows; first += group_rows) {
-        large_section section = {.run = r,
-                                 .arithmetic = arithmetic,
-                                 .first_row = first,
-                                 .n_rows = min_int64(group_rows, input->n_rows - first),
-                                 .lora_rows = input->lora_rows,
-                                 .n_lora_rows = input->n_lora_rows};
+        row_block block = {.run = r,
+                           .arithmetic = arithmetic,
+                           .first_row = first,
+                           .n_rows = min_int64(group_rows, input->n_rows - first),
+                           .lora_rows = input->lora_rows,
+                           .n_lora_rows = input->n_lora_rows};
         size_t mark = workspace_mark(r->space);
-        TRY(apply_group(&section, input, products, n_products, &lora));
+        TRY(apply_row_block(&block, input, products, n_products, &lora));
         workspace_release(r->space, mark);
     }
     return TROL_OK;

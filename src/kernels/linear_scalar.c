@@ -18,14 +18,14 @@ static float load_element(element_type type, const unsigned char *from, int64_t 
     return type == ELEMENT_F16 ? f16_to_float(half) : bf16_to_float(half);
 }
 
-static inline void widen(element_type type, const void *from, float *to, int64_t n) {
+static inline void elements_to_float(element_type type, const void *from, float *to, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         to[i] = load_element(type, from, i);
 }
 
-static void widen_f32(const void *from, float *to, int64_t n) { widen(ELEMENT_F32, from, to, n); }
-static void widen_f16(const void *from, float *to, int64_t n) { widen(ELEMENT_F16, from, to, n); }
-static void widen_bf16(const void *from, float *to, int64_t n) { widen(ELEMENT_BF16, from, to, n); }
+static void to_float_f32(const void *from, float *to, int64_t n) { elements_to_float(ELEMENT_F32, from, to, n); }
+static void to_float_f16(const void *from, float *to, int64_t n) { elements_to_float(ELEMENT_F16, from, to, n); }
+static void to_float_bf16(const void *from, float *to, int64_t n) { elements_to_float(ELEMENT_BF16, from, to, n); }
 
 /* Each pair of rows is summed in LANES partial sums, column k in number k % LANES. */
 static inline void dot(element_type type, const void *rows, int64_t row_bytes, int64_t n_rows, const float *x,
@@ -99,7 +99,7 @@ static void tile(const void *inputs, const void *weights, int64_t n_columns, flo
 void linear_fill_scalar(linear_kernels *table) {
     *table = (linear_kernels){
         .dot = {dot_f32, dot_f16, dot_bf16},
-        .widen = {widen_f32, widen_f16, widen_bf16},
+        .to_float = {to_float_f32, to_float_f16, to_float_bf16},
         .exact = {SCALAR_GEMM(pack_weights_f32), SCALAR_GEMM(pack_weights_f16), SCALAR_GEMM(pack_weights_bf16)}};
-    fill_finish(table);
+    fill_epilogues(table);
 }

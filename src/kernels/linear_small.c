@@ -1,7 +1,8 @@
-/* linear_small.c - up to LINEAR_SMALL_BATCH input rows: dot products with the weights as they lie.
+/* linear_small.c - up to LINEAR_SMALL_BATCH input rows: dot products with the weights in place.
  *
  * Memory bandwidth is the limit here, so the weights are read once, by several streams a thread; a chunk is a block of
- * weight rows of one product (of both, for gate and up). LoRA takes a first section, which makes t = lora_a x. */
+ * weight rows of one product (of both, for gate and up). LoRA takes a parallel section before, which makes t = lora_a
+ * x. */
 #include "kernels/linear_small.h"
 
 #include <string.h>
@@ -10,7 +11,7 @@
 
 enum {
     CHUNK_BYTES = 1 << 20,        /* of weights, at most: streams of them take a while to come up to speed */
-    SHARED_CHUNK_BYTES = 1 << 18, /* the same for several input rows, which find them in the second-level cache */
+    SHARED_CHUNK_BYTES = 1 << 18, /* the same for several input rows, which find them in L2 */
     CHUNK_ROWS = 512,             /* at most */
     CHUNKS_A_THREAD = 4,          /* at least, so that uneven threads have something to share */
     ROW_GROUP = 64,               /* rows that fill the streams of every kernel */
@@ -80,7 +81,7 @@ static void small_task(void *context, int64_t chunk, int thread) {
     if (second)
         multiply_linear(job, second, first, n, up, scratch);
     for (int64_t i = 0; i < job->input->n_rows; i++)
-        job->run->kernels->linear.finish[p->epilogue](
+        job->run->kernels->linear.epilogues[p->epilogue](
             sums + i * CHUNK_ROWS, l->bias ? l->bias + l->first_row + first : NULL, up + i * CHUNK_ROWS,
             second && second->bias ? second->bias + second->first_row + first : NULL,
             p->scale ? p->scale + first : NULL, p->out + i * p->out_stride + first, n);

@@ -32,7 +32,7 @@ static trol_status run_rows(const run *r, rows *work, threads_task task, int64_t
     return run_chunks(r, (work->n_rows + work->rows_per_chunk - 1) / work->rows_per_chunk, task, work);
 }
 
-/* First row behind a chunk. */
+/* First row after a chunk. */
 static int64_t chunk_end(const rows *work, int64_t chunk) {
     int64_t end = (chunk + 1) * work->rows_per_chunk;
     return end < work->n_rows ? end : work->n_rows;

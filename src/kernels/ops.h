@@ -1,4 +1,5 @@
-/* ops.h - what lies between the products: norms, rotary embedding, conversions. All parallel over rows, in float32. */
+/* ops.h - what is computed between the products: norms, rotary embedding, conversions. All parallel over rows, in
+ * float32. */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 

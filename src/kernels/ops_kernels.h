@@ -1,7 +1,7 @@
 /* ops_kernels.h - the inner loops of ops: what kernels.h puts in its table.
  *
  * Each works on one row (or a part of one), whose elements it treats alike wherever the row begins: pointers may have
- * any alignment that C allows for floats, and 16-bit values may lie at odd addresses. */
+ * any alignment that C allows for floats, and 16-bit values may be at odd addresses. */
 #ifndef KERNELS_OPS_KERNELS_H
 #define KERNELS_OPS_KERNELS_H
 

@@ -1,4 +1,4 @@
-/* ops_simd.h - the inner loops of ops in vectors. Included once by each instruction set's file, behind its simd_*.h,
+/* ops_simd.h - the inner loops of ops in vectors. Included once by each instruction set's file, after its simd_*.h,
  * with FILL naming the function that puts them in the table. */
 #include <math.h>
 #include <string.h>

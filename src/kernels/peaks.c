@@ -213,7 +213,7 @@ static double measure_unit(trol_threads *threads, unit u) {
     return 1e-9 * u.operations * (double)m.rounds * (double)n_chunks / fastest(threads, n_chunks, run_unit, &m);
 }
 
-/* 512 MiB, or 64 MiB a thread if that is more: beyond the third-level cache of the machine that one program gets to
+/* 512 MiB, or 64 MiB a thread if that is more: beyond the L3 of the machine that one program gets to
  * use. */
 static trol_status measure_reading(trol_threads *threads, peaks *result, trol_error *error) {
     enum { HUGE_PAGE = 2 << 20 };

@@ -7,7 +7,7 @@
 #include "base/threads.h"
 
 /* The best of several short runs, all threads of the pool together; 0 where the CPU has no such unit. A multiplication
- * and the addition behind it count as two operations. Registers only, so no memory is in the way. */
+ * and the addition after it count as two operations. Registers only, so no memory is in the way. */
 typedef struct peaks {
     double float32_gflops;  /* FMA, in the widest registers */
     double int8_gops;       /* vpdpbusd; without it what vpmaddubsw, vpmaddwd and vpaddd give */

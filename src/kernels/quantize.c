@@ -125,7 +125,7 @@ void quantized_input_fill(const quantized_kernels *kernels, const quantized_inpu
 
 /* ---- product --------------------------------------------------------------------------------- */
 
-/* A panel of weights stays in the second-level cache while all rows of the input pass by: 256 KiB of 8-bit weights, or
+/* A panel of weights stays in L2 while all rows of the input pass by: 256 KiB of 8-bit weights, or
  * as much as the tiles' own panel (see quantized_amx.c). */
 int64_t quantized_chunk_rows(int64_t rows, const quantized_input *input) {
     int64_t chunk = input->tiles ? 256 : ((int64_t)256 << 10) / (input->n_pairs * 2 * QUANTIZED_BLOCK);
@@ -142,7 +142,7 @@ static bool unpacks(const quantized_kernels *kernels, element_type type, int64_t
 
 size_t quantized_scratch_bytes(const quantized_kernels *kernels, element_type type, int64_t n_rows,
                                const quantized_input *input) {
-    int64_t n_groups = quantized_groups(n_rows) + 1; /* one more where first_row lies inside a group */
+    int64_t n_groups = quantized_groups(n_rows) + 1; /* one more where first_row is inside a group */
     if (input->tiles)
         return kernels->tiles_scratch_bytes(n_groups, input->n_pairs, input->n_rows);
     if (unpacks(kernels, type, input->n_rows))

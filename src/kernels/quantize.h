@@ -13,12 +13,12 @@
  *                                                      high half n of row r, column 8 * l + 4 + i
  *
  * So a line feeds 16 rows with one broadcast of 4 inputs, every stream is sequential, and a group is all that 16 rows
- * need. Group g of a matrix lies at packed + g * quantized_group_bytes(type, columns). Any alignment works; 64 is
+ * need. Group g of a matrix is at packed + g * quantized_group_bytes(type, columns). Any alignment works; 64 is
  * fastest.
  *
  * Packed checkpoints. A folder as published, whose safetensors hold packed matrices as tensors of dtype U8 and shape
- * [quantized_bytes()], named as the original with ".q8" or ".q4" behind ("output.weight.q8"), data aligned to 64 bytes
- * in the file, so that they are mapped and used as they lie. Everything else is copied unchanged. __metadata__ has
+ * [quantized_bytes()], named as the original with ".q8" or ".q4" appended ("output.weight.q8"), data aligned to 64
+ * bytes in the file, so that they are mapped and used in place. Everything else is copied unchanged. __metadata__ has
  *   trol.quantized.version  QUANTIZED_FORMAT_VERSION as text
  *   trol.quantized.source   "<bytes> <16 hex digits>": of the source's tensors, the size and a hash of all names,
  *                           dtypes, shapes and first bytes
@@ -84,7 +84,7 @@ typedef struct quantized_input {
     int8_t *values;    /* 8 bits: tile i at tile_rows * i * 64 * n_pairs; inside, [columns / 4][rows of the tile][4] */
     float *scales;     /* [tile][block][rows of the tile] */
     int32_t *offsets;  /* the same shape: -128 * sum of the block's values */
-    uint16_t *bf16;    /* tiles: [row tile][column tile][16][32], zeros where there is no row or column */
+    uint16_t *bf16;    /* tiles: [row tile][column tile][16][32], zeros for missing rows and columns */
 } quantized_input;
 
 /* Bytes of memory that an input of this shape takes, of prompt rows or of answer rows. */

@@ -1,12 +1,12 @@
 /* AMX: large batches of quantized weights as bfloat16 tiles.
  *
- * A tile instruction sums 32 columns at once, so there is no place for a scale every 32 columns behind the sum.
+ * A tile instruction sums 32 columns at once, so there is no place for a scale every 32 columns after the sum.
  * Therefore a panel of weights is multiplied out to bfloat16 once and then serves all input rows; inputs are bfloat16
  * too, which is kinder to outliers than 8 bits. Half the rate of 8-bit tiles, and still four times that of vpdpbusd.
  *
- * A panel is 256 rows x 2048 columns (1 MiB, half of the second-level cache). Against it go pairs of input tiles (32
- * rows), 512 columns at a time, so that the 32 KiB of inputs stay in the first level while weights stream from the
- * second: 2 x 2 result tiles, two of weights and two of inputs are the eight tile registers. */
+ * A panel is 256 rows x 2048 columns (1 MiB, half of L2). Against it go pairs of input tiles (32
+ * rows), 512 columns at a time, so that the 32 KiB of inputs stay in L1 while weights stream from
+ * L2: 2 x 2 result tiles, two of weights and two of inputs are the eight tile registers. */
 #if defined(TROL_HAVE_AMX)
 #include <immintrin.h>
 #include <stdbool.h>
@@ -82,7 +82,7 @@ INLINE block_scales make_scales(const line_constants *c, __m512i scales) {
     return s;
 }
 
-INLINE __m512i widen(const line_constants *c, const block_scales *s, __m512i line, __m512i low, __m512i high) {
+INLINE __m512i line_to_bf16(const line_constants *c, const block_scales *s, __m512i line, __m512i low, __m512i high) {
     const __mmask64 second_bytes = 0x2222222222222222;
     __m512i magic = _mm512_castps_si512(c->magic);
     __m512 a = _mm512_castsi512_ps(_mm512_mask_shuffle_epi8(magic, second_bytes, line, low));
@@ -93,13 +93,13 @@ INLINE __m512i widen(const line_constants *c, const block_scales *s, __m512i lin
 }
 
 INLINE uint8_t *store_line(const line_constants *c, const block_scales *s, __m512i line, uint8_t *tile) {
-    _mm512_storeu_si512(tile, widen(c, s, line, c->low_01, c->high_01));
-    _mm512_storeu_si512(tile + 64, widen(c, s, line, c->low_23, c->high_23));
+    _mm512_storeu_si512(tile, line_to_bf16(c, s, line, c->low_01, c->high_01));
+    _mm512_storeu_si512(tile + 64, line_to_bf16(c, s, line, c->low_23, c->high_23));
     return tile + 128;
 }
 
 /* n_pairs pairs of one group as 2 * n_pairs weight tiles. */
-INLINE void widen_group(bool q4, const uint8_t *pair, int64_t n_pairs, uint8_t *tile) {
+INLINE void group_to_bf16(bool q4, const uint8_t *pair, int64_t n_pairs, uint8_t *tile) {
     const line_constants c = make_constants();
     const __m512i high_halves = _mm512_set1_epi32(-65536), high_nibbles = _mm512_set1_epi8(-16);
     const int n_lines = q4 ? 4 : 8; /* of a block */
@@ -119,15 +119,15 @@ INLINE void widen_group(bool q4, const uint8_t *pair, int64_t n_pairs, uint8_t *
 }
 
 /* panel: [n_groups][2 * n_pairs] tiles, of pairs first_pair .. first_pair + n_pairs - 1 of groups of all_pairs pairs */
-static void widen_panel(element_type type, const uint8_t *groups, int64_t n_groups, int64_t all_pairs,
-                        int64_t first_pair, int64_t n_pairs, uint8_t *panel) {
+static void panel_to_bf16(element_type type, const uint8_t *groups, int64_t n_groups, int64_t all_pairs,
+                          int64_t first_pair, int64_t n_pairs, uint8_t *panel) {
     int64_t pair_bytes = type == ELEMENT_Q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8;
     for (int64_t g = 0; g < n_groups; g++, panel += 2 * n_pairs * TILE_BYTES) {
         const uint8_t *first = groups + (g * all_pairs + first_pair) * pair_bytes;
         if (type == ELEMENT_Q4)
-            widen_group(true, first, n_pairs, panel);
+            group_to_bf16(true, first, n_pairs, panel);
         else
-            widen_group(false, first, n_pairs, panel);
+            group_to_bf16(false, first, n_pairs, panel);
     }
     __asm__ volatile("" : : : "memory"); /* tile loads are opaque to gcc 12: the stores above come before them */
 }
@@ -136,7 +136,7 @@ static void widen_panel(element_type type, const uint8_t *groups, int64_t n_grou
 
 /* 32 input rows x 32 weight rows, n_tiles column tiles. a0, a1: two row tiles, b0, b1: two groups, each with its column
  * tiles one after the other. sums: results [group][row tile]. Beside it `next_lines` cache lines a step are fetched
- * from `next` into the second level. */
+ * from `next` into L2. */
 INLINE void multiply_2x2(const uint8_t *a0, const uint8_t *a1, const uint8_t *b0, const uint8_t *b1, int64_t n_tiles,
                          bool add, uint8_t *sums, const uint8_t *next, int64_t next_stride, int64_t next_lines) {
     if (add) {
@@ -185,7 +185,7 @@ typedef struct panel_product {
 static void multiply_row_pair(const panel_product *p, int64_t row_pair, uint8_t *sums) {
     const uint8_t *a0 = p->inputs + 2 * row_pair * p->row_tile_bytes;
     const uint8_t *a1 = 2 * row_pair + 1 < p->n_row_tiles ? a0 + p->row_tile_bytes : a0;
-    /* the next row pair, to be fetched into the second level meanwhile: lines for each step of the inner loop */
+    /* the next row pair, to be fetched into L2 meanwhile: lines for each step of the inner loop */
     const uint8_t *next = a0 + 2 * p->row_tile_bytes;
     int64_t next_lines = 2 * row_pair + 3 < p->n_row_tiles ? (16 + p->n_groups / 2) / ((p->n_groups + 1) / 2) : 0;
     for (int64_t strip = 0; strip < p->n_tiles; strip += STRIP_TILES) {
@@ -257,7 +257,7 @@ static void multiply_tiles(element_type type, const uint8_t *groups, int64_t n_g
         uint8_t *panel = scratch, *sums = panel + count * 2 * panel_pairs * TILE_BYTES;
         for (int64_t pair = 0; pair < n_pairs; pair += PANEL_PAIRS) {
             int64_t pairs = n_pairs - pair < PANEL_PAIRS ? n_pairs - pair : PANEL_PAIRS;
-            widen_panel(type, groups + g * n_pairs * pair_bytes, count, n_pairs, pair, pairs, panel);
+            panel_to_bf16(type, groups + g * n_pairs * pair_bytes, count, n_pairs, pair, pairs, panel);
             panel_product p = {.panel = panel,
                                .n_groups = count,
                                .n_tiles = 2 * pairs,

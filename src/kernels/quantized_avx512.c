@@ -2,7 +2,8 @@
  *
  * vpmaddubsw adds two products in 16 bits and would overflow with 8-bit weights, so a weight goes in as two halves of 4
  * bits, u = 16 * high + low: eight sums of two products of at most 15 * 127 fit in 16 bits (30480). A q4 weight is a
- * high half alone. At the end of a block vpmaddwd widens both, high halves times 16, and the dot is exact. */
+ * high half alone. At the end of a block vpmaddwd makes both 32 bits wide, high halves times 16, and the dot is exact.
+ */
 #if defined(TROL_HAVE_AVX512)
 #include <immintrin.h>
 #include <stdbool.h>

@@ -12,7 +12,7 @@
 
 enum { TILE_TOKENS = 6, MAX_GROUPS = 4 };
 
-/* Bytes ahead of its reading that a stream of weights is asked for, into the first-level cache or, for one and two
+/* Bytes ahead of its reading that a stream of weights is asked for, into L1 or, for one and two
  * input rows where the CPU prefers it, into the second. */
 enum { PREFETCH_BYTES = 1536, PREFETCH_BYTES_L2 = 768 };
 
@@ -33,12 +33,12 @@ INLINE __m512i broadcast_inputs(const int8_t *values) {
 }
 
 /* n_groups (1 .. 4) groups x n_tokens (1 .. 6) input rows; all constants where it is inlined. Group g is the one
- * that lies g * apart groups behind the first. */
-INLINE void multiply_tile(bool q4, bool l2, int n_groups, int n_tokens, const uint8_t *groups, int64_t apart,
+ * that is g * group_stride groups after the first. */
+INLINE void multiply_tile(bool q4, bool l2, int n_groups, int n_tokens, const uint8_t *groups, int64_t group_stride,
                           int64_t n_pairs, const int8_t *values, const float *scales, const int32_t *offsets,
                           float *out, int64_t out_stride) {
     const int64_t pair_bytes = q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8,
-                  group_bytes = apart * n_pairs * pair_bytes;
+                  group_bytes = group_stride * n_pairs * pair_bytes;
     const int n_lines = q4 ? 4 : 8; /* of a block */
     const __m512i high_halves = _mm512_set1_epi32(-65536), high_nibbles = _mm512_set1_epi8(-16);
     __m512 totals[MAX_GROUPS][TILE_TOKENS];
@@ -113,7 +113,7 @@ INLINE void multiply_tile(bool q4, bool l2, int n_groups, int n_tokens, const ui
     for (int t = 0; t < n_tokens; t++)
 #pragma GCC unroll 4
         for (int g = 0; g < n_groups; g++)
-            _mm512_storeu_ps(out + t * out_stride + g * apart * QUANTIZED_GROUP, totals[g][t]);
+            _mm512_storeu_ps(out + t * out_stride + g * group_stride * QUANTIZED_GROUP, totals[g][t]);
 }
 
 /* All groups for a constant number of input rows. For one row, each of the four streams takes a quarter of the groups,
@@ -123,10 +123,10 @@ INLINE void multiply_groups(bool q4, bool l2, int n_tokens, const uint8_t *group
                             int64_t out_stride) {
     const int64_t group_bytes = n_pairs * (q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8);
     const int step = n_tokens == 1 ? 4 : 2;
-    const int64_t apart = n_tokens == 1 ? n_groups / step : 1, n_tiles = n_groups / step;
+    const int64_t group_stride = n_tokens == 1 ? n_groups / step : 1, n_tiles = n_groups / step;
     for (int64_t tile = 0; tile < n_tiles; tile++) {
         const int64_t g = n_tokens == 1 ? tile : tile * step;
-        multiply_tile(q4, l2, step, n_tokens, groups + g * group_bytes, apart, n_pairs, values, scales, offsets,
+        multiply_tile(q4, l2, step, n_tokens, groups + g * group_bytes, group_stride, n_pairs, values, scales, offsets,
                       out + g * QUANTIZED_GROUP, out_stride);
     }
     for (int64_t g = n_tiles * step; g < n_groups; g++)

@@ -1,5 +1,5 @@
 /* AVX-VNNI: vpdpbusd in 256 bits (laptops without AVX-512). A tile is a group of 16 rows (two registers) x 4 input
- * rows: 8 integer sums in registers; the float sums wait in the first-level cache. */
+ * rows: 8 integer sums in registers; the float sums wait in L1. */
 #if defined(TROL_HAVE_AVXVNNI)
 #include <immintrin.h>
 #include <stdbool.h>

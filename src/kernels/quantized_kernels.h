@@ -1,5 +1,5 @@
-/* quantized_kernels.h - the inner loops of quantized: what kernels.h puts in its table. Layouts are told in quantize.h;
- * other files call the functions of that header, not these. */
+/* quantized_kernels.h - the inner loops of quantized: what kernels.h puts in its table. Layouts are documented in
+ * quantize.h; other files call the functions of that header, not these. */
 #ifndef KERNELS_QUANTIZED_KERNELS_H
 #define KERNELS_QUANTIZED_KERNELS_H
 
@@ -27,7 +27,7 @@ typedef void (*quantized_tile_kernel)(const uint8_t *groups, int64_t n_groups, i
 typedef struct quantized_kernels {
     int tile_rows; /* input rows that are interleaved, at most QUANTIZED_MAX_TILE_ROWS */
 
-    /* Packs up to 16 rows of float32 or 16-bit weights, row_bytes apart, as a group; see quantize_group. */
+    /* Packs up to 16 rows of float32 or 16-bit weights, with a stride of row_bytes, as a group; see quantize_group. */
     void (*pack_group)(element_type type, element_type source_type, const uint8_t *source, size_t row_bytes,
                        int64_t n_rows, int64_t columns, uint8_t *group);
 
