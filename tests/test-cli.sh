@@ -154,6 +154,20 @@ stop=${answer:2:3}
 expected=${answer%%"$stop"*}
 [ "$(cat "$work/out")" = "$(sed 's/[[:space:]]*$//' <<<"$expected")" ] || fail "--stop '$stop': $(cat "$work/out")"
 
+# ---- beams
+expect 2 '--beams is "65"' -m "$case" -p a --beams 65
+expect 2 "do not go with --beams" -m "$case" -p a --beams 5 --temp 1
+expect 2 "do not go with --beams" -m "$case" -p a --beams 5 --logprobs "$work/a"
+expect 2 "--n-best is for --beams" -m "$case" -p a --n-best "$work/a"
+expect 1 "cannot be written" -m "$case" -p a -n 2 --beams 2 --n-best "$work/none/a.jsonl"
+[ "$("$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --beams 1)" = "$answer" ] || fail "one beam is not greedy"
+"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --beams 5 --length-penalty 0.5 --n-best "$work/n.jsonl" >"$work/out"
+[ "$(wc -l <"$work/n.jsonl")" = 5 ] || fail "--n-best: $(cat "$work/n.jsonl")"
+[ "$(head -n 1 "$work/n.jsonl" | sed 's/.*"text": "//; s/"}$//')" = "$(sed 's/["\\]/\\&/g' "$work/out" | sed ':a;N;$!ba;s/\n/\\u000a/g')" ] ||
+    fail "the first of --n-best is not the answer: $(cat "$work/n.jsonl" "$work/out")"
+[ "$(grep -o '"score": [^,]*' "$work/n.jsonl" | sort -t: -k2 -g -r)" = "$(grep -o '"score": [^,]*' "$work/n.jsonl")" ] ||
+    fail "--n-best is not in order: $(cat "$work/n.jsonl")"
+
 # ---- the bundled model and $TROL_MODEL
 TROL_MODEL=$case "$cli" --image "$picture" -p "What is it?" -n 8 2>"$work/said" >"$work/again"
 same "TROL_MODEL"

@@ -13,8 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/batch.h"
 #include "base/utf8.h"
+#include "cli/batch.h"
+#include "cli/beams.h"
 #include "cli/chat.h"
 #include "cli/cli.h"
 #include "cli/constraint.h"
@@ -78,6 +79,8 @@ static const char usage[] =
     "      --json-schema FILE   the answer is JSON that the JSON Schema in the file accepts\n"
     "      --json               the answer is a JSON object\n"
     "      --grammar FILE       the answer is a text of the grammar in the file (GBNF, as llama.cpp has it)\n"
+    "      --beams N            search for the most probable answer with N beams (0: off); the authors' evaluation: 5\n"
+    "      --length-penalty X   of the search: scores are sums of log-probabilities / tokens ^ X (1)\n"
     "      --lookup N           prompt lookup with N-grams: faster, same greedy answer (0: off)\n"
     "\n"
     "how it is computed\n"
@@ -93,6 +96,7 @@ static const char usage[] =
     "                           the end token included\n"
     "      --logprobs FILE      each token with its log-probability and the likeliest ones', a JSON object a line\n"
     "      --top-logprobs N     so many of the likeliest (5)\n"
+    "      --n-best FILE        all answers of a beam search with scores and tokens, a JSON object a line\n"
     "      --prefill-logits FILE\n"
     "                           float32 .npy [prompt tokens, vocabulary]\n"
     "      --stats              a table of times, speeds and memory on standard error\n"
@@ -143,6 +147,9 @@ static const argument_flag flags[] = {
     {"--json-schema", NULL, ARGUMENT_TEXT, AT(json_schema), 1, 0, {0}},
     {"--json", NULL, ARGUMENT_SWITCH, AT(json), 0, 0, {0}},
     {"--grammar", NULL, ARGUMENT_TEXT, AT(grammar), 1, 0, {0}},
+    {"--beams", NULL, ARGUMENT_INTEGER, AT(n_beams), 0, 64, {0}},
+    {"--length-penalty", NULL, ARGUMENT_NUMBER, AT(length_penalty), -100, 100, {0}},
+    {"--n-best", NULL, ARGUMENT_TEXT, AT(n_best), 1, 0, {0}},
     {"--lookup", NULL, ARGUMENT_INTEGER, AT(lookup), 0, 64, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 1, 1000000000, {0}},
@@ -196,9 +203,9 @@ static const char *contradiction(const options *o) {
     if (o->logprobs && ((o->logits && strcmp(o->logits, o->logprobs) == 0) ||
                         (o->prefill_logits && strcmp(o->prefill_logits, o->logprobs) == 0)))
         return "--logprobs and --logits or --prefill-logits name the same file";
-    const char *constraints = constraint_contradiction(o);
-    if (constraints)
-        return constraints;
+    const char *constraints = constraint_contradiction(o), *beams = beams_contradiction(o);
+    if (constraints || beams)
+        return constraints ? constraints : beams;
     int n_stdin = is_stdin(o->json_schema) + is_stdin(o->grammar) + is_stdin(o->prompt) + is_stdin(o->prompt_file) +
                   is_stdin(o->tokens);
     for (size_t i = 0; i < o->images.count; i++)
@@ -531,6 +538,10 @@ void cli_generate_params(run *r, trol_generate_params *params) {
 }
 
 static trol_status generate(run *r) {
+    if (r->chosen->n_beams > 0) {
+        session_to_cancel = r->session;
+        return beams_answer(r);
+    }
     trol_generate_params params;
     trol_status status = cli_make_sampler(r);
     if (status != TROL_OK)
@@ -667,8 +678,13 @@ static int bad_usage(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    options chosen = {
-        .n_predict = 256, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64, .n_top_logprobs = 5, .parallel = 4};
+    options chosen = {.n_predict = 256,
+                      .top_p = 1,
+                      .repeat_penalty = 1,
+                      .repeat_last_n = 64,
+                      .n_top_logprobs = 5,
+                      .parallel = 4,
+                      .length_penalty = 1};
     trol_error error = {TROL_OK, ""};
     fill_standard_streams();
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))

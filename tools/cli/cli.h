@@ -13,11 +13,12 @@
 
 typedef struct options {
     const char *batch, *output, *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
-    const char *json_schema, *grammar;
+    const char *json_schema, *grammar, *n_best;
     argument_texts images, stops, logit_bias;
     int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
-        repeat_last_n, n_top_logprobs, parallel;
-    float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+        repeat_last_n, n_top_logprobs, n_beams, parallel;
+    float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty,
+        length_penalty;
     uint64_t seed;
     bool json, chat, context_shift, resume, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
 } options;

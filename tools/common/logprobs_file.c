@@ -1,4 +1,3 @@
-#include "base/utf8.h"
 #include "common/logprobs_file.h"
 
 #include <inttypes.h>
@@ -7,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/fail.h"
+#include "common/json_text.h"
 #include "common/output_file.h"
 
 struct logprobs_file {
@@ -32,28 +32,6 @@ trol_status logprobs_file_open(const char *path, const trol_model *model, bool h
     return TROL_OK;
 }
 
-/* A JSON string. */
-static void write_text(FILE *stream, const char *bytes, size_t n_bytes) {
-    fputc('"', stream);
-    for (size_t i = 0; i < n_bytes;) {
-        const size_t valid = utf8_valid_prefix(bytes + i, n_bytes - i);
-        for (const char *c = bytes + i; c < bytes + i + valid; c++) {
-            if (*c == '"' || *c == '\\')
-                fprintf(stream, "\\%c", *c);
-            else if ((unsigned char)*c < 0x20 || *c == 0x7f)
-                fprintf(stream, "\\u%04x", (unsigned)*c);
-            else
-                fputc(*c, stream);
-        }
-        i += valid;
-        if (i < n_bytes) {
-            fputs("\xef\xbf\xbd", stream);
-            i++;
-        }
-    }
-    fputc('"', stream);
-}
-
 /* "token": ..., "text": ..., "bytes": ..., "logprob": ... */
 static trol_status write_token(const logprobs_file *file, int32_t token, float logprob, trol_error *error) {
     FILE *stream = file->out.stream;
@@ -65,7 +43,7 @@ static trol_status write_token(const logprobs_file *file, int32_t token, float l
         if (status != TROL_OK)
             return status;
         fputs(", \"text\": ", stream);
-        write_text(stream, bytes, n_bytes);
+        json_text_write(stream, bytes, n_bytes);
         fputs(", \"bytes\": [", stream);
         for (size_t i = 0; i < n_bytes; i++)
             fprintf(stream, i ? ", %d" : "%d", (unsigned char)bytes[i]);
