@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,10 +88,15 @@ static void say(const char *text) {
 
 /* The end of a file was taken away under its mapping: a download into the same place, a truncation, a failing disk. */
 static void on_bus_error(int number, siginfo_t *info, void *context) {
+    static atomic_flag first = ATOMIC_FLAG_INIT;
     char line[4300];
-    (void)number, (void)context;
-    if (info->si_code != BUS_ADRERR)
-        return; /* the instruction runs again and ends the program as it would have: the handler is gone */
+    (void)context;
+    if (info->si_code != BUS_ADRERR) {
+        signal(number, SIG_DFL); /* the instruction runs again and ends the program as it would have */
+        return;
+    }
+    while (atomic_flag_test_and_set(&first))
+        pause(); /* several threads read the file: the first of them ends the program */
     const char *path = mapped_file((uintptr_t)info->si_addr, line, sizeof line);
     if (line_shown && *line_shown)
         say("\r\033[K");
@@ -113,7 +119,7 @@ void signals_catch(void (*handler)(int number)) {
             sigaction(numbers[i], &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    struct sigaction bus = {.sa_sigaction = on_bus_error, .sa_flags = (int)(SA_SIGINFO | SA_RESETHAND)};
+    struct sigaction bus = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
     sigemptyset(&bus.sa_mask);
     sigaction(SIGBUS, &bus, NULL);
 }
