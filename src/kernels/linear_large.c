@@ -16,14 +16,17 @@
 
 enum { BLOCK_ROWS = 1536 }; /* input rows done together, at most: bounds the packed copy and the sums of a chunk */
 
-/* Input rows in the form that a kind of product wants: packed panels, the rows themselves for the BLAS, or the form
+typedef struct large_way large_way;
+
+/* Input rows in the form that a way to multiply wants: packed panels, the rows themselves for OpenBLAS, or the form
  * that packed matrices are multiplied with. */
 typedef struct packed_inputs {
     const float *rows; /* [n_rows, n_columns] */
     int64_t stride, n_rows, n_columns;
-    const linear_gemm *gemm; /* whose tile_inputs, column_group, input_bytes and pack_inputs count; NULL: quantized */
-    unsigned char *panels;   /* NULL for the BLAS */
-    quantized_input quantized;
+    const large_way *way;
+    const linear_gemm *gemm;   /* whose tile_inputs, column_group, input_bytes and pack_inputs count */
+    unsigned char *panels;     /* of tiles */
+    quantized_input quantized; /* of packed matrices */
 } packed_inputs;
 
 static int64_t panel_bytes(const linear_gemm *gemm, int64_t n_columns) {
@@ -39,15 +42,11 @@ static void pack_task(void *context, int64_t chunk, int thread) {
                       in->n_columns, in->panels + chunk * panel_bytes(gemm, in->n_columns));
 }
 
-/* Two gemms, or none, that take their inputs in the same form. */
-static bool same_form(const linear_gemm *a, const linear_gemm *b) {
-    return a && b ? a->pack_inputs == b->pack_inputs : a == b;
-}
-
 /* One side of a product: inputs, and the way that they are multiplied by weights of a type. */
 typedef struct operand {
-    packed_inputs *inputs;   /* NULL: there is no such product */
-    const linear_gemm *gemm; /* NULL for quantized weights */
+    packed_inputs *inputs; /* NULL: there is no such product */
+    const large_way *way;
+    const linear_gemm *gemm; /* the block sizes and functions of tiles, the block sizes of OpenBLAS; else NULL */
     element_type type;       /* of the weights */
 } operand;
 
@@ -75,25 +74,6 @@ typedef struct row_block {
     int64_t scratch_bytes, sums_bytes; /* for each thread */
     unsigned char *scratch;
 } row_block;
-
-/* OpenBLAS takes the inputs in place and a block of weight rows in float32. */
-static const linear_gemm blas_gemm = {.tile_inputs = 1,
-                                      .tile_outputs = 1,
-                                      .chunk_outputs = 256,
-                                      .block_columns = 1024,
-                                      .column_group = 1,
-                                      .input_bytes = 4,
-                                      .weight_bytes = 4};
-
-static const linear_gemm *gemm_of(const run *r, linear_arithmetic arithmetic, const matrix *m) {
-    if (matrix_quantized(m))
-        return NULL;
-    element_type type = m->type;
-    const linear_kernels *table = &r->kernels->linear;
-    if (arithmetic == LINEAR_BF16 && table->bf16[type].tile)
-        return &table->bf16[type];
-    return table->blas && blas_open() ? &blas_gemm : &table->exact[type];
-}
 
 /* Whether any of the row block's rows first .. first + n - 1 takes part in LoRA. */
 static bool any_lora_row(const row_block *s, int64_t first, int64_t n) {
@@ -214,24 +194,118 @@ static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
         apply_epilogue(c, c->row, c->n_rows);
 }
 
-static void run_pass(const large_chunk *c, const large_pass *pass) {
+static void run_tiles(const large_chunk *c, const large_pass *pass) {
     const linear_gemm *gemm = pass->x->gemm;
-    if (!gemm) {
-        multiply_quantized(c, pass);
-        return;
-    }
     if (gemm->begin)
         gemm->begin();
-    for (int64_t column = 0; column < pass->weights->columns; column += gemm->block_columns) {
-        int64_t n_columns = min_int64(gemm->block_columns, pass->weights->columns - column);
-        if (gemm->tile)
-            multiply_tiles(c, pass, column, n_columns);
-        else
-            multiply_blas(c, pass, column, n_columns);
-    }
+    for (int64_t column = 0; column < pass->weights->columns; column += gemm->block_columns)
+        multiply_tiles(c, pass, column, min_int64(gemm->block_columns, pass->weights->columns - column));
     if (gemm->end)
         gemm->end();
 }
+
+static void run_blas(const large_chunk *c, const large_pass *pass) {
+    const int64_t block = pass->x->gemm->block_columns;
+    for (int64_t column = 0; column < pass->weights->columns; column += block)
+        multiply_blas(c, pass, column, min_int64(block, pass->weights->columns - column));
+}
+
+/* ---- ways to multiply ------------------------------------------------------------------------ */
+
+enum { ENOUGH_CHUNKS = 16, FEWEST_OUTPUTS = 64, FEWEST_ROWS = 96, WIDEST_TILE = 64 };
+
+struct large_way {
+    /* Makes the form of the inputs. */
+    trol_status (*prepare)(const run *r, packed_inputs *form);
+    /* Outputs of a chunk, of `all` of one or (share 2) two matrices. */
+    int64_t (*chunk_outputs)(const operand *x, int64_t all, int64_t share);
+    /* Input rows that are multiplied together. */
+    int64_t (*tile_rows)(const operand *x);
+    /* Memory of a thread for a chunk's weights. */
+    int64_t (*weight_bytes)(const run *r, const operand *x, int64_t outputs);
+    /* One matrix of a chunk, and the epilogue after the last. */
+    void (*multiply)(const large_chunk *c, const large_pass *pass);
+    bool adds; /* on top of sums that are there; otherwise a pass that adds needs sums of its own */
+};
+
+static trol_status prepare_panels(const run *r, packed_inputs *form) {
+    int64_t n_panels = divide_up(form->n_rows, form->gemm->tile_inputs);
+    TRY(run_alloc(r, (size_t)n_panels, (size_t)panel_bytes(form->gemm, form->n_columns), (void **)&form->panels));
+    return run_chunks(r, n_panels, pack_task, form);
+}
+
+static trol_status prepare_nothing(const run *r, packed_inputs *form) {
+    (void)r;
+    (void)form;
+    return TROL_OK;
+}
+
+static trol_status prepare_quantized(const run *r, packed_inputs *form) {
+    return prepare_quantized_input(r, form->rows, form->stride, form->n_rows, form->n_columns, true, &form->quantized);
+}
+
+static int64_t gemm_chunk_outputs(const operand *x, int64_t all, int64_t share) {
+    int64_t outputs = x->gemm->chunk_outputs;
+    while (all * share / outputs < ENOUGH_CHUNKS && outputs > FEWEST_OUTPUTS)
+        outputs /= 2;
+    return outputs / share;
+}
+
+static int64_t quantized_chunk_outputs(const operand *x, int64_t all, int64_t share) {
+    int64_t rows = quantized_chunk_rows(all, &x->inputs->quantized);
+    return max_int64(rows / share / QUANTIZED_GROUP * QUANTIZED_GROUP, QUANTIZED_GROUP);
+}
+
+static int64_t gemm_tile_rows(const operand *x) { return x->gemm->tile_inputs; }
+
+static int64_t quantized_tile_rows(const operand *x) {
+    (void)x;
+    return 16; /* of AMX; the tiles of 8-bit inputs divide it or waste nothing by it */
+}
+
+static int64_t gemm_weight_bytes(const run *r, const operand *x, int64_t outputs) {
+    (void)r;
+    return round_up(outputs, x->gemm->tile_outputs) * x->gemm->block_columns * x->gemm->weight_bytes;
+}
+
+static int64_t quantized_weight_bytes(const run *r, const operand *x, int64_t outputs) {
+    return (int64_t)quantized_scratch_bytes(&r->kernels->quantized, x->type, outputs, &x->inputs->quantized);
+}
+
+static const large_way tiles_way = {prepare_panels,    gemm_chunk_outputs, gemm_tile_rows,
+                                    gemm_weight_bytes, run_tiles,          true};
+static const large_way blas_way = {prepare_nothing,   gemm_chunk_outputs, gemm_tile_rows,
+                                   gemm_weight_bytes, run_blas,           true};
+static const large_way quantized_way = {prepare_quantized,      quantized_chunk_outputs, quantized_tile_rows,
+                                        quantized_weight_bytes, multiply_quantized,      false};
+
+/* OpenBLAS takes the inputs in place and a block of weight rows in float32. */
+static const linear_gemm blas_gemm = {.tile_inputs = 1,
+                                      .tile_outputs = 1,
+                                      .chunk_outputs = 256,
+                                      .block_columns = 1024,
+                                      .column_group = 1,
+                                      .input_bytes = 4,
+                                      .weight_bytes = 4};
+
+/* How the weights of a matrix are multiplied; the inputs are missing yet. */
+static operand operand_of(const run *r, linear_arithmetic arithmetic, const matrix *m) {
+    const linear_kernels *table = &r->kernels->linear;
+    if (matrix_quantized(m))
+        return (operand){.way = &quantized_way, .type = m->type};
+    if (arithmetic == LINEAR_BF16 && table->bf16[m->type].tile)
+        return (operand){.way = &tiles_way, .gemm = &table->bf16[m->type], .type = m->type};
+    if (table->blas && blas_open())
+        return (operand){.way = &blas_way, .gemm = &blas_gemm, .type = m->type};
+    return (operand){.way = &tiles_way, .gemm = &table->exact[m->type], .type = m->type};
+}
+
+/* Whether the operand takes inputs in a form that was made for another one. */
+static bool takes_form(const operand *x, const packed_inputs *form) {
+    return x->way == form->way && (!x->gemm || x->gemm->pack_inputs == form->gemm->pack_inputs);
+}
+
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 static void large_task(void *context, int64_t chunk, int thread) {
     const row_block *s = context;
@@ -269,13 +343,11 @@ static void large_task(void *context, int64_t chunk, int thread) {
                                               .only_lora_rows = true};
     }
     passes[n_passes - 1].last = true;
-    const linear_gemm *gemm = job->inputs[0].gemm;
-    c.one_pass = n_passes == 1 && gemm && gemm->tile && passes[0].weights->columns <= gemm->block_columns;
+    const operand *x = passes[0].x;
+    c.one_pass = n_passes == 1 && x->way == &tiles_way && passes[0].weights->columns <= x->gemm->block_columns;
     for (int i = 0; i < n_passes; i++)
-        run_pass(&c, &passes[i]);
+        passes[i].x->way->multiply(&c, &passes[i]);
 }
-
-enum { ENOUGH_CHUNKS = 16, FEWEST_OUTPUTS = 64, FEWEST_ROWS = 96, WIDEST_TILE = 64 };
 
 /* Multiplications of a chunk at most: about 0.1 s on a slow CPU, for a computation can be cancelled between chunks. */
 static const int64_t MOST_PRODUCTS = (int64_t)1 << 31;
@@ -286,22 +358,13 @@ static int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a
  * to share, smaller ones otherwise, and of some input rows only where there are few outputs (lora_a) or very many
  * columns. */
 static void cut_job(const row_block *s, large_job *job) {
-    enum { QUANTIZED_TILE = 16 };
     int64_t share = job->product->epilogue == EPILOGUE_SILU_MUL ? 2 : 1, all = job->product->linear->n_rows;
     const operand *x = &job->inputs[0];
-    if (x->gemm) {
-        job->outputs = x->gemm->chunk_outputs;
-        while (all * share / job->outputs < ENOUGH_CHUNKS && job->outputs > FEWEST_OUTPUTS)
-            job->outputs /= 2;
-        job->outputs /= share;
-    } else {
-        int64_t rows = quantized_chunk_rows(all, &x->inputs->quantized);
-        job->outputs = max_int64(rows / share / QUANTIZED_GROUP * QUANTIZED_GROUP, QUANTIZED_GROUP);
-    }
+    job->outputs = x->way->chunk_outputs(x, all, share);
     int64_t unit = 1; /* whole tiles of every operand */
     for (int i = 0; i < 4; i++) {
         x = i < 2 ? &job->inputs[i] : &job->lora[i - 2];
-        int64_t tile = !x->inputs ? 1 : x->gemm ? x->gemm->tile_inputs : QUANTIZED_TILE;
+        int64_t tile = x->inputs ? x->way->tile_rows(x) : 1;
         unit = unit / greatest_common_divisor(unit, tile) * tile;
     }
     int64_t products = s->n_rows * job->outputs * share * job->product->linear->weight.columns;
@@ -311,7 +374,7 @@ static void cut_job(const row_block *s, large_job *job) {
     job->row_chunks = divide_up(s->n_rows, job->chunk_rows);
     int64_t parts = share;
     for (int second = 0; second < 2; second++)
-        if (job->lora[second].inputs && !job->lora[second].gemm)
+        if (job->lora[second].inputs && !job->lora[second].way->adds)
             parts = 3;
     job->sums_outputs = round_up(job->outputs, WIDEST_TILE);
     job->sums_stride = parts * job->sums_outputs;
@@ -322,14 +385,8 @@ static void cut_job(const row_block *s, large_job *job) {
 static void size_scratch(row_block *s, const large_job *job, const operand *x) {
     if (!x->inputs)
         return;
-    int64_t weights, rows = min_int64(job->chunk_rows, s->n_rows);
-    if (x->gemm) {
-        weights = round_up(job->outputs, x->gemm->tile_outputs) * x->gemm->block_columns * x->gemm->weight_bytes;
-        rows = round_up(rows, x->gemm->tile_inputs);
-    } else {
-        weights =
-            (int64_t)quantized_scratch_bytes(&s->run->kernels->quantized, x->type, job->outputs, &x->inputs->quantized);
-    }
+    int64_t weights = x->way->weight_bytes(s->run, x, job->outputs);
+    int64_t rows = round_up(min_int64(job->chunk_rows, s->n_rows), x->way->tile_rows(x));
     s->scratch_bytes = max_int64(s->scratch_bytes, round_up(weights, 64));
     s->sums_bytes = max_int64(s->sums_bytes, round_up(rows * job->sums_stride * (int64_t)sizeof(float), 64));
 }
@@ -358,22 +415,21 @@ static trol_status run_row_block(row_block *s) {
 /* The operand for a matrix: its inputs are in forms[0 .. *n_forms-1] already, or are prepared and put there. */
 static trol_status prepare_operand(const row_block *s, const matrix *m, const float *rows, int64_t stride,
                                    packed_inputs *forms, int64_t *n_forms, operand *result) {
-    const linear_gemm *gemm = gemm_of(s->run, s->arithmetic, m);
+    *result = operand_of(s->run, s->arithmetic, m);
     for (int64_t i = 0; i < *n_forms; i++)
-        if (same_form(forms[i].gemm, gemm) && forms[i].rows == rows) {
-            *result = (operand){&forms[i], gemm, m->type};
+        if (takes_form(result, &forms[i]) && forms[i].rows == rows) {
+            result->inputs = &forms[i];
             return TROL_OK;
         }
     packed_inputs *form = &forms[(*n_forms)++];
-    *form = (packed_inputs){.rows = rows, .stride = stride, .n_rows = s->n_rows, .n_columns = m->columns, .gemm = gemm};
-    *result = (operand){form, gemm, m->type};
-    if (!gemm)
-        return prepare_quantized_input(s->run, rows, stride, s->n_rows, m->columns, true, &form->quantized);
-    if (!gemm->tile)
-        return TROL_OK;
-    int64_t n_panels = divide_up(s->n_rows, gemm->tile_inputs);
-    TRY(run_alloc(s->run, (size_t)n_panels, (size_t)panel_bytes(gemm, m->columns), (void **)&form->panels));
-    return run_chunks(s->run, n_panels, pack_task, form);
+    *form = (packed_inputs){.rows = rows,
+                            .stride = stride,
+                            .n_rows = s->n_rows,
+                            .n_columns = m->columns,
+                            .way = result->way,
+                            .gemm = result->gemm};
+    result->inputs = form;
+    return result->way->prepare(s->run, form);
 }
 
 /* t[i] [n_rows, rank of lora_a i] = lora_a x, zero for rows without LoRA. */
