@@ -69,6 +69,13 @@ content "$work/reply" | grep -q e && fail "a stop string was shown"
 chat 200 '"finish_reason":"length"' "{$hello,\"max_tokens\":3,\"logit_bias\":{\"70\":100}}"
 ask 200 '"content":"' detokenize -d '{"tokens":[70,70,70]}'
 
+# ---- beams
+chat 200 '"finish_reason":' "{$hello,\"beams\":3,\"max_tokens\":20}"
+best=$(content "$work/reply")
+[ -n "$best" ] || fail "an empty best beam"
+chat 200 "$best" "{$hello,\"beams\":3,\"max_tokens\":20,\"cache_prompt\":false}"
+chat 400 'beams are searched without stream' "{$hello,\"beams\":3,\"stream\":true}"
+
 # ---- answers in a form
 schema='{"type":"object","properties":{"color":{"type":"string","maxLength":8},"round":{"type":"boolean"}},"required":["color","round"],"additionalProperties":false}'
 format="\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"shape\",\"strict\":true,\"schema\":$schema}}"
@@ -159,15 +166,34 @@ free_within() {
 within=200
 [ -z "${TROL_SANITIZE:-}" ] || within=2000
 endless="{\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}],\"logit_bias\":{\"70\":100},\"cache_prompt\":false"
-for stream in false true; do
-    curl -sN -m 20 "${url}v1/chat/completions" -d "$endless,\"stream\":$stream}" >/dev/null &
-    client=$!
-    for ((i = 0; i < 100; i++)); do [ "$(metric answers_running)" = 0 ] || break; sleep 0.01; done
-    kill -KILL $client
-    wait $client 2>/dev/null || true
-    free_within $within
+# leaves UNTIL-METRIC UNTIL-VALUE JSON: a client that goes once the metric has the value.
+leaves() {
+    curl -sN -m 60 "${url}v1/chat/completions" --data-binary "$3" >/dev/null &
+    local client=$! i
+    for ((i = 0; i < 500; i++)); do [ "$(metric "$1")" != "$2" ] || break; sleep 0.01; done
+    { kill -KILL $client && wait $client; } 2>/dev/null || true
+}
+leaves answers_running 1 "$endless,\"stream\":true}"
+free_within $within
+leaves answers_running 1 "$endless}"
+free_within $within
+printf '{"cache_prompt":false,"messages":[{"role":"user","content":"%s"}]}' "$(printf 'heart %.0s' {1..40000})" >"$work/prefill"
+leaves slots_busy 1 "@$work/prefill"
+free_within $within
+leaves slots_busy 1 "{$hello,\"cache_prompt\":false,\"beams\":8,\"max_tokens\":30000,\"stop\":[\"never\"]}"
+free_within $within
+clients=()
+for ((i = 0; i < 3; i++)); do
+    curl -sN -m 60 "${url}v1/chat/completions" -d "$endless,\"stream\":true}" >/dev/null &
+    clients+=($!)
 done
-[ "$(metric 'requests_total{outcome="cancelled"}')" -ge 1 ] || fail "no request counts as cancelled"
+for ((i = 0; i < 500; i++)); do [ "$(metric answers_running)" != 3 ] || break; sleep 0.01; done
+leaves requests_waiting 1 "$endless}"
+for ((i = 0; i < within / 20; i++)); do [ "$(metric requests_waiting)" != 0 ] || break; sleep 0.02; done
+[ "$(metric requests_waiting)" = 0 ] || fail "a client that left still waits"
+{ kill -KILL "${clients[@]}" && wait "${clients[@]}"; } 2>/dev/null || true
+free_within $within
+[ "$(metric 'requests_total{outcome="cancelled"}')" -ge 5 ] || fail "too few requests count as cancelled"
 
 # ---- a full queue
 clients=()

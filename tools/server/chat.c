@@ -338,13 +338,6 @@ static void answer_stream(exchange *x) {
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
-/* What the library cannot do yet for this server is refused by name. */
-static bool check_supported(const chat_request *request, api_error *error) {
-    if (request->n_beams > 0)
-        return api_fail(error, 400, "beams", "unsupported_field", "this server does not search beams");
-    return true;
-}
-
 /* The form that answers must have. false with the error. */
 static bool open_constraint(exchange *x, const chat_request *request, trol_constraint **constraint) {
     trol_model *model = x->server->model;
@@ -384,7 +377,7 @@ static bool read_request(exchange *x, chat_request *request, trol_constraint **c
     cJSON *root = json_body_parse(x->body.bytes, x->body.n_bytes, &x->error);
     bool fine = root && chat_request_read(root, s->model_id, request, &x->error);
     cJSON_Delete(root);
-    if (fine && (!check_supported(request, &x->error) || !open_constraint(x, request, constraint))) {
+    if (fine && !open_constraint(x, request, constraint)) {
         chat_request_free(request);
         trol_constraint_free(*constraint);
         fine = false;

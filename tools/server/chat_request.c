@@ -537,9 +537,13 @@ static bool check_together(const chat_request *out, api_error *error) {
         return api_fail(error, 400, "stream_options", "invalid_value", "stream_options needs \"stream\": true");
     if (out->gates && out->traversal == TROL_TRAVERSAL_OFF)
         return api_fail(error, 400, "gates", "invalid_value", "without traversal there are no gates");
-    if (out->n_beams > 0 && (out->stream || out->n > 1 || out->sampler.temperature > 0 || out->logprobs))
-        return api_fail(error, 400, "beams", "invalid_value",
-                        "beams are searched without stream, n, temperature and logprobs");
+    const trol_sampler_params *s = &out->sampler;
+    if (out->n_beams > 0 &&
+        (out->stream || out->n > 1 || out->logprobs || out->format != CHAT_FORMAT_TEXT || s->temperature > 0 ||
+         s->n_bias > 0 || s->repeat_penalty != 1 || s->presence_penalty != 0 || s->frequency_penalty != 0))
+        return api_fail(
+            error, 400, "beams", "invalid_value",
+            "beams are searched without stream, n, logprobs, a form, temperature, penalties and logit_bias");
     return true;
 }
 

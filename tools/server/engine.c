@@ -22,7 +22,7 @@
             return status_;                                                                                            \
     } while (0)
 
-enum { SMALLEST_PIECE = 16, LARGEST_PIECE = 512 };
+enum { SMALLEST_PIECE = 16, LARGEST_PIECE = ENGINE_LARGEST_PIECE };
 
 struct engine {
     engine_params params;
@@ -46,26 +46,6 @@ struct engine {
     engine_metrics metrics;
     bool draining, stop;
 };
-
-/* ---- memory ---------------------------------------------------------------------------------- */
-
-engine_memory engine_compute_memory(const trol_model_info *info, const engine_params *p) {
-    const int64_t block = 64, context = (p->context_size + block - 1) / block * block;
-    const int64_t element = p->cache_type == TROL_CACHE_F32 ? 4 : 2;
-    const int64_t token = 2 * element * info->n_layers * info->n_kv_heads * info->head_dim; /* of one pass */
-    const int64_t rows = LARGEST_PIECE, image_rows = (int64_t)info->max_tiles * info->tokens_per_tile;
-    const int64_t vision_rows =
-        info->max_tiles *
-        ((int64_t)info->image_size / info->vision_patch_size * (info->image_size / info->vision_patch_size) + 1);
-    engine_memory m;
-    m.sessions = p->n_slots * (2 * token * context + 4 * (int64_t)info->vocab_size);
-    /* Requests that run or are next have their pictures encoded: each fits a context. */
-    m.images = (int64_t)p->image_cache_bytes + 2 * p->n_slots * (int64_t)p->context_size * info->hidden_size * 4;
-    m.scratch = 4 * (rows * (6 * (int64_t)info->hidden_size + 3 * (int64_t)info->intermediate_size) +
-                     vision_rows * (4 * (int64_t)info->vision_hidden_size + info->vision_intermediate_size) +
-                     image_rows * 2 * (int64_t)info->hidden_size);
-    return m;
-}
 
 /* ---- waking and counting --------------------------------------------------------------------- */
 
@@ -100,7 +80,7 @@ static void close_job(engine *e, job *j, bool keep) {
         if (s->job != j)
             continue;
         /* A cancel may wait in a session whose prompt was running: it must not hit the next job. */
-        slot_close(s, keep && s->state == SLOT_ANSWER);
+        slot_close(s, keep && s->state == SLOT_ANSWER && !s->search);
         s->used = ++e->clock;
     }
     job **at = &e->jobs;
@@ -162,9 +142,8 @@ static slot *find_source(engine *e, const job *j, trol_features *const *features
     *n_shared = 0;
     for (int32_t i = 0; i < e->params.n_slots && j->request.cache_prompt; i++) {
         slot *s = &e->slots[i];
-        if (!s->session || s->state == SLOT_PROMPT || s->state == SLOT_RESERVED ||
-            s->traversal != j->request.traversal || s->traversal_skip != j->request.traversal_skip ||
-            (j->request.gates && !s->gates))
+        if (!s->session || (s->state != SLOT_IDLE && s->state != SLOT_ANSWER) || s->traversal != j->request.traversal ||
+            s->traversal_skip != j->request.traversal_skip || (j->request.gates && !s->gates))
             continue;
         const size_t n = trol_session_reusable(s->session, j->tokens, j->n_tokens, features, j->request.n_images);
         if (n > *n_shared || (n > 0 && n == *n_shared && best && best->state != SLOT_IDLE && s->state == SLOT_IDLE)) {
@@ -453,6 +432,12 @@ static trol_status open_choices(engine *e, slot *first, trol_error *error) {
             s->gates = first->gates;
         }
         s->max_tokens = j->request.max_tokens && j->request.max_tokens < room ? j->request.max_tokens : room;
+        if (j->request.n_beams > 0) {
+            s->state = SLOT_SEARCH;
+            SERVER_TRY(search_start(s->session, &j->request, s->max_tokens, wake, e, &s->search, error));
+            job_set_running(j, s->session);
+            continue;
+        }
         SERVER_TRY(slot_open_answer(s, e->params.model, e->info.vocab_size, error));
     }
     j->n_open = j->request.n;
@@ -469,8 +454,29 @@ static void end_prompt(engine *e, slot *first) {
         return;
     }
     for (int32_t i = 0; i < e->params.n_slots; i++) /* a choice that fails ends the job in all of its slots */
-        if (e->slots[i].job == j)
+        if (e->slots[i].job == j && e->slots[i].state != SLOT_SEARCH)
             take_token(e, &e->slots[i]);
+}
+
+/* Searches that came to their end. */
+static void take_searches(engine *e) {
+    for (int32_t i = 0; i < e->params.n_slots; i++) {
+        slot *s = &e->slots[i];
+        job *j = s->job;
+        trol_error error = {0};
+        if (s->state != SLOT_SEARCH || !search_is_over(s->search))
+            continue;
+        job_set_running(j, NULL);
+        const trol_status status = slot_take_search(s, &error);
+        if (status == TROL_OK) {
+            finish_job(e, j);
+        } else if (atomic_load(&j->cancelled)) {
+            close_job(e, j, false);
+            let_go(e, j, OUTCOME_CANCELLED);
+        } else {
+            fail_job(e, j, &error);
+        }
+    }
 }
 
 static void take_result(engine *e, size_t i) {
@@ -507,6 +513,12 @@ static void measure(engine *e, double seconds, size_t n_answers, size_t n_rows) 
     }
 }
 
+/* With the mutex held. */
+static void count_use(engine *e) {
+    e->metrics.answering = count_slots(e, SLOT_ANSWER) + count_slots(e, SLOT_SEARCH);
+    e->metrics.busy_slots = e->params.n_slots - count_slots(e, SLOT_IDLE);
+}
+
 static void count_step(engine *e, double seconds, size_t n_answers, size_t n_rows) {
     int64_t bytes = 0;
     for (int32_t i = 0; i < e->params.n_slots; i++) {
@@ -520,28 +532,28 @@ static void count_step(engine *e, double seconds, size_t n_answers, size_t n_row
     m->answer_rows += (int64_t)n_answers;
     m->prompt_rows += (int64_t)n_rows;
     *(n_rows ? &m->prompt_seconds : &m->answer_seconds) += seconds;
-    m->answering = count_slots(e, SLOT_ANSWER);
-    m->busy_slots = e->params.n_slots - count_slots(e, SLOT_IDLE);
+    count_use(e);
     if (n_answers && (int32_t)n_rows > m->largest_piece)
         m->largest_piece = (int32_t)n_rows;
     m->cache_bytes = bytes;
     pthread_mutex_unlock(&e->mutex);
 }
 
-/* Lets a picture be encoded for a moment, if one is. */
-static void yield_to_pictures(engine *e) {
+/* Whether pictures or searches want the pool, too. */
+static bool others_compute(engine *e) { return count_slots(e, SLOT_SEARCH) > 0 || image_store_is_busy(e->images); }
+
+/* Lets them have it for a moment. */
+static void yield_pool(engine *e) {
     const double moment = 0.08;
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(moment * 1e9);
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    const uint64_t encoded = (uint64_t)image_store_get_stats(e->images).encoded;
     pthread_mutex_lock(&e->mutex);
     while (!e->stop && pthread_cond_timedwait(&e->wake, &e->mutex, &until) == 0) {
         pthread_mutex_unlock(&e->mutex);
-        const bool over =
-            !image_store_is_busy(e->images) || (uint64_t)image_store_get_stats(e->images).encoded != encoded;
+        const bool over = !others_compute(e);
         pthread_mutex_lock(&e->mutex);
         if (over)
             break;
@@ -566,13 +578,13 @@ static bool step(engine *e) {
     if (status != TROL_OK)
         for (size_t i = 0; i < n; i++)
             e->errors[i] = error;
-    else if (n_answers || !image_store_is_busy(e->images)) /* else a picture had its share of the time */
+    else if (n_answers || !others_compute(e)) /* else they had a share of the time */
         measure(e, seconds, n_answers, n_rows);
     for (size_t i = 0; i < n; i++)
         take_result(e, i);
     count_step(e, seconds, n_answers, n_rows);
-    if (n_answers && image_store_is_busy(e->images))
-        yield_to_pictures(e);
+    if (n_answers && others_compute(e))
+        yield_pool(e);
     return true;
 }
 
@@ -594,13 +606,14 @@ static void *engine_main(void *argument) {
     while (!e->stop) {
         const uint64_t seen = e->n_wakes;
         pthread_mutex_unlock(&e->mutex);
+        take_searches(e);
         drop_cancelled(e);
         serve_queue(e);
         const bool ran = step(e);
         pthread_mutex_lock(&e->mutex);
         if (ran)
             continue;
-        e->metrics.busy_slots = e->metrics.answering = 0;
+        count_use(e);
         while (!e->stop && e->n_wakes == seen)
             pthread_cond_wait(&e->wake, &e->mutex);
     }

@@ -5,6 +5,9 @@
 
 #include "server/job.h"
 
+/* Rows of prompts in a step. */
+enum { ENGINE_LARGEST_PIECE = 512 };
+
 typedef struct engine engine;
 
 typedef struct engine_params {

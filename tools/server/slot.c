@@ -41,6 +41,14 @@ trol_status slot_open_answer(slot *s, const trol_model *model, int32_t vocab_siz
 }
 
 void slot_close(slot *s, bool keep) {
+    if (s->search) {
+        trol_beam_list *list;
+        trol_error ignored;
+        trol_session_cancel(s->session);
+        (void)!search_end(s->search, &list, &ignored);
+        trol_beam_list_free(list);
+        s->search = NULL;
+    }
     trol_sampler_free(s->sampler);
     trol_stream_free(s->stream);
     trol_constraint_free(s->constraint);
@@ -100,6 +108,22 @@ static trol_status finish(slot *s, const char *reason, bool *finished, trol_erro
     if (status == TROL_OK)
         status = put_event(s, EVENT_FINISH, text, reason, NULL, NULL, error);
     *finished = true;
+    return status;
+}
+
+trol_status slot_take_search(slot *s, trol_error *error) {
+    trol_beam_list *list;
+    trol_status status = search_end(s->search, &list, error);
+    s->search = NULL;
+    const trol_beam *best = status == TROL_OK ? trol_beam_list_get(list, 0) : NULL;
+    if (status == TROL_OK && !best)
+        status = tool_fail(error, TROL_ERROR_STATE, "the search found no answer");
+    if (status == TROL_OK) {
+        const bool cut = best->stop == TROL_STOP_LENGTH || best->stop == TROL_STOP_CONTEXT;
+        s->job->usage.completion_tokens += (int64_t)best->n_tokens;
+        status = put_event(s, EVENT_FINISH, best->text, cut ? "length" : "stop", NULL, NULL, error);
+    }
+    trol_beam_list_free(list);
     return status;
 }
 

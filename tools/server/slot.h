@@ -3,12 +3,14 @@
 #define SERVER_SLOT_H
 
 #include "server/job.h"
+#include "server/search.h"
 
 typedef enum slot_state {
     SLOT_IDLE,     /* what its session holds may be reused */
     SLOT_PROMPT,   /* pieces of the prompt are being processed */
     SLOT_RESERVED, /* another choice of a job whose prompt is being processed in its first slot */
-    SLOT_ANSWER    /* `token` is to be fed next */
+    SLOT_ANSWER,   /* `token` is to be fed next */
+    SLOT_SEARCH    /* beams are searched on another thread */
 } slot_state;
 
 typedef struct slot {
@@ -24,6 +26,7 @@ typedef struct slot {
     size_t n_reusable; /* of the prompt's first tokens */
     trol_sampler *sampler;
     trol_stream *stream;
+    search *search;              /* SLOT_SEARCH */
     trol_constraint *constraint; /* NULL: none */
     uint64_t *allowed;           /* [(vocab_size + 63) / 64], with a constraint */
     int32_t token;               /* chosen, not fed yet */
@@ -36,7 +39,9 @@ trol_status slot_open_answer(slot *s, const trol_model *model, int32_t vocab_siz
 /* Chooses the next token of the logits that the session holds and puts its events. *finished: the answer is over. */
 trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t context_size, bool *finished,
                             trol_error *error);
-/* Back to idle; without `keep` the session goes, too. */
+/* The search is over: its best answer as the choice's events. */
+trol_status slot_take_search(slot *s, trol_error *error);
+/* Back to idle, once a search that runs has been stopped; without `keep` the session goes, too. */
 void slot_close(slot *s, bool keep);
 
 #endif
