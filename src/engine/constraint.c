@@ -41,7 +41,7 @@ typedef struct constraint_core {
     size_t n_words;         /* of a mask */
     kept_mask masks[MASK_SETS][MASKS_IN_A_SET];
     uint64_t clock;
-    uint32_t *rows, *states; /* [vocabulary->depth + 1], both: of the states on the way down the tree */
+    uint32_t *states; /* [vocabulary->depth + 1]: on the way down the tree */
 } constraint_core;
 
 struct trol_constraint {
@@ -101,22 +101,54 @@ done:
 typedef struct mask_walk {
     constraint_core *core;
     uint64_t *allowed;
-    bool exact;        /* by tokens needed, of which at most `most` may be; else all, by bytes */
-    int64_t most;      /* -1: any number */
+    bool exact; /* those after which at most `most` tokens are needed; else all, whose needs are counted in bytes */
+    int64_t most;
     uint32_t farthest; /* see kept_mask */
 } mask_walk;
 
-static trol_status allow_tokens(mask_walk *w, uint32_t node, uint32_t state, trol_error *error) {
-    const vocabulary *v = w->core->vocabulary;
-    uint32_t needed = matcher_distance(w->core->matcher, state);
-    if (w->exact)
-        TRY(needed_tokens(w->core, state, &needed, error));
+static inline void set_tokens(mask_walk *w, uint32_t first, uint32_t end) {
+    const int32_t *tokens = w->core->vocabulary->tokens;
+    for (uint32_t i = first; i < end; i++)
+        w->allowed[tokens[i] / 64] |= (uint64_t)1 << tokens[i] % 64;
+}
+
+/* Tokens first .. end-1 of the vocabulary's list lead to a state: they are allowed if few enough are needed from there.
+ */
+static trol_status allow_exactly(mask_walk *w, uint32_t first, uint32_t end, uint32_t state, trol_error *error) {
+    uint32_t needed;
+    TRY(needed_tokens(w->core, state, &needed, error));
     if (needed > w->farthest)
         w->farthest = needed;
-    if (w->exact && w->most >= 0 && needed > w->most)
-        return TROL_OK;
-    for (uint32_t i = v->nodes[node].first_token; i < v->nodes[node + 1].first_token; i++)
-        w->allowed[v->tokens[i] / 64] |= (uint64_t)1 << v->tokens[i] % 64;
+    if (needed <= w->most)
+        set_tokens(w, first, end);
+    return TROL_OK;
+}
+
+/* A string takes all plain bytes alike: then all tokens of plain bytes below a node are allowed at once, if the string
+ * is long enough for them and, with w->exact, each length of them leaves enough. */
+static trol_status allow_plain(mask_walk *w, const vocabulary_node *node, uint32_t state, bool *done,
+                               trol_error *error) {
+    const vocabulary_node *nodes = w->core->vocabulary->nodes;
+    uint32_t farthest = w->farthest;
+    *done = false;
+    for (unsigned level = 0; level < node->plain; level++) {
+        uint32_t next, needed;
+        TRY(matcher_common_step(w->core->matcher, state, vocabulary_is_plain, &next, error));
+        if (next == MATCHER_DEAD)
+            return TROL_OK;
+        needed = matcher_distance(w->core->matcher, next);
+        if (w->exact)
+            TRY(needed_tokens(w->core, next, &needed, error));
+        if (w->exact && needed > w->most)
+            return TROL_OK;
+        farthest = needed > farthest ? needed : farthest;
+        if (next == state)
+            break;
+        state = next;
+    }
+    w->farthest = farthest;
+    set_tokens(w, node->first_token, nodes[node->end].first_token);
+    *done = true;
     return TROL_OK;
 }
 
@@ -124,29 +156,43 @@ static trol_status allow_tokens(mask_walk *w, uint32_t node, uint32_t state, tro
 static trol_status walk_nodes(mask_walk *w, uint32_t state, uint32_t depth, uint32_t first, uint32_t end,
                               trol_error *error) {
     const constraint_core *core = w->core;
-    const vocabulary *v = core->vocabulary;
-    matcher *m = core->matcher;
-    const uint8_t *class_of = matcher_classes(m);
-    uint32_t *rows = core->rows, *states = core->states;
-    rows[depth] = matcher_row(m, state);
+    const vocabulary_node *nodes = core->vocabulary->nodes;
+    matcher_view view = matcher_look(core->matcher);
+    uint32_t *states = core->states;
     states[depth] = state;
     for (uint32_t i = first; i < end;) {
-        const vocabulary_node node = v->nodes[i];
-        const uint32_t row = rows[node.depth - 1];
-        uint32_t next = row ? matcher_steps(m)[row - 1 + class_of[node.byte]] : MATCHER_UNKNOWN;
+        const vocabulary_node node = nodes[i];
+        const uint32_t from = states[node.depth - 1];
+        if (node.plain > 0 && node.plain < 255) {
+            bool done;
+            TRY(allow_plain(w, &node, from, &done, error));
+            view = matcher_look(core->matcher);
+            if (done) {
+                i = node.end;
+                continue;
+            }
+        }
+        const uint32_t row = view.rows[from];
+        uint32_t next = row ? view.steps[row - 1 + view.class_of[node.byte]] : MATCHER_UNKNOWN;
         if (next == MATCHER_UNKNOWN) {
-            TRY(matcher_step(m, states[node.depth - 1], node.byte, &next, error));
-            rows[node.depth - 1] = matcher_row(m, states[node.depth - 1]);
+            TRY(matcher_step(core->matcher, from, node.byte, &next, error));
+            view = matcher_look(core->matcher);
         }
         if (next == MATCHER_DEAD) {
             i = node.end;
             continue;
         }
-        rows[node.depth] = matcher_row(m, next);
         states[node.depth] = next;
-        if (v->nodes[i + 1].first_token > node.first_token)
-            TRY(allow_tokens(w, i, next, error));
-        i++;
+        const uint32_t end_of_tokens = nodes[++i].first_token;
+        if (end_of_tokens == node.first_token)
+            continue;
+        if (w->exact) {
+            TRY(allow_exactly(w, node.first_token, end_of_tokens, next, error));
+            view = matcher_look(core->matcher);
+            continue;
+        }
+        w->farthest = view.distances[next] > w->farthest ? view.distances[next] : w->farthest;
+        set_tokens(w, node.first_token, end_of_tokens);
     }
     return TROL_OK;
 }
@@ -232,7 +278,7 @@ static trol_status fill_text(trol_constraint *c, int64_t n_left, uint64_t *allow
         TRY(memory_alloc(core->n_words, sizeof *allowed, "a constraint", (void **)&kept->allowed, error));
         kept->last_use = core->clock;
     }
-    mask_walk w = {.core = core, .allowed = kept->allowed, .most = -1};
+    mask_walk w = {.core = core, .allowed = kept->allowed};
     trol_status status = TROL_OK;
     if (!known) {
         status = walk(&w, c->state, first, error);
@@ -296,7 +342,7 @@ static void core_free(constraint_core *core) {
     matcher_free(core->matcher);
     for (int i = 0; i < MASK_SETS * MASKS_IN_A_SET; i++)
         memory_free(core->masks[i / MASKS_IN_A_SET][i % MASKS_IN_A_SET].allowed);
-    memory_free(core->rows);
+    memory_free(core->states);
     trol_model_free(core->model);
     pthread_mutex_destroy(&core->mutex);
     free(core);
@@ -334,8 +380,7 @@ static trol_status constraint_new(trol_model *model, grammar *g, trol_constraint
     core->n_words = mask_words(model);
     TRY_GOTO(find_vocabulary(model, &core->vocabulary, error), failed);
     const size_t n_deep = (size_t)core->vocabulary->depth + 1;
-    TRY_GOTO(memory_alloc(2 * n_deep, sizeof *core->rows, "a constraint", (void **)&core->rows, error), failed);
-    core->states = core->rows + n_deep;
+    TRY_GOTO(memory_alloc(n_deep, sizeof *core->states, "a constraint", (void **)&core->states, error), failed);
     *c = (trol_constraint){.core = core, .state = MATCHER_START};
     core->users = c;
     *constraint = c;

@@ -33,9 +33,8 @@ typedef struct stack_node {
 
 typedef struct matcher_state {
     uint32_t first_item, n_items; /* in items[], sorted: the places with edges that consume a byte */
-    uint32_t steps;               /* index in steps[] of a row [n_classes], plus 1; 0: none yet */
-    uint32_t distance;
     uint32_t note;
+    uint32_t common; /* matcher_common_step's answer, plus 1; 0: not asked yet */
     bool accepts;
 } matcher_state;
 
@@ -65,6 +64,8 @@ typedef struct pending_way {
 struct matcher {
     grammar *g;
     ARRAY(matcher_state, states);
+    ARRAY(uint32_t, rows);      /* [n_states]: index in steps[] of a row [n_classes], plus 1; 0: none yet */
+    ARRAY(uint32_t, distances); /* [n_states] */
     ARRAY(item, items);
     ARRAY(stack_node, nodes);
     ARRAY(item, ways);
@@ -134,8 +135,8 @@ static trol_status table_grow(matcher *m, index_table *table, bool of_states, tr
 }
 
 size_t matcher_bytes(const matcher *m) {
-    return m->n_states * sizeof *m->states + m->n_items * sizeof *m->items + m->n_nodes * sizeof *m->nodes +
-           m->n_ways * sizeof *m->ways + m->n_steps * sizeof *m->steps;
+    return m->n_states * (sizeof *m->states + sizeof *m->rows + sizeof *m->distances) + m->n_items * sizeof *m->items +
+           m->n_nodes * sizeof *m->nodes + m->n_ways * sizeof *m->ways + m->n_steps * sizeof *m->steps;
 }
 
 static int compare_items(const void *left, const void *right) {
@@ -205,17 +206,20 @@ static trol_status find_state(matcher *m, const item *items, size_t n, bool acce
                     "ambiguous",
                     MAX_BYTES_IN_USE >> 20);
     GROW(m, states, m->n_states + 1, error);
+    GROW(m, rows, m->n_states + 1, error);
+    GROW(m, distances, m->n_states + 1, error);
     GROW(m, items, m->n_items + n, error);
-    matcher_state made = {.first_item = (uint32_t)m->n_items, .n_items = (uint32_t)n, .accepts = accepts};
-    made.distance = accepts ? 0 : GRAMMAR_FAR;
+    uint32_t nearest = accepts ? 0 : GRAMMAR_FAR;
     for (size_t i = 0; i < n; i++) {
         const uint32_t distance = m->g->distance[items[i].place] + m->nodes[items[i].node].distance;
-        made.distance = distance < made.distance ? distance : made.distance;
+        nearest = distance < nearest ? distance : nearest;
         m->items[m->n_items++] = items[i];
     }
     *number = (uint32_t)m->n_states;
     table_put(&m->state_table, hash, *number);
-    m->states[m->n_states++] = made;
+    m->rows[m->n_states] = 0;
+    m->distances[m->n_states] = nearest;
+    m->states[m->n_states++] = (matcher_state){(uint32_t)(m->n_items - n), (uint32_t)n, 0, 0, accepts};
     return TROL_OK;
 }
 
@@ -434,13 +438,13 @@ trol_status matcher_step(matcher *m, uint32_t state, uint8_t byte, uint32_t *nex
         *next = MATCHER_DEAD;
         return TROL_OK;
     }
-    if (m->states[state].steps == 0) {
+    if (m->rows[state] == 0) {
         GROW(m, steps, m->n_steps + n_classes, error);
-        m->states[state].steps = (uint32_t)m->n_steps + 1;
+        m->rows[state] = (uint32_t)m->n_steps + 1;
         memset(m->steps + m->n_steps, 0xff, n_classes * sizeof *m->steps);
         m->n_steps += n_classes;
     }
-    const size_t place = m->states[state].steps - 1 + class;
+    const size_t place = m->rows[state] - 1 + class;
     if (m->steps[place] == MATCHER_UNKNOWN) {
         uint32_t found;
         TRY(compute_step(m, state, class, &found, error));
@@ -450,17 +454,31 @@ trol_status matcher_step(matcher *m, uint32_t state, uint8_t byte, uint32_t *nex
     return TROL_OK;
 }
 
-const uint32_t *matcher_steps(const matcher *m) { return m->steps; }
+trol_status matcher_common_step(matcher *m, uint32_t state, bool (*in_set)(uint8_t byte), uint32_t *next,
+                                trol_error *error) {
+    if (m->states[state].common == 0) {
+        uint32_t common = MATCHER_UNKNOWN, target;
+        bool asked[256] = {false};
+        for (unsigned byte = 0; byte < 256 && common != MATCHER_DEAD; byte++) {
+            if (!in_set((uint8_t)byte) || asked[m->g->class_of[byte]])
+                continue;
+            asked[m->g->class_of[byte]] = true;
+            TRY(matcher_step(m, state, (uint8_t)byte, &target, error));
+            common = common == MATCHER_UNKNOWN || common == target ? target : MATCHER_DEAD;
+        }
+        m->states[state].common = common + 1;
+    }
+    *next = m->states[state].common - 1;
+    return TROL_OK;
+}
 
-uint32_t matcher_row(const matcher *m, uint32_t state) { return m->states[state].steps; }
-
-const uint8_t *matcher_classes(const matcher *m) { return m->g->class_of; }
+matcher_view matcher_look(const matcher *m) { return (matcher_view){m->steps, m->rows, m->distances, m->g->class_of}; }
 
 bool matcher_accepts(const matcher *m, uint32_t state) { return m->states[state].accepts; }
 
 bool matcher_must_end(const matcher *m, uint32_t state) { return m->states[state].n_items == 0; }
 
-uint32_t matcher_distance(const matcher *m, uint32_t state) { return m->states[state].distance; }
+uint32_t matcher_distance(const matcher *m, uint32_t state) { return m->distances[state]; }
 
 uint32_t matcher_note(const matcher *m, uint32_t state) { return m->states[state].note; }
 
@@ -479,7 +497,7 @@ trol_status matcher_next_byte(matcher *m, uint32_t state, uint8_t *byte, uint32_
     unsigned best = 256;
     for (uint32_t i = 0; i < s->n_items; i++) {
         const item at = m->items[s->first_item + i];
-        if (g->distance[at.place] + m->nodes[at.node].distance != s->distance)
+        if (g->distance[at.place] + m->nodes[at.node].distance != m->distances[state])
             continue;
         for (uint32_t e = g->first_edge[at.place]; e < g->first_edge[at.place + 1]; e++) {
             const grammar_edge *edge = &g->edges[e];
@@ -513,7 +531,14 @@ trol_status matcher_new(grammar *g, matcher **result, trol_error *error) {
         failed);
     TRY_GOTO(memory_grow((void **)&m->states, &m->states_capacity, 1, sizeof *m->states, "a grammar's states", error),
              failed);
-    m->states[m->n_states++] = (matcher_state){.distance = GRAMMAR_FAR}; /* MATCHER_DEAD */
+    TRY_GOTO(memory_grow((void **)&m->rows, &m->rows_capacity, 1, sizeof *m->rows, "a grammar's states", error),
+             failed);
+    TRY_GOTO(memory_grow((void **)&m->distances, &m->distances_capacity, 1, sizeof *m->distances, "a grammar's states",
+                         error),
+             failed);
+    m->rows[MATCHER_DEAD] = 0;
+    m->distances[MATCHER_DEAD] = GRAMMAR_FAR;
+    m->states[m->n_states++] = (matcher_state){0}; /* MATCHER_DEAD */
     TRY_GOTO(find_node(m, &accept, 1, &node, error), failed);
     begin_closure(m);
     TRY_GOTO(visit(m, g->rules[g->root].start, NODE_ROOT, error), failed);
@@ -530,6 +555,8 @@ void matcher_free(matcher *m) {
         return;
     grammar_free(m->g);
     memory_free(m->states);
+    memory_free(m->rows);
+    memory_free(m->distances);
     memory_free(m->items);
     memory_free(m->nodes);
     memory_free(m->ways);
@@ -601,9 +628,11 @@ trol_status matcher_compact(matcher *m, uint32_t *states, size_t n, trol_error *
             m->items[n_items + i] = (item){at.place, new_node[at.node]};
         }
         kept.first_item = (uint32_t)n_items;
-        kept.steps = 0;
+        kept.common = 0;
         n_items += kept.n_items;
         new_state[s] = (uint32_t)n_states;
+        m->rows[n_states] = 0;
+        m->distances[n_states] = m->distances[s];
         m->states[n_states] = kept;
         table_put(&m->state_table, hash_state(m, &kept), (uint32_t)n_states++);
     }

@@ -38,12 +38,20 @@ size_t matcher_bytes(const matcher *m);
 /* Forgets all states but the start and states[0 .. n-1], whose numbers change to those left in their places. */
 trol_status matcher_compact(matcher *m, uint32_t *states, size_t n, trol_error *error);
 
-/* For walks over many bytes: the step from a state by a byte is matcher_steps()[matcher_row(state) - 1 + class of the
- * byte], or MATCHER_UNKNOWN, where matcher_step must be asked; a row of 0 is not made yet. Valid until the next
- * matcher_step. */
+/* For walks over many bytes: what is known of all states. The step from a state by a byte is
+ * steps[rows[state] - 1 + class_of[byte]], or MATCHER_UNKNOWN, where matcher_step must be asked, as where the row is 0:
+ * not made yet. Valid until the next matcher_step. */
 #define MATCHER_UNKNOWN UINT32_MAX
-const uint32_t *matcher_steps(const matcher *m);
-uint32_t matcher_row(const matcher *m, uint32_t state);
-const uint8_t *matcher_classes(const matcher *m); /* [256] */
+typedef struct matcher_view {
+    const uint32_t *steps, *rows, *distances;
+    const uint8_t *class_of; /* [256] */
+} matcher_view;
+
+/* The one state that all bytes of a set lead to; MATCHER_DEAD if they differ. The answer is kept: a matcher is asked
+ * about one set only. */
+trol_status matcher_common_step(matcher *m, uint32_t state, bool (*in_set)(uint8_t byte), uint32_t *next,
+                                trol_error *error);
+
+matcher_view matcher_look(const matcher *m);
 
 #endif

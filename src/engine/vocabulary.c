@@ -86,6 +86,19 @@ static trol_status build_tree(vocabulary *v, const spelled_token *sorted, size_t
     return TROL_OK;
 }
 
+/* From the last node to the first, so that what is below comes before. */
+static void mark_plain(vocabulary *v) {
+    for (size_t i = v->n_nodes; i-- > 1;) {
+        vocabulary_node *node = &v->nodes[i];
+        unsigned levels = vocabulary_is_plain(node->byte) ? 1 : 0;
+        for (uint32_t child = (uint32_t)i + 1; levels && child < node->end; child = v->nodes[child].end) {
+            const unsigned below = v->nodes[child].plain;
+            levels = below == 0 ? 0 : below + 1 > levels ? below + 1 : levels;
+        }
+        node->plain = (uint8_t)(levels < 255 ? levels : 255);
+    }
+}
+
 uint32_t vocabulary_child(const vocabulary *v, uint32_t node, uint8_t byte) {
     if (node == 0)
         return v->root_child[byte];
@@ -123,6 +136,7 @@ trol_status vocabulary_new(const tokenizer *t, int32_t n_tokens, vocabulary **re
         qsort(sorted, n, sizeof *sorted, compare_tokens);
     TRY_GOTO(build_tree(v, sorted, n, error), failed);
     TRY_GOTO(check_bytes(v, error), failed);
+    mark_plain(v);
     memory_free(sorted);
     *result = v;
     return TROL_OK;
