@@ -5,8 +5,8 @@
  * stays in the L2 cache, and multiplies all packed inputs by them, adding up in `sums`; the epilogue follows while they
  * are warm. So weights are read once, in place, and no copy of a whole matrix is ever made.
  *
- * LoRA is `rank` more columns: t = lora_a x, zero for rows without LoRA, times lora_b. Panels of inputs without any
- * LoRA row are passed over. */
+ * LoRA is an ordinary product: t = lora_a x, then lora_b t into an addend beside the sums, which the epilogue adds to
+ * the rows that take part, like a bias. Panels of inputs without any such row are passed over. */
 #include "kernels/linear_large.h"
 
 #include <string.h>
@@ -59,7 +59,7 @@ typedef struct large_job {
     bool only_lora_rows;               /* leaves the rows of panels without any LoRA row undefined */
     int64_t outputs;                   /* of a chunk */
     int64_t chunk_rows, row_chunks;    /* input rows of a chunk, and how many such blocks there are */
-    int64_t sums_outputs, sums_stride; /* a row of sums: a part for each product, one more where LoRA is quantized */
+    int64_t sums_outputs, sums_stride; /* a row of sums: a part for each product, and for each one's LoRA addend */
     int64_t first_chunk;
 } large_job;
 
@@ -92,8 +92,8 @@ typedef struct large_chunk {
     const large_job *job;
     int64_t first, n;
     int64_t row, n_rows;
-    float *sums; /* [n_rows, stride]; the second product's start at column `up`, a third part is for quantized LoRA */
-    int64_t stride, up, extra;
+    float *sums; /* [n_rows, stride]: the products, the second's from column `up` on, then their addends */
+    int64_t stride, up, addend; /* addend: the column of the first one's; 0: there are none */
     bool one_pass; /* each panel of inputs goes through the epilogue at once: all use the first rows of sums */
     unsigned char *scratch;
 } large_chunk;
@@ -102,13 +102,27 @@ static float *sums_of(const large_chunk *c, int64_t row) {
     return c->sums + (c->one_pass ? 0 : (row - c->row) * c->stride);
 }
 
+/* Adds what LoRA makes of a row to its sums. */
+static void add_lora(const large_chunk *c, float *sums) {
+    for (int second = 0; second < 2; second++) {
+        if (!c->job->lora[second].inputs)
+            continue;
+        float *to = sums + second * c->up;
+        const float *addend = sums + c->addend + second * c->up;
+        for (int64_t j = 0; j < c->n; j++)
+            to[j] += addend[j];
+    }
+}
+
 /* The epilogue of input rows row .. row + n_rows - 1. */
 static void apply_epilogue(const large_chunk *c, int64_t row, int64_t n_rows) {
     const product *p = c->job->product;
     const linear *l = p->linear, *second = p->epilogue == EPILOGUE_SILU_MUL ? p->second : NULL;
     linear_epilogue apply = c->block->run->kernels->linear.epilogues[p->epilogue];
     for (int64_t i = 0; i < n_rows; i++) {
-        const float *sums = sums_of(c, row) + i * c->stride;
+        float *sums = sums_of(c, row) + i * c->stride;
+        if (c->addend && any_lora_row(c->block, row + i, 1))
+            add_lora(c, sums);
         apply(sums, l->bias ? l->bias + l->first_row + c->first : NULL, sums + c->up,
               second && second->bias ? second->bias + second->first_row + c->first : NULL,
               p->scale ? p->scale + c->first : NULL, c->job->out + (row + i) * p->out_stride + c->first, c->n);
@@ -120,8 +134,7 @@ typedef struct large_pass {
     const operand *x;
     const matrix *weights;
     int64_t first;       /* the chunk's first row of the matrix */
-    int64_t sums_column; /* 0 or large_chunk's `up` */
-    bool add;            /* on top of what is there */
+    int64_t sums_column; /* where its product goes */
     bool only_lora_rows; /* passes over panels without any */
     bool last;           /* the epilogue follows */
 } large_pass;
@@ -130,7 +143,7 @@ typedef struct large_pass {
 static void multiply_tiles(const large_chunk *c, const large_pass *pass, int64_t column, int64_t n_columns) {
     const linear_gemm *gemm = pass->x->gemm;
     const packed_inputs *in = pass->x->inputs;
-    bool add = pass->add || column > 0, last = pass->last && column + n_columns == pass->weights->columns;
+    bool add = column > 0, last = pass->last && column + n_columns == pass->weights->columns;
     int64_t padded = round_up(n_columns, gemm->column_group);
     int64_t weight_panel = gemm->tile_outputs * gemm->weight_bytes * padded;
     int64_t row_bytes = pass->weights->columns * (int64_t)element_bytes(pass->weights->type);
@@ -162,34 +175,26 @@ static void multiply_blas(const large_chunk *c, const large_pass *pass, int64_t 
                                                              column * (int64_t)element_bytes(m->type),
                                                          weights + j * n_columns, n_columns);
     blas_multiply(in->rows + c->row * in->stride + column, in->stride, c->n_rows, weights, c->n, n_columns,
-                  c->sums + pass->sums_column, c->stride, pass->add || column > 0);
+                  c->sums + pass->sums_column, c->stride, column > 0);
     if (pass->last && column + n_columns == m->columns)
         apply_epilogue(c, c->row, c->n_rows);
 }
 
-/* The same by the kernels for packed matrices, LoRA in memory of its own first. */
+/* The same by the kernels for packed matrices. */
 static void multiply_quantized(const large_chunk *c, const large_pass *pass) {
     const row_block *s = c->block;
-    const packed_inputs *in = pass->x->inputs;
     const quantized_kernels *table = &s->run->kernels->quantized;
     const matrix *m = pass->weights;
-    if (!pass->only_lora_rows) {
-        quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, c->row, c->n_rows,
-                           c->sums + pass->sums_column, c->stride, c->scratch);
-    } else
-        for (int64_t range = 0; range < s->n_lora_rows; range++) {
-            int64_t first = max_int64(s->lora_rows[range].first - s->first_row, c->row);
-            int64_t end =
-                min_int64(s->lora_rows[range].first + s->lora_rows[range].count - s->first_row, c->row + c->n_rows);
-            if (first >= end)
-                continue;
-            float *sums = sums_of(c, first) + pass->sums_column, *extra = sums_of(c, first) + c->extra;
-            quantized_multiply(table, m->type, m->data, pass->first, c->n, &in->quantized, first, end - first,
-                               pass->add ? extra : sums, c->stride, c->scratch);
-            for (int64_t i = 0; pass->add && i < end - first; i++)
-                for (int64_t j = 0; j < c->n; j++)
-                    sums[i * c->stride + j] += extra[i * c->stride + j];
+    for (int64_t range = 0; range < (pass->only_lora_rows ? s->n_lora_rows : 1); range++) {
+        int64_t first = c->row, end = c->row + c->n_rows;
+        if (pass->only_lora_rows) {
+            first = max_int64(s->lora_rows[range].first - s->first_row, first);
+            end = min_int64(s->lora_rows[range].first + s->lora_rows[range].count - s->first_row, end);
         }
+        if (first < end)
+            quantized_multiply(table, m->type, m->data, pass->first, c->n, &pass->x->inputs->quantized, first,
+                               end - first, sums_of(c, first) + pass->sums_column, c->stride, c->scratch);
+    }
     if (pass->last)
         apply_epilogue(c, c->row, c->n_rows);
 }
@@ -225,7 +230,6 @@ struct large_way {
     int64_t (*weight_bytes)(const run *r, const operand *x, int64_t outputs);
     /* One matrix of a chunk, and the epilogue after the last. */
     void (*multiply)(const large_chunk *c, const large_pass *pass);
-    bool adds; /* on top of sums that are there; otherwise a pass that adds needs sums of its own */
 };
 
 static trol_status prepare_panels(const run *r, packed_inputs *form) {
@@ -272,12 +276,10 @@ static int64_t quantized_weight_bytes(const run *r, const operand *x, int64_t ou
     return (int64_t)quantized_scratch_bytes(&r->kernels->quantized, x->type, outputs, &x->inputs->quantized);
 }
 
-static const large_way tiles_way = {prepare_panels,    gemm_chunk_outputs, gemm_tile_rows,
-                                    gemm_weight_bytes, run_tiles,          true};
-static const large_way blas_way = {prepare_nothing,   gemm_chunk_outputs, gemm_tile_rows,
-                                   gemm_weight_bytes, run_blas,           true};
-static const large_way quantized_way = {prepare_quantized,      quantized_chunk_outputs, quantized_tile_rows,
-                                        quantized_weight_bytes, multiply_quantized,      false};
+static const large_way tiles_way = {prepare_panels, gemm_chunk_outputs, gemm_tile_rows, gemm_weight_bytes, run_tiles};
+static const large_way blas_way = {prepare_nothing, gemm_chunk_outputs, gemm_tile_rows, gemm_weight_bytes, run_blas};
+static const large_way quantized_way = {prepare_quantized, quantized_chunk_outputs, quantized_tile_rows,
+                                        quantized_weight_bytes, multiply_quantized};
 
 /* OpenBLAS takes the inputs in place and a block of weight rows in float32. */
 static const linear_gemm blas_gemm = {.tile_inputs = 1,
@@ -320,28 +322,26 @@ static void large_task(void *context, int64_t chunk, int thread) {
                      .row = (chunk - job->first_chunk) % job->row_chunks * job->chunk_rows,
                      .stride = job->sums_stride,
                      .up = with_second ? job->sums_outputs : 0,
-                     .extra = job->sums_stride - job->sums_outputs};
+                     .addend =
+                         job->lora[0].inputs || job->lora[1].inputs ? (with_second ? 2 : 1) * job->sums_outputs : 0};
     c.n = min_int64(job->outputs, p->linear->n_rows - c.first);
     c.n_rows = min_int64(job->chunk_rows, s->n_rows - c.row);
     c.scratch = s->scratch + thread * (s->scratch_bytes + s->sums_bytes);
     c.sums = (float *)(c.scratch + s->scratch_bytes);
     large_pass passes[4];
     int n_passes = 0;
-    for (int second = 0; second <= with_second; second++) {
-        const linear *l = second ? p->second : p->linear;
-        passes[n_passes++] = (large_pass){.x = &job->inputs[second],
-                                          .weights = &l->weight,
-                                          .first = l->first_row + c.first,
-                                          .sums_column = second ? c.up : 0,
-                                          .only_lora_rows = job->only_lora_rows};
-        if (job->lora[second].inputs)
-            passes[n_passes++] = (large_pass){.x = &job->lora[second],
-                                              .weights = &l->lora_b,
+    for (int lora = 1; lora >= 0; lora--) /* addends first: the epilogue follows the last product */
+        for (int second = 0; second <= with_second; second++) {
+            const linear *l = second ? p->second : p->linear;
+            const operand *x = lora ? &job->lora[second] : &job->inputs[second];
+            if (!x->inputs)
+                continue;
+            passes[n_passes++] = (large_pass){.x = x,
+                                              .weights = lora ? &l->lora_b : &l->weight,
                                               .first = l->first_row + c.first,
-                                              .sums_column = second ? c.up : 0,
-                                              .add = true,
-                                              .only_lora_rows = true};
-    }
+                                              .sums_column = (lora ? c.addend : 0) + (second ? c.up : 0),
+                                              .only_lora_rows = lora || job->only_lora_rows};
+        }
     passes[n_passes - 1].last = true;
     const operand *x = passes[0].x;
     c.one_pass = n_passes == 1 && x->way == &tiles_way && passes[0].weights->columns <= x->gemm->block_columns;
@@ -372,10 +372,7 @@ static void cut_job(const row_block *s, large_job *job) {
         max_int64(divide_up(ENOUGH_CHUNKS, divide_up(all, job->outputs)), divide_up(products, MOST_PRODUCTS));
     job->chunk_rows = round_up(max_int64(divide_up(s->n_rows, blocks), FEWEST_ROWS), unit);
     job->row_chunks = divide_up(s->n_rows, job->chunk_rows);
-    int64_t parts = share;
-    for (int second = 0; second < 2; second++)
-        if (job->lora[second].inputs && !job->lora[second].way->adds)
-            parts = 3;
+    int64_t parts = job->lora[0].inputs || job->lora[1].inputs ? 2 * share : share;
     job->sums_outputs = round_up(job->outputs, WIDEST_TILE);
     job->sums_stride = parts * job->sums_outputs;
 }
