@@ -695,6 +695,9 @@ typedef struct trol_beams_params {
     size_t n_end_tokens;
     const char *const *stops; /* [n_stops]: texts that end an answer */
     size_t n_stops;
+    /* All answers keep to it, and are shown with all their white space; NULL: none. It stays as it is: the beams have
+     * clones. A max_tokens or a context that no answer of it fits in is an error. */
+    trol_constraint *constraint;
 } trol_beams_params;
 
 TROL_API void trol_beams_params_init(trol_beams_params *params);

@@ -374,6 +374,57 @@ static void check_texts(const char *name) {
     trol_model_free(model);
 }
 
+/* Whether the text is a list of letters from a to c in brackets. */
+static bool is_list(const char *text) {
+    size_t i = 1;
+    for (; text[0] == '[' && text[i] >= 'a' && text[i] <= 'c'; i += 2)
+        if (text[i + 1] != ',')
+            return text[i + 1] == ']' && text[i + 2] == '\0';
+    return false;
+}
+
+/* Every answer keeps to a constraint, also where the limit cuts it; the caller's constraint stays where it is. */
+static void check_constraint(const char *name) {
+    static const char grammar[] = "root ::= \"[\" [a-c] (\",\" [a-c])* \"]\"";
+    char folder[1024];
+    trol_error error = {0};
+    snprintf(folder, sizeof folder, "%s/%s", TEST_REFERENCE, name);
+    trol_model *model = load_model(folder, 2);
+    trol_session *s = open_session(model, TROL_TRAVERSAL_PROMPT, 0, 0);
+    trol_constraint *constraint = NULL;
+    CHECK_OK(trol_session_ask(s, "What is it?", NULL, 0, &error), error);
+    CHECK_OK(trol_constraint_new_gbnf(model, grammar, strlen(grammar), &constraint, &error), error);
+    int n_long = 0;
+    for (int i = 0; i < 6; i++) {
+        trol_beams_params p = defaults(i % 2 ? 5 : 3, i < 2 ? 6 : 15);
+        p.ignore_eos = i >= 4;
+        p.constraint = constraint;
+        trol_beam_list *list = search(s, &p);
+        for (size_t k = 0; k < trol_beam_list_count(list); k++) {
+            const trol_beam *b = trol_beam_list_get(list, k);
+            CHECK(is_list(b->text), "%s, search %d, answer %zu: \"%s\"", name, i, k, b->text);
+            CHECK(b->n_tokens <= (size_t)p.max_tokens, "%zu tokens", b->n_tokens);
+            CHECK(!p.ignore_eos || b->stop == TROL_STOP_END, "stop %d", (int)b->stop);
+            n_long += b->n_tokens > 6;
+        }
+        CHECK(trol_beam_list_count(list) > 0, "no answer");
+        trol_beam_list_free(list);
+    }
+    CHECK(n_long > 0, "%s: all answers are short", name);
+    trol_beams_params p = defaults(3, 1);
+    p.constraint = constraint;
+    trol_beam_list *list = NULL;
+    CHECK(trol_beams(s, &p, &list, &error) != TROL_OK && !list, "an answer of one token");
+    p = defaults(3, 9);
+    p.constraint = constraint;
+    p.end_tokens = (int32_t[]){2};
+    p.n_end_tokens = 1;
+    check_refused(s, &p, TROL_ERROR_ARGUMENT, "do not go with a constraint");
+    trol_constraint_free(constraint);
+    trol_session_free(s);
+    trol_model_free(model);
+}
+
 int main(void) {
     static const char *const cases[] = {
         "internlm2-clip",     "internlm2-clip-bias",   "internlm2-clip-text",     "internlm2-clip-two-images",
@@ -391,5 +442,7 @@ int main(void) {
     check_threads("phi3-internvit-text");
     check_texts("e2e-internlm2");
     check_texts("e2e-phi3");
+    check_constraint("e2e-internlm2");
+    check_constraint("e2e-phi3");
     return test_summary("test-beams");
 }

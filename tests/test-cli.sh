@@ -165,6 +165,9 @@ expect 1 "cannot be written" -m "$case" -p a -n 2 --beams 2 --n-best "$work/none
 [ "$(wc -l <"$work/n.jsonl")" = 5 ] || fail "--n-best: $(cat "$work/n.jsonl")"
 [ "$(head -n 1 "$work/n.jsonl" | sed 's/.*"text": "//; s/"}$//')" = "$(sed 's/["\\]/\\&/g' "$work/out" | sed ':a;N;$!ba;s/\n/\\u000a/g')" ] ||
     fail "the first of --n-best is not the answer: $(cat "$work/n.jsonl" "$work/out")"
+echo 'root ::= "yes" | "no"' >"$work/yes.gbnf"
+"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --beams 3 --grammar "$work/yes.gbnf" >"$work/out"
+grep -qx 'yes\|no' "$work/out" || fail "--beams with --grammar: $(cat "$work/out")"
 [ "$(grep -o '"score": [^,]*' "$work/n.jsonl" | sort -t: -k2 -g -r)" = "$(grep -o '"score": [^,]*' "$work/n.jsonl")" ] ||
     fail "--n-best is not in order: $(cat "$work/n.jsonl")"
 

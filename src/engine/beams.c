@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/logprobs.h"
 #include "engine/params.h"
 #include "engine/session.h"
 
@@ -17,8 +18,9 @@ enum { MAX_BEAMS = 64, MAX_ENDS = 1024, DEFAULT_BEAMS = 5, DEFAULT_MAX_TOKENS = 
 /* A text on its way: the timeline holds all of its tokens but the last. */
 typedef struct beam {
     timeline timeline;
-    int32_t *tokens; /* [max_tokens]: of the answer */
-    double sum;      /* of their log-probabilities */
+    int32_t *tokens;             /* [max_tokens]: of the answer */
+    double sum;                  /* of their log-probabilities */
+    trol_constraint *constraint; /* after them; NULL: none */
 } beam;
 
 /* A way to go on. */
@@ -50,8 +52,10 @@ typedef struct search {
     trol_stop limit;    /* what max_tokens comes from */
     beam *beams, *next; /* [n_beams]; the first n_alive are in use */
     size_t n_alive;
-    int32_t *tokens;          /* [2 * n_beams, max_tokens]: the beams' */
-    float *logits;            /* [n_beams, vocab_size] */
+    int32_t *tokens;   /* [2 * n_beams, max_tokens]: the beams' */
+    float *logits;     /* [n_beams, vocab_size] */
+    uint64_t *allowed; /* [n_beams, n_words]: by the beams' constraints; NULL without */
+    size_t n_words;
     trol_token_logprob *tops; /* [n_beams, n_taken] */
     candidate *candidates;    /* [n_beams * n_taken] */
     size_t n_taken;
@@ -125,6 +129,7 @@ static trol_status spell(const search *s, const int32_t *tokens, size_t n, int32
     trol_stream_params_init(&params);
     params.stops = s->params->stops;
     params.n_stops = s->params->n_stops;
+    params.keep_space = s->params->constraint != NULL;
     TRY(trol_stream_new(s->session->model, &params, &stream, s->error));
     trol_status status = TROL_OK;
     char *whole = NULL;
@@ -174,9 +179,23 @@ static const float *logits_of(const search *s, size_t beam_index) {
 
 static void find_tops(void *context, int64_t chunk, int thread) {
     const search *s = context;
+    const size_t i = (size_t)chunk;
     (void)thread;
-    trol_logprobs(logits_of(s, (size_t)chunk), (int32_t)s->session->model->config.decoder.vocab_size, 0,
-                  s->tops + (size_t)chunk * s->n_taken, (int32_t)s->n_taken);
+    logprobs_top(logits_of(s, i), (int32_t)s->session->model->config.decoder.vocab_size,
+                 s->allowed ? s->allowed + i * s->n_words : NULL, s->tops + i * s->n_taken, (int32_t)s->n_taken);
+}
+
+/* What each beam's constraint allows next, so that it can be ended in the tokens that are left. */
+static trol_status fill_allowed(search *s) {
+    for (size_t i = 0; s->allowed && i < s->n_alive; i++) {
+        uint64_t *allowed = s->allowed + i * s->n_words;
+        TRY(trol_constraint_fill(s->beams[i].constraint, s->max_tokens - s->n_tokens + 1, allowed, s->error));
+        const trol_model *model = s->session->model;
+        for (size_t k = 0; k < model->n_end_tokens && s->n_ends == 0; k++)
+            if (model->end_tokens[k] < model->config.decoder.vocab_size)
+                allowed[model->end_tokens[k] / 64] &= ~((uint64_t)1 << model->end_tokens[k] % 64);
+    }
+    return TROL_OK;
 }
 
 static int by_sum(const void *left, const void *right) {
@@ -191,6 +210,7 @@ static int by_sum(const void *left, const void *right) {
 /* The n_taken best candidates, best first; *n says how many there are. */
 static trol_status find_candidates(search *s, size_t *n) {
     size_t count = 0;
+    TRY(fill_allowed(s));
     TRY(threads_run(s->session->model->threads, (int64_t)s->n_alive, find_tops, s, NULL));
     for (size_t i = 0; i < s->n_alive; i++)
         for (size_t k = 0; k < s->n_taken; k++) {
@@ -198,6 +218,8 @@ static trol_status find_candidates(search *s, size_t *n) {
             if (top->token >= 0 && isfinite(top->logprob))
                 s->candidates[count++] = (candidate){s->beams[i].sum + (double)top->logprob, (int32_t)i, top->token};
         }
+    if (count == 0 && s->allowed)
+        return fail(s->error, TROL_ERROR_STATE, "no token can be chosen: the constraint rules out all of them");
     if (count == 0)
         return fail(s->error, TROL_ERROR_FORMAT,
                     "the model's logits are not finite: its weights are damaged, or too large for their type");
@@ -206,17 +228,32 @@ static trol_status find_candidates(search *s, size_t *n) {
     return TROL_OK;
 }
 
-/* Whether the answer ends with this token, and why; with a stop string the token is still part of it. */
-static trol_status ends_with(const search *s, const candidate *c, trol_stop *stop) {
-    bool stopped = false;
+/* Whether nothing may follow this token though no end token may be chosen. */
+static trol_status completes(const search *s, const candidate *c, bool *complete) {
+    trol_constraint *after;
+    TRY(trol_constraint_clone(s->beams[c->beam].constraint, &after, s->error));
+    trol_status status = trol_constraint_accept(after, c->token, s->error);
+    *complete = status == TROL_OK && trol_constraint_complete(after);
+    trol_constraint_free(after);
+    return status;
+}
+
+/* Whether the answer ends with this token (0: it goes on), and whether the token is still part of it. */
+static trol_status ends_with(const search *s, const candidate *c, trol_stop *stop, bool *is_part) {
+    bool stopped = false, complete = false;
     *stop = 0;
+    *is_part = true;
     for (size_t i = 0; i < s->n_ends; i++)
-        if (s->ends[i] == c->token)
+        if (s->ends[i] == c->token) {
             *stop = TROL_STOP_END;
-    if (*stop == 0 && s->params->n_stops > 0)
+            *is_part = false;
+            return TROL_OK;
+        }
+    if (s->params->n_stops > 0)
         TRY(spell(s, s->beams[c->beam].tokens, (size_t)s->n_tokens - 1, c->token, NULL, &stopped));
-    if (stopped)
-        *stop = TROL_STOP_STRING;
+    if (s->allowed && s->n_ends == 0)
+        TRY(completes(s, c, &complete));
+    *stop = stopped ? TROL_STOP_STRING : complete ? TROL_STOP_END : 0;
     return TROL_OK;
 }
 
@@ -228,14 +265,21 @@ static trol_status walk(search *s, size_t n, size_t *n_next) {
     for (size_t rank = 0; rank < n && *n_next < n_beams; rank++) {
         const candidate c = s->candidates[rank];
         trol_stop stop;
-        TRY(ends_with(s, &c, &stop));
+        bool is_part;
+        TRY(ends_with(s, &c, &stop, &is_part));
         if (stop == 0)
             s->candidates[(*n_next)++] = c;
         else if (rank < n_beams)
-            TRY(finish(s, &s->beams[c.beam], (size_t)s->n_tokens - 1, stop == TROL_STOP_STRING ? c.token : -1,
-                       score_of(s, c.sum), stop));
+            TRY(finish(s, &s->beams[c.beam], (size_t)s->n_tokens - 1, is_part ? c.token : -1, score_of(s, c.sum),
+                       stop));
     }
     return TROL_OK;
+}
+
+static void free_beam(beam *b) {
+    timeline_free(&b->timeline);
+    trol_constraint_free(b->constraint);
+    b->constraint = NULL;
 }
 
 /* The candidates become the beams. A timeline goes to its first child, and the others get copies. */
@@ -247,7 +291,7 @@ static trol_status branch(search *s, size_t n_next) {
         n_children[s->candidates[i].beam]++;
     for (size_t i = 0; i < s->n_alive; i++)
         if (n_children[i] == 0)
-            timeline_free(&s->beams[i].timeline);
+            free_beam(&s->beams[i]);
     for (size_t i = 0; i < n_next; i++) {
         const candidate c = s->candidates[i];
         beam *from = &s->beams[c.beam], *to = &s->next[i];
@@ -256,12 +300,19 @@ static trol_status branch(search *s, size_t n_next) {
         to->sum = c.sum;
         if (--n_children[c.beam] == 0) { /* the last one: nobody else needs it */
             to->timeline = from->timeline;
+            to->constraint = from->constraint;
             from->timeline = (timeline){0};
+            from->constraint = NULL;
             continue;
         }
         timeline_init(&to->timeline, model->model, p->traversal, p->cache_type, false);
         TRY(timeline_copy(&from->timeline, &to->timeline, s->error));
+        if (from->constraint)
+            TRY(trol_constraint_clone(from->constraint, &to->constraint, s->error));
     }
+    for (size_t i = 0; i < n_next; i++)
+        if (s->next[i].constraint)
+            TRY(trol_constraint_accept(s->next[i].constraint, s->candidates[i].token, s->error));
     beam *beams = s->beams;
     s->beams = s->next;
     s->next = beams;
@@ -327,6 +378,9 @@ static trol_status alloc_search(search *s) {
     TRY(memory_alloc_zero(2 * n, sizeof *s->beams, what, (void **)&s->beams, s->error));
     TRY(memory_alloc(2 * n * max_tokens, sizeof *s->tokens, what, (void **)&s->tokens, s->error));
     TRY(memory_alloc(n * vocab, sizeof *s->logits, what, (void **)&s->logits, s->error));
+    s->n_words = (vocab + 63) / 64;
+    if (s->params->constraint)
+        TRY(memory_alloc(n * s->n_words, sizeof *s->allowed, what, (void **)&s->allowed, s->error));
     TRY(memory_alloc(n * s->n_taken, sizeof *s->tops, what, (void **)&s->tops, s->error));
     TRY(memory_alloc(n * s->n_taken, sizeof *s->candidates, what, (void **)&s->candidates, s->error));
     TRY(memory_alloc(n, sizeof *s->items, what, (void **)&s->items, s->error));
@@ -346,10 +400,11 @@ static void free_search(search *s) {
     const size_t n = (size_t)s->params->n_beams;
     beam *first = s->beams < s->next ? s->beams : s->next;
     for (size_t i = 0; first && i < 2 * n; i++)
-        timeline_free(&first[i].timeline);
+        free_beam(&first[i]);
     memory_free(first);
     memory_free(s->tokens);
     memory_free(s->logits);
+    memory_free(s->allowed);
     memory_free(s->tops);
     memory_free(s->candidates);
     memory_free(s->items);
@@ -361,6 +416,8 @@ static trol_status run_search(search *s) {
     const size_t n_beams = (size_t)s->params->n_beams;
     timeline_init(&s->beams[0].timeline, s->session->model, p->traversal, p->cache_type, false);
     TRY(timeline_copy(&s->session->timeline, &s->beams[0].timeline, s->error));
+    if (s->params->constraint)
+        TRY(trol_constraint_clone(s->params->constraint, &s->beams[0].constraint, s->error));
     s->n_alive = 1;
     for (s->n_tokens = 1;; s->n_tokens++) {
         size_t n, n_next;
@@ -390,6 +447,8 @@ static trol_status check_params(const trol_beams_params *p, const trol_model *mo
                     (double)p->length_penalty);
     if (p->n_end_tokens > 0 && !p->end_tokens)
         return fail(error, TROL_ERROR_ARGUMENT, "the end tokens are NULL, expected %zu", p->n_end_tokens);
+    if (p->n_end_tokens > 0 && p->constraint)
+        return fail(error, TROL_ERROR_ARGUMENT, "end tokens of a search's own do not go with a constraint");
     if (p->n_end_tokens > MAX_ENDS)
         return fail(error, TROL_ERROR_ARGUMENT, "there are %zu end tokens, expected at most %d", p->n_end_tokens,
                     MAX_ENDS);

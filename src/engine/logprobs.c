@@ -1,8 +1,9 @@
 /* logprobs.c - log-probabilities: the log-softmax of raw logits for one token, and for the likeliest ones. */
+#include "engine/logprobs.h"
+
 #include <math.h>
 
 #include "base/exponential.h"
-#include "trol.h"
 
 /* log(sum(exp(logits))); NaN counts as -infinity. Lane i % LANES sums each logit i: the same bits anywhere, and sums
  * that do not wait for each other. */
@@ -48,14 +49,15 @@ static void sift_down(trol_token_logprob *list, int32_t n) {
     list[place] = moved;
 }
 
-/* The n likeliest of the vocabulary, best first, with their logits: a heap of n with the last of them in front, which
- * gives way to each better one. */
-static void find_top(const float *logits, int32_t vocab_size, int32_t n, trol_token_logprob *top) {
+/* The n likeliest of the allowed tokens, best first, with their logits: a heap of n with the last of them in front,
+ * which gives way to each better one. Places that none is left for have the token INT32_MAX. */
+static void find_top(const float *logits, int32_t vocab_size, const uint64_t *allowed, int32_t n,
+                     trol_token_logprob *top) {
     for (int32_t i = 0; i < n; i++)
         top[i] = (trol_token_logprob){.token = INT32_MAX, .logprob = -INFINITY};
     for (int32_t i = 0; i < vocab_size; i++) {
         const trol_token_logprob entry = {.token = i, .logprob = logits[i]};
-        if (!isnan(logits[i]) && is_after(&top[0], &entry)) {
+        if (!isnan(logits[i]) && is_after(&top[0], &entry) && (!allowed || (allowed[i >> 6] >> (i & 63) & 1))) {
             top[0] = entry;
             sift_down(top, n);
         }
@@ -68,17 +70,28 @@ static void find_top(const float *logits, int32_t vocab_size, int32_t n, trol_to
     }
 }
 
-float trol_logprobs(const float *logits, int32_t vocab_size, int32_t token, trol_token_logprob *top, int32_t n_top) {
-    if (!logits || vocab_size < 1)
-        return -INFINITY;
-    const double total = log_sum(logits, vocab_size);
-    if (top && n_top > 0)
-        find_top(logits, vocab_size, n_top, top);
-    for (int32_t i = 0; top && i < n_top; i++) {
+/* As logprobs_top; `total` is log_sum's. */
+static void list_top(const float *logits, int32_t vocab_size, const uint64_t *allowed, double total,
+                     trol_token_logprob *top, int32_t n_top) {
+    find_top(logits, vocab_size, allowed, n_top, top);
+    for (int32_t i = 0; i < n_top; i++) {
         if (top[i].token == INT32_MAX)
             top[i].token = -1;
         else
             top[i].logprob = (float)((double)top[i].logprob - total);
     }
+}
+
+void logprobs_top(const float *logits, int32_t vocab_size, const uint64_t *allowed, trol_token_logprob *top,
+                  int32_t n_top) {
+    list_top(logits, vocab_size, allowed, log_sum(logits, vocab_size), top, n_top);
+}
+
+float trol_logprobs(const float *logits, int32_t vocab_size, int32_t token, trol_token_logprob *top, int32_t n_top) {
+    if (!logits || vocab_size < 1)
+        return -INFINITY;
+    const double total = log_sum(logits, vocab_size);
+    if (top && n_top > 0)
+        list_top(logits, vocab_size, NULL, total, top, n_top);
     return token >= 0 && token < vocab_size ? (float)((double)logits[token] - total) : -INFINITY;
 }

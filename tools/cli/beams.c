@@ -18,8 +18,6 @@ const char *beams_contradiction(const options *o) {
                "--beams";
     if (o->lookup || o->logits || o->logprobs)
         return "--lookup, --logits and --logprobs do not go with --beams";
-    if (o->json || o->json_schema || o->grammar)
-        return "--json, --json-schema and --grammar do not go with --beams";
     return NULL;
 }
 
@@ -62,6 +60,7 @@ trol_status beams_answer(run *r) {
     params.ignore_eos = o->ignore_eos;
     params.stops = o->stops.items;
     params.n_stops = o->stops.count;
+    params.constraint = r->constraint;
     trol_status status = trol_beams(r->session, &params, &list, r->error);
     if (status != TROL_OK)
         return status;
