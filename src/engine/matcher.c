@@ -536,6 +536,8 @@ trol_status matcher_new(grammar *g, matcher **result, trol_error *error) {
     TRY_GOTO(memory_grow((void **)&m->distances, &m->distances_capacity, 1, sizeof *m->distances, "a grammar's states",
                          error),
              failed);
+    TRY_GOTO(memory_grow((void **)&m->items, &m->items_capacity, 1, sizeof *m->items, "a grammar's states", error),
+             failed);
     m->rows[MATCHER_DEAD] = 0;
     m->distances[MATCHER_DEAD] = GRAMMAR_FAR;
     m->states[m->n_states++] = (matcher_state){0}; /* MATCHER_DEAD */
