@@ -97,6 +97,40 @@ TROL_API void trol_threads_free(trol_threads *threads);
 TROL_API void trol_threads_hold(trol_threads *threads);
 TROL_API void trol_threads_release(trol_threads *threads);
 
+/* ---- encoded pictures that are kept ---------------------------------------------------------- */
+
+/* Pictures that were encoded, for the next question about them: what trol_encode_images, trol_session_set_prompt and so
+ * on find here they do not encode again. A picture is known by its size, its pixels, the encoder's and projector's
+ * weights, and how they are computed, so one cache serves any number of models. What is kept in a folder serves other
+ * processes, too, at the same time and later. Any number of threads; two that want the same picture at once encode it
+ * once. */
+typedef struct trol_cache trol_cache;
+
+typedef struct trol_cache_params {
+    size_t size;
+    int64_t memory_bytes; /* at most; the least recently used pictures make room; default 256 MiB; 0: none */
+    const char *folder;   /* NULL: memory alone. It is made when the first picture is put there */
+    int64_t folder_bytes; /* at most, of the folder's files; default 4 GiB */
+} trol_cache_params;
+
+TROL_API void trol_cache_params_init(trol_cache_params *params);
+/* A folder that cannot be read or written, a full disk and damaged files there are no error of any call: pictures are
+ * encoded instead, and the model's log gets one warning. */
+TROL_API TROL_NODISCARD trol_status trol_cache_new(const trol_cache_params *params, trol_cache **cache,
+                                                   trol_error *error);
+/* Models keep their cache alive: it may be freed before them. */
+TROL_API void trol_cache_free(trol_cache *cache);
+
+typedef struct trol_cache_stats {
+    size_t size;
+    int64_t encoded;                       /* pictures that were not there */
+    int64_t from_memory, from_folder;      /* pictures that were */
+    int64_t memory_pictures, memory_bytes; /* held now */
+} trol_cache_stats;
+
+/* Fills *stats; stats->size must be set by the caller. */
+TROL_API void trol_cache_get_stats(trol_cache *cache, trol_cache_stats *stats);
+
 /* ---- models ---------------------------------------------------------------------------------- */
 
 typedef struct trol_model trol_model;
@@ -132,6 +166,7 @@ typedef struct trol_model_params {
     void *progress_user;
     int32_t plain_backbone; /* non-zero: a checkpoint without trol_gating.pt loads as well; its sessions can only use
                              * TROL_TRAVERSAL_OFF */
+    trol_cache *cache;      /* keeps what pictures are encoded to; may be NULL, and shared by models */
 } trol_model_params;
 
 TROL_API void trol_model_params_init(trol_model_params *params);
@@ -445,8 +480,9 @@ typedef struct trol_session_stats {
     int64_t skipped_tokens;                   /* (token, layer) pairs whose second pass was skipped (traversal_skip) */
     int64_t proposed_tokens, accepted_tokens; /* by prompt lookup */
     double image_seconds, prompt_seconds, decode_seconds;
-    int64_t cache_bytes;     /* keys and values held now */
-    int64_t workspace_bytes; /* largest scratch memory used by a call */
+    int64_t cache_bytes;                       /* keys and values held now */
+    int64_t workspace_bytes;                   /* largest scratch memory used by a call */
+    int64_t images_encoded, images_from_cache; /* by trol_session_set_prompt and trol_session_ask */
 } trol_session_stats;
 
 /* Fills *stats; stats->size must be set by the caller. */

@@ -90,6 +90,11 @@ same "with prompt lookup"
 "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats >"$work/again" 2>"$work/said"
 same "with --stats"
 grep -q "^prompt  *[1-9]" "$work/said" || fail "--stats: $(cat "$work/said")"
+for line in "1 pictures encoded, 0 from the cache" "0 pictures encoded, 1 from the cache"; do
+    "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats --cache-dir "$work/cache/pictures" >"$work/again" 2>"$work/said"
+    same "with --cache-dir"
+    grep -q "^$line" "$work/said" || fail "--cache-dir: $(cat "$work/said")"
+done
 [ "$(tail -c 1 "$work/again" | od -An -c | tr -d ' ')" = '\n' ] || fail "no line break at the end"
 
 # ---- the whole template as a raw prompt gives the same answer

@@ -27,6 +27,7 @@ missing_packages() {
     PATH=$PATH:/sbin ldconfig -p | grep -q 'libopenblas\.so\.0' || echo libopenblas0 # opened at run time
     has_header cjson/cJSON.h || echo libcjson-dev
     has_header blake2.h || echo libb2-dev
+    has_header xxhash.h || echo libxxhash-dev
     has_header stb_image.h stb || echo libstb-dev
     has_header microhttpd.h || echo libmicrohttpd-dev # trol-server
     has_header histedit.h || echo libedit-dev # the line editor of trol-cli --chat

@@ -90,6 +90,7 @@ static const char usage[] =
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
     "      --compute KIND       exact (default), or bf16 where the CPU has it\n"
+    "      --cache-dir DIR      keep encoded pictures there (at most 4 GiB): asked about again, they are not encoded\n"
     "\n"
     "what else is written\n"
     "      --logits FILE        float32 .npy [tokens generated, vocabulary]: what each token was chosen from,\n"
@@ -157,6 +158,7 @@ static const argument_flag flags[] = {
     {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
     {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
     {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
+    {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
     {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 1, 0, {0}},
     {"--logprobs", NULL, ARGUMENT_TEXT, AT(logprobs), 1, 0, {0}},
     {"--top-logprobs", NULL, ARGUMENT_INTEGER, AT(n_top_logprobs), 0, 1000, {0}},
@@ -431,8 +433,15 @@ static trol_status load_model(run *r) {
     params.log = show_log;
     params.progress = cli_show_progress;
     params.log_user = params.progress_user = r;
+    trol_cache_params cache;
+    trol_cache_params_init(&cache);
+    cache.folder = o->cache_dir;
+    trol_status status = trol_cache_new(&cache, &r->cache, r->error);
+    if (status != TROL_OK)
+        return status;
+    params.cache = r->cache;
     double start = now_seconds();
-    trol_status status = trol_model_load(r->model_path, &params, &r->model, r->error);
+    status = trol_model_load(r->model_path, &params, &r->model, r->error);
     r->load_seconds = now_seconds() - start;
     r->info.size = sizeof r->info;
     return status == TROL_OK ? trol_model_get_info(r->model, &r->info, r->error) : status;
@@ -642,6 +651,11 @@ void cli_print_stats(const run *r) {
     print_speed("pictures", s.image_tokens, s.image_seconds + r->image_seconds);
     print_speed("prompt", s.prompt_tokens, s.prompt_seconds);
     print_speed("answer", s.decoded_tokens, s.decode_seconds);
+    trol_cache_stats cache = {.size = sizeof cache};
+    trol_cache_get_stats(r->cache, &cache);
+    const int64_t found = cache.from_memory + cache.from_folder;
+    if (cache.encoded + found > 0)
+        fprintf(stderr, "%" PRId64 " pictures encoded, %" PRId64 " from the cache\n", cache.encoded, found);
     fprintf(stderr, "generated %" PRId64 " tokens", r->n_generated);
     if (s.proposed_tokens > 0)
         fprintf(stderr, ", %" PRId64 " of %" PRId64 " looked up ones accepted", s.accepted_tokens, s.proposed_tokens);
@@ -666,6 +680,7 @@ static void release(run *r) {
         trol_features_free(r->features[i]);
     free_images(r);
     trol_model_free(r->model);
+    trol_cache_free(r->cache);
     trol_threads_free(r->threads);
     free(r->tokens);
     trol_free(r->rendered);

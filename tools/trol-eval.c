@@ -32,6 +32,7 @@ static const char usage[] =
     "  --traversal-skip T    tokens whose gate is below T skip their second pass (default 0)\n"
     "  -t, --threads N       threads (default: one for each core)\n"
     "  -n, --n-predict N     tokens of an answer at most (default 80)\n"
+    "  --cache-dir DIR       keeps encoded pictures there (at most 4 GiB) for the next evaluation\n"
     "  --limit N             asks the first N questions only\n"
     "  --csv                 prints lines of model,type,traversal,kind,asked,right,percent instead of the table\n"
     "  --floor LIST          exit status 1 if fewer are right than this: a percentage of all, or KIND=PERCENT, ...\n"
@@ -44,7 +45,7 @@ static const char *const type_names[] = {"file", "f32", "f16", "bf16", "q8", "q4
 static const char *const mode_names[] = {"prompt", "all", "off"};
 
 typedef struct options {
-    const char *model, *eval, *errors;
+    const char *model, *eval, *errors, *cache_dir;
     trol_weight_type types[MAX_TYPES], vision_type;
     trol_traversal modes[MAX_MODES];
     int n_types, n_modes;
@@ -208,12 +209,13 @@ static trol_status ask_all(evaluation *e, trol_model *model, column *first, int 
     return status;
 }
 
-static trol_status evaluate_type(evaluation *e, trol_threads *threads, column *first, int n) {
+static trol_status evaluate_type(evaluation *e, trol_threads *threads, trol_cache *cache, column *first, int n) {
     trol_model_params params;
     trol_session_params session;
     trol_model *model = NULL;
     trol_model_params_init(&params);
     params.threads = threads;
+    params.cache = cache;
     params.weight_type = first->type;
     params.vision_type = e->chosen->vision_type;
     params.compute = e->chosen->compute;
@@ -245,9 +247,16 @@ static trol_status evaluate_type(evaluation *e, trol_threads *threads, column *f
 static trol_status evaluate(evaluation *e) {
     const options *o = e->chosen;
     trol_threads *threads = NULL;
+    trol_cache *cache = NULL;
+    trol_cache_params params;
+    trol_cache_params_init(&params);
+    params.folder = o->cache_dir;
     trol_status status = trol_threads_new(o->n_threads, &threads, e->error);
+    if (status == TROL_OK)
+        status = trol_cache_new(&params, &cache, e->error);
     for (int i = 0; i < o->n_types && status == TROL_OK; i++)
-        status = evaluate_type(e, threads, &e->columns[i * o->n_modes], o->n_modes);
+        status = evaluate_type(e, threads, cache, &e->columns[i * o->n_modes], o->n_modes);
+    trol_cache_free(cache);
     trol_threads_free(threads);
     return status;
 }
@@ -438,6 +447,8 @@ static bool parse_option(const char *option, const char *value, options *chosen)
         chosen->eval = value;
     else if (strcmp(option, "--errors") == 0 && *value)
         chosen->errors = value;
+    else if (strcmp(option, "--cache-dir") == 0 && *value)
+        chosen->cache_dir = value;
     else
         return false;
     return true;

@@ -202,6 +202,14 @@ void trol_threads_release(trol_threads *threads) {
     pthread_mutex_unlock(&threads->callers);
 }
 
+bool threads_held_here(trol_threads *threads) {
+    follow_fork(threads);
+    pthread_mutex_lock(&threads->callers);
+    const bool here = is_holder(threads);
+    pthread_mutex_unlock(&threads->callers);
+    return here;
+}
+
 /* A caller that finds itself on a worker's place goes to the first one, which is free: a scheduler may leave both on
  * one CPU for many sections, at half the speed. Its own mask is put back at once, so it may be moved again; not too
  * often, for the first place may be another program's by now. */

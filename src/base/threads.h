@@ -6,6 +6,7 @@
 #define BASE_THREADS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "trol.h"
@@ -16,6 +17,8 @@ typedef void (*threads_task)(void *context, int64_t chunk, int thread);
 
 int threads_count(const trol_threads *threads);
 trol_threads *threads_retain(trol_threads *threads);
+/* Whether the calling thread has it to itself (trol_threads_hold): then it must not wait for others that need it. */
+bool threads_held_here(trol_threads *threads);
 
 /* Runs task for chunks 0 .. n_chunks-1 and returns when all are done; the calling thread works too. A set *cancel (may
  * be NULL) stops it between chunks: TROL_ERROR_CANCELLED. Must not be called from within a task. */

@@ -177,8 +177,11 @@ trol_status trol_session_set_prompt_features(trol_session *s, const trol_message
 static trol_status encode(trol_session *s, const trol_image *const *images, size_t n_images, trol_features **features,
                           trol_error *error) {
     const double start = clock_seconds();
+    size_t n_encoded;
     trol_status status = model_encode_images(s->model, images, n_images, s->params.progress, s->params.progress_user,
-                                             &s->cancel, features, error);
+                                             &s->cancel, features, &n_encoded, error);
+    s->stats.images_encoded += (int64_t)n_encoded;
+    s->stats.images_from_cache += status == TROL_OK ? (int64_t)(n_images - n_encoded) : 0;
     s->stats.image_seconds += clock_seconds() - start;
     if (status == TROL_ERROR_CANCELLED)
         atomic_store(&s->cancel, 0);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/cache.h"
 #include "engine/identity.h"
 #include "format/image.h"
 
@@ -14,8 +15,8 @@ trol_features *features_retain(trol_features *features) {
 void trol_features_free(trol_features *features) {
     if (!features || atomic_fetch_sub(&features->references, 1) > 1)
         return;
+    image_rows_free(features->rows);
     trol_model_free(features->model);
-    memory_free(features->data);
     free(features);
 }
 
@@ -23,17 +24,53 @@ const float *trol_features_data(const trol_features *features) { return features
 int32_t trol_features_n_tokens(const trol_features *features) { return features ? features->n_tokens : 0; }
 int32_t trol_features_n_tiles(const trol_features *features) { return features ? features->n_tiles : 0; }
 
-trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
-                         const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error) {
-    *features = malloc(sizeof **features);
-    if (!*features) {
+trol_status image_rows_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_rows **rows,
+                           trol_error *error) {
+    *rows = malloc(sizeof **rows);
+    if (!*rows) {
         memory_free(data);
-        return fail_memory(error, sizeof **features, "a picture's features");
+        return fail_memory(error, sizeof **rows, "a picture's features");
     }
-    **features = (trol_features){.model = model_retain(model), .data = data, .n_tokens = n_tokens, .n_tiles = n_tiles};
+    **rows = (image_rows){.data = data, .n_tokens = n_tokens, .n_tiles = n_tiles, .width = width};
+    atomic_init(&(*rows)->references, 1);
+    return TROL_OK;
+}
+
+image_rows *image_rows_retain(image_rows *rows) {
+    atomic_fetch_add(&rows->references, 1);
+    return rows;
+}
+
+void image_rows_free(image_rows *rows) {
+    if (!rows || atomic_fetch_sub(&rows->references, 1) > 1)
+        return;
+    memory_free(rows->data);
+    free(rows);
+}
+
+trol_status features_of_rows(trol_model *model, image_rows *rows, const unsigned char identity[IDENTITY_BYTES],
+                             trol_features **features, trol_error *error) {
+    *features = malloc(sizeof **features);
+    if (!*features)
+        return fail_memory(error, sizeof **features, "a picture's features");
+    **features = (trol_features){.model = model_retain(model),
+                                 .rows = image_rows_retain(rows),
+                                 .data = rows->data,
+                                 .n_tokens = rows->n_tokens,
+                                 .n_tiles = rows->n_tiles};
     memcpy((*features)->identity, identity, IDENTITY_BYTES);
     atomic_init(&(*features)->references, 1);
     return TROL_OK;
+}
+
+trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
+                         const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error) {
+    image_rows *rows;
+    *features = NULL;
+    TRY(image_rows_new(data, n_tokens, n_tiles, model->config.decoder.hidden_size, &rows, error));
+    trol_status status = features_of_rows(model, rows, identity, features, error);
+    image_rows_free(rows);
+    return status;
 }
 
 /* ---- encoding -------------------------------------------------------------------------------- */
@@ -159,20 +196,157 @@ static trol_status encode_together(trol_model *model, const trol_image *const *i
     return status;
 }
 
+/* ---- with a cache ---------------------------------------------------------------------------- */
+
+/* Who asked for pictures, and how the asking is stopped. */
+typedef struct request {
+    trol_model *model;
+    trol_progress_callback progress; /* may be NULL */
+    void *user;
+    atomic_int *cancel;
+    trol_error *error;
+} request;
+
+/* A picture that is wanted. */
+typedef struct wanted {
+    const trol_image *image;
+    trol_features **features; /* where they go; NULL there: not yet */
+    unsigned char identity[IDENTITY_BYTES];
+    cache_entry *entry; /* NULL: not held */
+    cache_state state;
+} wanted;
+
+static trol_status take_from_cache(const request *r, wanted *w) {
+    return features_of_rows(r->model, cache_rows(w->entry), w->identity, w->features, r->error);
+}
+
+/* The pictures that no other caller encodes are taken from the cache, or become this caller's to encode. */
+static trol_status enter_all(const request *r, wanted *pictures, size_t n) {
+    trol_cache *cache = r->model->cache;
+    const bool cannot_wait = threads_held_here(r->model->threads);
+    for (size_t i = 0; i < n; i++) {
+        wanted *w = &pictures[i];
+        if (*w->features)
+            continue;
+        TRY(cache_enter(cache, w->identity, cannot_wait, &w->entry, &w->state, r->error));
+        if (w->state == CACHE_ENCODE && cache_fetch(cache, w->entry, r->model))
+            w->state = CACHE_READY;
+        if (w->state == CACHE_READY)
+            TRY(take_from_cache(r, w));
+    }
+    return TROL_OK;
+}
+
+/* Encodes what is this caller's, and lets the others that wait have each group of pictures when it is done. */
+static trol_status encode_own(const request *r, wanted *pictures, size_t n, size_t *n_encoded) {
+    for (size_t next = 0; next < n;) {
+        const trol_image *images[MOST_TILES];
+        trol_features *features[MOST_TILES] = {NULL};
+        wanted *own[MOST_TILES];
+        size_t n_own = 0, taken = 0;
+        for (size_t i = next; i < n && n_own < MOST_TILES; i++)
+            if (pictures[i].state == CACHE_ENCODE) {
+                own[n_own] = &pictures[i];
+                images[n_own++] = pictures[i].image;
+            }
+        if (n_own == 0)
+            return TROL_OK;
+        trol_status status =
+            encode_together(r->model, images, n_own, r->progress, r->user, r->cancel, &taken, features, r->error);
+        for (size_t i = 0; i < taken && status == TROL_OK; i++) {
+            *own[i]->features = features[i];
+            own[i]->state = CACHE_READY;
+            cache_publish(r->model->cache, own[i]->entry, features[i]->rows, r->model);
+            ++*n_encoded;
+        }
+        for (size_t i = 0; i < MOST_TILES && status != TROL_OK; i++)
+            trol_features_free(features[i]);
+        TRY(status);
+        next = (size_t)(own[taken - 1] - pictures) + 1;
+    }
+    return TROL_OK;
+}
+
+/* For a picture that another caller encodes. */
+static trol_status wait_for(const request *r, wanted *w) {
+    while (w->state == CACHE_WAIT) {
+        if ((r->progress && r->progress(r->user, TROL_STAGE_IMAGE, 0, 1) != 0))
+            return fail(r->error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+        if (atomic_load(r->cancel))
+            return fail(r->error, TROL_ERROR_CANCELLED, "encoding the picture was cancelled");
+        w->state = cache_wait(r->model->cache, w->entry);
+    }
+    return w->state == CACHE_READY ? take_from_cache(r, w) : TROL_OK;
+}
+
+static void leave_all(const request *r, wanted *pictures, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        wanted *w = &pictures[i];
+        if (!w->entry)
+            continue;
+        if (w->state == CACHE_ENCODE)
+            cache_abandon(r->model->cache, w->entry);
+        cache_leave(r->model->cache, w->entry);
+        w->entry = NULL;
+        w->state = CACHE_READY;
+    }
+}
+
+/* Nothing is waited for before what this caller has promised to encode is done. */
+static trol_status encode_with_cache(const request *r, wanted *pictures, size_t n, size_t *n_encoded) {
+    bool missing = true;
+    while (missing) {
+        missing = false;
+        trol_status status = enter_all(r, pictures, n);
+        if (status == TROL_OK)
+            status = encode_own(r, pictures, n, n_encoded);
+        for (size_t i = 0; i < n && status == TROL_OK; i++)
+            if (!*pictures[i].features)
+                status = wait_for(r, &pictures[i]);
+        leave_all(r, pictures, n);
+        TRY(status);
+        for (size_t i = 0; i < n; i++)
+            missing |= !*pictures[i].features; /* the caller that encoded it gave up */
+    }
+    return TROL_OK;
+}
+
+static trol_status encode_wanted(const request *r, const trol_image *const *images, size_t n, trol_features **features,
+                                 size_t *n_encoded) {
+    trol_status status = TROL_OK;
+    wanted *pictures = calloc(n + 1, sizeof *pictures);
+    if (!pictures)
+        return fail_memory(r->error, (n + 1) * sizeof *pictures, "a list of pictures");
+    for (size_t i = 0; i < n && status == TROL_OK; i++) {
+        pictures[i] = (wanted){.image = images[i], .features = &features[i]};
+        status = identity_of_image(r->model, images[i], pictures[i].identity, r->error);
+    }
+    if (status == TROL_OK)
+        status = encode_with_cache(r, pictures, n, n_encoded);
+    free(pictures);
+    return status;
+}
+
 trol_status model_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
                                 trol_progress_callback progress, void *user, atomic_int *cancel,
-                                trol_features **features, trol_error *error) {
+                                trol_features **features, size_t *n_encoded, trol_error *error) {
     atomic_int own_cancel = 0;
+    size_t count = 0;
+    const request r = {model, progress, user, cancel ? cancel : &own_cancel, error};
     trol_status status = TROL_OK;
     for (size_t i = 0; i < n_images; i++)
         features[i] = NULL;
-    for (size_t done = 0, taken = 0; done < n_images && status == TROL_OK; done += taken)
-        status = encode_together(model, images + done, n_images - done, progress, user, cancel ? cancel : &own_cancel,
-                                 &taken, features + done, error);
+    if (model->cache)
+        status = encode_wanted(&r, images, n_images, features, &count);
+    for (size_t taken = 0; !model->cache && count < n_images && status == TROL_OK; count += taken)
+        status = encode_together(model, images + count, n_images - count, progress, user, r.cancel, &taken,
+                                 features + count, error);
     for (size_t i = 0; i < n_images && status != TROL_OK; i++) {
         trol_features_free(features[i]);
         features[i] = NULL;
     }
+    if (n_encoded)
+        *n_encoded = count;
     return status;
 }
 
@@ -188,7 +362,7 @@ trol_status trol_encode_images(trol_model *model, const trol_image *const *image
     for (size_t i = 0; i < n_images; i++)
         if (!images || !images[i])
             return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_images: picture %zu is NULL", i + 1);
-    return model_encode_images(model, images, n_images, progress, user, NULL, features, error);
+    return model_encode_images(model, images, n_images, progress, user, NULL, features, NULL, error);
 }
 
 trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_features **features, trol_error *error) {
@@ -197,7 +371,7 @@ trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_f
     *features = NULL;
     if (!model || !image)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_image: the model or the image is NULL");
-    return model_encode_images(model, &image, 1, NULL, NULL, NULL, features, error);
+    return model_encode_images(model, &image, 1, NULL, NULL, NULL, features, NULL, error);
 }
 
 trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_observer observer, void *user,

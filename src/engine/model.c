@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "engine/cache.h"
 #include "engine/locate.h"
 #include "engine/params.h"
 #include "engine/vocabulary.h"
@@ -118,6 +119,7 @@ trol_status trol_model_load(const char *path, const trol_model_params *params, t
     atomic_init(&model->references, 1);
     pthread_mutex_init(&model->workspace_mutex, NULL);
     model->log = (logger){p.log, p.log_user};
+    model->cache = cache_retain(p.cache);
     trol_status status = load_into(model, path, &p, error);
     if (status != TROL_OK) {
         trol_model_free(model);
@@ -145,6 +147,7 @@ void trol_model_free(trol_model *model) {
     tokenizer_free(model->tokenizer);
     weights_free(model->weights);
     trol_threads_free(model->threads);
+    trol_cache_free(model->cache);
     pthread_mutex_destroy(&model->workspace_mutex);
     free(model);
 }

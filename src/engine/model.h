@@ -23,6 +23,20 @@ _Static_assert((int)MODEL_MAX_END_TOKENS >= (int)CONFIG_MAX_EOS_TOKENS, "room fo
 
 enum { IDENTITY_BYTES = 32 };
 
+/* Computed when it is first asked for (identity.h). */
+typedef struct model_identity {
+    bool known;
+    unsigned char bytes[IDENTITY_BYTES];
+} model_identity;
+
+/* A picture's rows, which the features and the cache that have them share. */
+typedef struct image_rows {
+    atomic_int references;
+    float *data; /* [n_tokens, width] */
+    int32_t n_tokens, n_tiles;
+    int64_t width; /* hidden_size */
+} image_rows;
+
 struct trol_model {
     atomic_int references;
     model_config config;
@@ -41,13 +55,16 @@ struct trol_model {
     pthread_mutex_t workspace_mutex;
     workspace *workspaces[MODEL_MAX_WORKSPACES]; /* idle ones */
     int n_workspaces;
+    trol_cache *cache;                              /* NULL: none */
+    model_identity whole_identity, vision_identity; /* under workspace_mutex */
     struct vocabulary *vocabulary; /* of constraints: made for the first, under workspace_mutex; NULL before */
 };
 
 struct trol_features {
     atomic_int references;
     trol_model *model;
-    float *data; /* [n_tokens, hidden_size] */
+    image_rows *rows;
+    float *data; /* [n_tokens, hidden_size], of the rows */
     int32_t n_tokens, n_tiles;
     unsigned char identity[IDENTITY_BYTES]; /* of the picture and what encoded it (identity.h) */
 };
@@ -59,6 +76,15 @@ trol_features *features_retain(trol_features *features);
 trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
                          const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error);
 
+/* Features of rows that are there already, one more reference to them. */
+trol_status features_of_rows(trol_model *model, image_rows *rows, const unsigned char identity[IDENTITY_BYTES],
+                             trol_features **features, trol_error *error);
+/* Takes `data` over, also on failure. */
+trol_status image_rows_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_rows **rows,
+                           trol_error *error);
+image_rows *image_rows_retain(image_rows *rows);
+void image_rows_free(image_rows *rows);
+
 /* Scratch memory for one call; give it back with model_return_workspace. */
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);
 void model_return_workspace(trol_model *model, workspace *space);
@@ -69,9 +95,10 @@ void model_note_length(trol_model *model, size_t n_tokens);
 /* 0 <= token < n_tokens, or an error that names the token. */
 trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error);
 
-/* trol_encode_images with a progress callback (NULL: none) and a flag that cancels (NULL: none). */
+/* trol_encode_images with a progress callback (NULL: none) and a flag that cancels (NULL: none). *n_encoded (may be
+ * NULL): how many of them were not in the model's cache. */
 trol_status model_encode_images(trol_model *model, const trol_image *const *images, size_t n_images,
                                 trol_progress_callback progress, void *user, atomic_int *cancel,
-                                trol_features **features, trol_error *error);
+                                trol_features **features, size_t *n_encoded, trol_error *error);
 
 #endif

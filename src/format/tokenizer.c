@@ -343,6 +343,17 @@ size_t tokenizer_longest(const tokenizer *t) { return t->max_spelling_bytes; }
 
 int32_t tokenizer_count(const tokenizer *t) { return t->n_tokens; }
 
+void tokenizer_visit(const tokenizer *t, void (*visit)(void *user, const void *bytes, size_t n_bytes), void *user) {
+    const uint32_t head[] = {(uint32_t)t->n_tokens, t->dummy_prefix};
+    visit(user, head, sizeof head);
+    for (int32_t id = 0; id < t->n_tokens; id++) {
+        const token *found = &t->tokens[id];
+        const uint32_t numbers[] = {found->n_bytes, found->rank, found->flags, found->byte};
+        visit(user, numbers, sizeof numbers);
+        visit(user, t->spellings + found->offset, found->n_bytes);
+    }
+}
+
 /* ---- tokens to text -------------------------------------------------------------------------- */
 
 static trol_status append(const char *text, size_t n_text, char **bytes, size_t *n_bytes, size_t *capacity,

@@ -62,4 +62,7 @@ bool tokenizer_is_special(const tokenizer *t, int32_t id);
 size_t tokenizer_longest(const tokenizer *t);
 int32_t tokenizer_count(const tokenizer *t); /* largest id + 1 */
 
+/* All that encoding and decoding depend on, as bytes piece by piece: equal bytes, equal tokenizers. */
+void tokenizer_visit(const tokenizer *t, void (*visit)(void *user, const void *bytes, size_t n_bytes), void *user);
+
 #endif

@@ -86,6 +86,8 @@ trol_find(cjson cjson/cJSON.h PC libcjson cjson LIBRARIES cjson
           PACKAGES "libcjson-dev (Debian, Ubuntu), cjson-devel (Fedora), cjson (Arch), cjson-dev (Alpine)")
 trol_find(b2 blake2.h PC libb2 LIBRARIES b2
           PACKAGES "libb2-dev (Debian, Ubuntu, Alpine), libb2-devel (Fedora), libb2 (Arch)")
+trol_find(xxhash xxhash.h PC libxxhash LIBRARIES xxhash
+          PACKAGES "libxxhash-dev (Debian, Ubuntu), xxhash-devel (Fedora), xxhash (Arch), xxhash-dev (Alpine)")
 trol_find(stb stb_image.h PC stb FOLDERS stb
           PACKAGES "libstb-dev (Debian, Ubuntu), stb_image-devel (Fedora), stb (Arch, Alpine)")
 trol_find(jpeg jpeglib.h PC libjpeg LIBRARIES jpeg

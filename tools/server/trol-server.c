@@ -39,6 +39,7 @@ static const char usage[] =
     "      --max-connections N  (256)\n"
     "      --timeout SECONDS    for a request to arrive, and for a client to take its answer (60)\n"
     "      --image-cache MIB    of encoded pictures that are kept (256)\n"
+    "      --cache-dir DIR      encoded pictures that are kept on disk, 4 GiB at most\n"
     "      --drain SECONDS      for what runs, after SIGTERM or ^C (30); a second signal ends at once\n"
     "\n"
     "how it is computed\n"
@@ -75,6 +76,7 @@ static const argument_flag flags[] = {
     {"--max-connections", NULL, ARGUMENT_INTEGER, AT(max_connections), 1, 100000, {0}},
     {"--timeout", NULL, ARGUMENT_INTEGER, AT(idle_seconds), 1, 86400, {0}},
     {"--image-cache", NULL, ARGUMENT_INTEGER, AT(image_cache_mib), 0, 1000000, {0}},
+    {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
     {"--drain", NULL, ARGUMENT_INTEGER, AT(drain_seconds), 0, 86400, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32"}},
@@ -139,9 +141,18 @@ static bool load_model(server *s, const char *path, trol_error *error) {
     params.log_user = s;
     params.progress = stop_loading;
     params.progress_user = s;
+    trol_cache *cache = NULL;
+    trol_cache_params kept;
+    trol_cache_params_init(&kept);
+    kept.memory_bytes = 0; /* in memory they are kept by the files that came (image_store.h) */
+    kept.folder = o->cache_dir;
+    if (o->cache_dir && trol_cache_new(&kept, &cache, error) != TROL_OK)
+        return false;
+    params.cache = cache;
     s->info.size = sizeof s->info;
-    if (trol_model_load(path, &params, &s->model, error) != TROL_OK ||
-        trol_model_get_info(s->model, &s->info, error) != TROL_OK)
+    const trol_status status = trol_model_load(path, &params, &s->model, error);
+    trol_cache_free(cache); /* the model keeps it */
+    if (status != TROL_OK || trol_model_get_info(s->model, &s->info, error) != TROL_OK)
         return false;
     if (s->info.has_tokenizer)
         return true;

@@ -1,0 +1,35 @@
+/* cache.h - trol_cache as encoding uses it: a caller enters with a picture's identity and holds its entry until it
+ * leaves. Where the rows are there it takes them; else it is the one that encodes them, or it waits for the one. */
+#ifndef ENGINE_CACHE_H
+#define ENGINE_CACHE_H
+
+#include "engine/model.h"
+
+typedef struct cache_entry cache_entry;
+
+typedef enum cache_state {
+    CACHE_READY,  /* cache_rows has them */
+    CACHE_ENCODE, /* the caller encodes, then calls cache_publish or cache_abandon */
+    CACHE_WAIT,   /* another one is at it: cache_wait */
+    CACHE_GONE    /* the other one gave up: leave and enter again */
+} cache_state;
+
+/* NULL: nothing happens. */
+trol_cache *cache_retain(trol_cache *cache);
+
+/* cannot_wait: the caller rather encodes what another one is encoding, too. */
+trol_status cache_enter(trol_cache *cache, const unsigned char identity[IDENTITY_BYTES], bool cannot_wait,
+                        cache_entry **entry, cache_state *state, trol_error *error);
+void cache_leave(trol_cache *cache, cache_entry *entry);
+
+/* After CACHE_ENCODE: takes the rows from the cache's folder, if they are there; then the entry is ready. */
+bool cache_fetch(trol_cache *cache, cache_entry *entry, const trol_model *model);
+/* After CACHE_ENCODE: these are the rows. They are put into the folder, too. */
+void cache_publish(trol_cache *cache, cache_entry *entry, image_rows *rows, const trol_model *model);
+void cache_abandon(trol_cache *cache, cache_entry *entry);
+/* Waits for a moment: CACHE_READY, CACHE_GONE, or still CACHE_WAIT. */
+cache_state cache_wait(trol_cache *cache, cache_entry *entry);
+/* Of an entry that is ready; valid while it is held. */
+image_rows *cache_rows(cache_entry *entry);
+
+#endif
