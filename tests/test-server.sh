@@ -218,6 +218,28 @@ wait $client || fail "the running answer was not finished: $(tail -c 200 "$work/
 grep -qF 'data: [DONE]' "$work/drained" || fail "the running answer was cut"
 wait "$pid" || fail "the server ended with $?: $(tail -n 3 "$work/main.err")"
 
+# ---- a request that does not arrive is not waited for
+start slow -m "$model" --timeout 2
+port=${url##*:}
+port=${port%/}
+for sent in 'GET / HT' 'POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{'; do
+    exec 9<>"/dev/tcp/127.0.0.1/$port"
+    printf "$sent" >&9
+    SECONDS=0
+    timeout 20 cat <&9 >/dev/null || true
+    [ "$SECONDS" -le 8 ] || fail "half a request was waited for $SECONDS s"
+    exec 9>&-
+done
+( # a byte a second keeps the connection busy, but not forever
+    trap '' PIPE
+    exec 9<>"/dev/tcp/127.0.0.1/$port"
+    for ((i = 0; i < 12; i++)); do printf 'G' >&9 || exit 0; sleep 1; done 2>/dev/null
+    exit 1
+) || fail "a request that trickles in was waited for"
+ask 200 '"ok"' health
+kill -TERM "$pid"
+wait "$pid" || fail "the server ended with $?"
+
 # ---- keys, another name
 printf 'first-key\nsecond-key\n' >"$work/keys"
 start keys -m "$model" --api-key-file "$work/keys" --alias painter --cors 'https://app.example'

@@ -9,6 +9,12 @@ mkdir -p "$folder"
 clients=$TROL_SOURCE/tests/server/clients
 picture=$TROL_SOURCE/models/pictures/balloons.png
 
+# Many at once, and nothing of them stays: `--queue` holds them all.
+start load -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 2048 --queue 200 -q
+timeout 300 python3 "$TROL_SOURCE/tests/server/load.py" "$url" "$TROL_SOURCE/models/pictures" 200 "${LOAD_SECONDS:-30}"
+kill -TERM "$pid"
+wait "$pid" || fail "the server ended with $? after the load"
+
 start clients -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 20000 -q
 if [ -x "$folder/python/bin/python" ] || python3 -m venv "$folder/python" 2>/dev/null; then
     "$folder/python/bin/pip" -q --disable-pip-version-check install openai selenium

@@ -1,5 +1,5 @@
 # Sourced by the server's tests: starts servers on free loopback ports, and asks them.
-server=$TROL_BUILD/trol-server
+server=${TROL_SERVER:-$TROL_BUILD/trol-server}
 work=$(mktemp -d -p "$TROL_BUILD")
 pids=()
 fail() { echo "FAILED: $*"; exit 1; }

@@ -115,15 +115,23 @@ check(metric("slots_busy") == 0, "a closed stream still runs")
 # many at once, each with its own answer
 names = ["red", "blue", "green", "circle", "star", "heart", "square", "ring"]
 prompts = ["What is a %s?" % name for name in names]
-alone = [client.chat.completions.create(model=model, messages=[{"role": "user", "content": p}], max_tokens=24,
-                                        extra_body={"cache_prompt": False}).choices[0].message.content
+
+
+def said(completion):
+    choice = completion.choices[0]
+    return choice.message.content, [(t.token, t.logprob) for t in choice.logprobs.content]
+
+
+# to the last digit of the log-probabilities, whether computed alone and anew, or beside others and with reuse
+alone = [said(client.chat.completions.create(model=model, messages=[{"role": "user", "content": p}], max_tokens=24,
+                                             logprobs=True, extra_body={"cache_prompt": False}))
          for p in prompts]
 together = [None] * len(prompts)
 
 
 def ask(i):
-    together[i] = client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": prompts[i]}], max_tokens=24).choices[0].message.content
+    together[i] = said(client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": prompts[i]}], max_tokens=24, logprobs=True))
 
 
 threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(prompts))]
