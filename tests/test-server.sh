@@ -218,6 +218,18 @@ wait $client || fail "the running answer was not finished: $(tail -c 200 "$work/
 grep -qF 'data: [DONE]' "$work/drained" || fail "the running answer was cut"
 wait "$pid" || fail "the server ended with $?: $(tail -n 3 "$work/main.err")"
 
+# ---- pictures outlast the server
+start first -m "$model" --cache-dir "$work/cache"
+picture_request "What color is the heart?" "$balloons" ''
+chat 200 "$expected" "@$work/request"
+kill -TERM "$pid"
+wait "$pid" || fail "the server ended with $?"
+[ -n "$(ls "$work/cache")" ] || fail "the cache's folder is empty"
+start second -m "$model" --cache-dir "$work/cache"
+chat 200 "$expected" "@$work/request"
+kill -TERM "$pid"
+wait "$pid" || fail "the server ended with $?"
+
 # ---- a request that does not arrive is not waited for
 start slow -m "$model" --timeout 2
 port=${url##*:}
