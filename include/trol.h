@@ -300,6 +300,7 @@ TROL_API void trol_features_free(trol_features *features);
 /* ---- sessions -------------------------------------------------------------------------------- */
 
 typedef struct trol_session trol_session;
+struct trol_sampler; /* trol_sampler, see sampling */
 
 /* Which tokens go through each layer twice. */
 typedef enum trol_traversal {
@@ -464,12 +465,18 @@ TROL_API TROL_NODISCARD trol_status trol_session_fork(const trol_session *sessio
 /* Stops the call in progress in this session, or the next one, from any thread or a signal handler. */
 TROL_API void trol_session_cancel(trol_session *session);
 
-/* Writes the session's tokens, keys, values and logits to a file, to continue later with the same model. A file appears
- * whole or not at all (it is written next to its destination and then renamed; a link is followed); a device is written
- * directly. */
-TROL_API TROL_NODISCARD trol_status trol_session_save(const trol_session *session, const char *path, trol_error *error);
-TROL_API TROL_NODISCARD trol_status trol_session_load(trol_model *model, const char *path, trol_session **session,
-                                                      trol_error *error);
+/* Writes the session's tokens, keys, values and logits, and a sampler (NULL: none), to a file, to continue later with
+ * the same model. A file appears whole or not at all (it is written next to its destination and then renamed; a link is
+ * followed); a device is written directly. */
+TROL_API TROL_NODISCARD trol_status trol_session_save(const trol_session *session, const struct trol_sampler *sampler,
+                                                      const char *path, trol_error *error);
+/* A session that goes on where the saved one stood, to the bit. Refused are files of another model (its weights, its
+ * tokenizer), of one that is computed in another way (CPU, weight types, version of the library), and damaged ones.
+ * params NULL: those of the file, without a callback; else the file's must be the same, but for context_size and the
+ * callback, which are taken. *sampler (may be NULL): the one in the file; NULL if it has none. */
+TROL_API TROL_NODISCARD trol_status trol_session_load(trol_model *model, const char *path,
+                                                      const trol_session_params *params, trol_session **session,
+                                                      struct trol_sampler **sampler, trol_error *error);
 
 typedef struct trol_session_stats {
     size_t size;

@@ -249,9 +249,9 @@ static trol_status keep(int which, trol_error *error) {
     if (status == TROL_OK)
         status = trol_generate(sessions[0], &generate, NULL, NULL, NULL, error);
     if (status == TROL_OK)
-        status = trol_session_save(sessions[0], test_path("session"), error);
+        status = trol_session_save(sessions[0], NULL, test_path("session"), error);
     if (status == TROL_OK)
-        status = trol_session_load(models[which], test_path("session"), &sessions[1], error);
+        status = trol_session_load(models[which], test_path("session"), NULL, &sessions[1], NULL, error);
     if (status == TROL_OK)
         status = trol_decode_batch(sessions, prompt, 2, error);
     trol_session_free(sessions[0]);

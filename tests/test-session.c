@@ -85,10 +85,10 @@ static void check_null_pointers(const session_case *c) {
     CHECK_REFUSED(trol_session_decode(NULL, 1, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
     CHECK_REFUSED(trol_decode_batch(NULL, c->ids, 1, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK_REFUSED(trol_session_truncate(NULL, 0, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
-    CHECK_REFUSED(trol_session_save(NULL, "/x", &refused), TROL_ERROR_ARGUMENT, "session is NULL");
-    CHECK_REFUSED(trol_session_save(s, NULL, &refused), TROL_ERROR_ARGUMENT, "path");
-    CHECK_REFUSED(trol_session_load(c->model, NULL, &out, &refused), TROL_ERROR_ARGUMENT, "path");
-    CHECK_REFUSED(trol_session_load(NULL, "/x", &out, &refused), TROL_ERROR_ARGUMENT, "NULL");
+    CHECK_REFUSED(trol_session_save(NULL, NULL, "/x", &refused), TROL_ERROR_ARGUMENT, "session is NULL");
+    CHECK_REFUSED(trol_session_save(s, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "path");
+    CHECK_REFUSED(trol_session_load(c->model, NULL, NULL, &out, NULL, &refused), TROL_ERROR_ARGUMENT, "path");
+    CHECK_REFUSED(trol_session_load(NULL, "/x", NULL, &out, NULL, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK_REFUSED(trol_generate(NULL, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "session is NULL");
     CHECK_REFUSED(trol_sampler_new(NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
     CHECK_REFUSED(trol_inspect(NULL, 0, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "NULL");
@@ -169,7 +169,7 @@ static void check_order_and_tokens(const session_case *c) {
     CHECK_REFUSED(trol_generate(s, NULL, NULL, NULL, NULL, &refused), TROL_ERROR_STATE, "no prompt");
     CHECK_REFUSED(trol_session_truncate(s, 0, &refused), TROL_ERROR_STATE, "has not ended");
     CHECK_REFUSED(trol_session_fork(s, &out, &refused), TROL_ERROR_STATE, "has not ended");
-    CHECK_REFUSED(trol_session_save(s, "/nowhere/x", &refused), TROL_ERROR_STATE, "has not ended");
+    CHECK_REFUSED(trol_session_save(s, NULL, "/nowhere/x", &refused), TROL_ERROR_STATE, "has not ended");
     CHECK_OK(trol_session_prompt_append(s, c->ids, 2, &error), error);
     CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "only 2 came");
     CHECK(trol_session_logits(s) == NULL, "an unfinished prompt has logits");

@@ -1,8 +1,17 @@
 /* test-snapshot.c - sessions in files: what is loaded goes on as what was saved, in every state; a file that was cut,
  * changed or made up is refused. */
+#include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <xxhash.h>
 
+#include "changed_checkpoint.h"
+#include "engine/identity.h"
 #include "files.h"
+#include "format/tokenizer_tables.h"
 #include "session_cases.h"
 
 static char *read_file(const char *name, size_t *n_bytes) {
@@ -15,8 +24,8 @@ static char *read_file(const char *name, size_t *n_bytes) {
 static trol_session *save_and_load(const session_case *c, const trol_session *s) {
     trol_error error = {0};
     trol_session *loaded = NULL;
-    CHECK_OK(trol_session_save(s, test_path("session"), &error), error);
-    CHECK_OK(trol_session_load(c->model, test_path("session"), &loaded, &error), error);
+    CHECK_OK(trol_session_save(s, NULL, test_path("session"), &error), error);
+    CHECK_OK(trol_session_load(c->model, test_path("session"), NULL, &loaded, NULL, &error), error);
     if (!loaded)
         exit(1);
     return loaded;
@@ -119,7 +128,7 @@ static void check_file(const session_case *c, const char *what, size_t where, co
     trol_error error = {TROL_OK, ""};
     trol_session *s = (trol_session *)&error;
     test_write("broken", bytes, n_bytes);
-    trol_status status = trol_session_load(c->model, test_path("broken"), &s, &error);
+    trol_status status = trol_session_load(c->model, test_path("broken"), NULL, &s, NULL, &error);
     if (may_load && status == TROL_OK) {
         (void)!trol_session_decode(s, 5, &error);
         (void)!trol_session_truncate(s, trol_session_n_tokens(s) / 2, &error);
@@ -145,23 +154,21 @@ static size_t find_tokens(const char *bytes, size_t n_bytes, const trol_session 
     return where;
 }
 
-/* FNV-1a, the file's checksum, so that a change reaches the checks behind it. */
+/* The file's checksum, so that a change reaches the checks after it. */
 static void write_checksum(char *bytes, size_t n_bytes) {
-    uint64_t hash = 14695981039346656037ull;
-    for (size_t i = 0; i + 8 < n_bytes; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211ull;
+    const uint64_t hash = XXH3_64bits(bytes, n_bytes - 8);
     memcpy(bytes + n_bytes - 8, &hash, 8);
 }
 
 static void check_broken_files(const session_case *c) {
-    enum { HEADER_BYTES = 128, DENSE = 700, N_RANDOM = 1500 };
+    enum { HEADER_BYTES = 440, DENSE = 700, N_RANDOM = 1500 };
     trol_error error = {0};
     size_t n;
     uint64_t random = 7;
     trol_session *s = new_session(c, TROL_TRAVERSAL_PROMPT, TROL_CACHE_F16, 1);
     prefill_case(c, s, c->ids, c->n_ids);
     CHECK_OK(trol_session_decode(s, 5, &error), error);
-    CHECK_OK(trol_session_save(s, test_path("session"), &error), error);
+    CHECK_OK(trol_session_save(s, NULL, test_path("session"), &error), error);
     char *bytes = read_file("session", &n), *copy = malloc(n + 1);
     for (size_t i = 0; i < n; i += i < DENSE ? 1 : 149)
         check_file(c, "cut", i, bytes, i, false);
@@ -199,9 +206,9 @@ static void check_broken_files(const session_case *c) {
     }
     /* Tokens that are not the model's. */
     for (size_t i = 0; i < 30; i++) {
-        const int32_t token = i % 2 ? -1 : 513;
+        const int32_t id = i % 2 ? -1 : 513;
         memcpy(copy, bytes, n);
-        memcpy(copy + find_tokens(copy, n, s) + i * sizeof token, &token, sizeof token);
+        memcpy(copy + find_tokens(copy, n, s) + i * sizeof id, &id, sizeof id);
         write_checksum(copy, n);
         check_file(c, "a token outside the vocabulary", i, copy, n, false);
     }
@@ -216,19 +223,20 @@ static void check_places(const session_case *c) {
     trol_session *s = new_session(c, 0, TROL_CACHE_F16, 0), *loaded = NULL;
     session_case other = open_case("internlm2-clip-text", 1);
     prefill_case(c, s, c->ids, c->n_ids);
-    CHECK(trol_session_save(s, test_path("no/such/folder"), &error) == TROL_ERROR_IO &&
+    CHECK(trol_session_save(s, NULL, test_path("no/such/folder"), &error) == TROL_ERROR_IO &&
               strstr(error.message, "no/such"),
           "%s", error.message);
-    CHECK(trol_session_load(c->model, test_path("nothing"), &loaded, &error) == TROL_ERROR_IO &&
+    CHECK(trol_session_load(c->model, test_path("nothing"), NULL, &loaded, NULL, &error) == TROL_ERROR_IO &&
               strstr(error.message, "nothing"),
           "%s", error.message);
-    CHECK(trol_session_load(c->model, test_folder, &loaded, &error) == TROL_ERROR_IO, "a folder: %s", error.message);
-    CHECK_OK(trol_session_save(s, test_path("place"), &error), error);
+    CHECK(trol_session_load(c->model, test_folder, NULL, &loaded, NULL, &error) == TROL_ERROR_IO, "a folder: %s",
+          error.message);
+    CHECK_OK(trol_session_save(s, NULL, test_path("place"), &error), error);
     char *bytes = read_file("place", &n);
-    (void)!trol_session_load(other.model, test_path("place"), &loaded, &error);
+    (void)!trol_session_load(other.model, test_path("place"), NULL, &loaded, NULL, &error);
     CHECK(!loaded && strstr(error.message, "model"), "another model: %s", error.message);
     CHECK_OK(trol_session_decode(s, 5, &error), error);
-    CHECK_OK(trol_session_save(s, test_path("place"), &error), error); /* over the old one */
+    CHECK_OK(trol_session_save(s, NULL, test_path("place"), &error), error); /* over the old one */
     char *again = read_file("place", &n_again);
     CHECK(n != n_again || memcmp(bytes, again, n) != 0, "the file is the old one");
     DIR *folder = opendir(test_folder);
@@ -248,12 +256,12 @@ static void check_versions(const session_case *c) {
     trol_error error = {0};
     trol_session *s = new_session(c, 0, TROL_CACHE_F16, 0), *loaded = NULL;
     size_t n;
-    CHECK_OK(trol_session_save(s, test_path("version"), &error), error);
+    CHECK_OK(trol_session_save(s, NULL, test_path("version"), &error), error);
     char *bytes = read_file("version", &n);
     bytes[7]--;
     test_write("version", bytes, n);
-    CHECK(trol_session_load(c->model, test_path("version"), &loaded, &error) == TROL_ERROR_UNSUPPORTED && !loaded &&
-              strstr(error.message, "another version"),
+    CHECK(trol_session_load(c->model, test_path("version"), NULL, &loaded, NULL, &error) == TROL_ERROR_UNSUPPORTED &&
+              !loaded && strstr(error.message, "another version"),
           "%s", error.message);
     memory_free(bytes);
     trol_session_free(s);
@@ -282,6 +290,214 @@ static void check_failed_prompt(const session_case *c) {
     trol_session_free(fresh);
 }
 
+/* ---- samplers ------------------------------------------------------------------------------- */
+
+static trol_sampler *new_sampler(void) {
+    static const trol_logit_bias bias[] = {{7, -1.5f}, {9, 0.25f}, {11, -INFINITY}};
+    trol_error error = {0};
+    trol_sampler *sampler = NULL;
+    trol_sampler_params p;
+    trol_sampler_params_init(&p);
+    p.temperature = 1.5f;
+    p.top_k = 100;
+    p.top_p = 0.99f;
+    p.min_p = 1e-6f;
+    p.repeat_penalty = 1.1f;
+    p.presence_penalty = 0.2f;
+    p.frequency_penalty = 0.1f;
+    p.repeat_last_n = 20;
+    p.seed = 12345;
+    p.bias = bias;
+    p.n_bias = 3;
+    CHECK_OK(trol_sampler_new(&p, &sampler, &error), error);
+    return sampler;
+}
+
+/* An answer that is sampled goes on as it would have. */
+static void check_sampler(const session_case *c) {
+    enum { N = 40 };
+    trol_error error = {0};
+    trol_session *s = new_session(c, 0, TROL_CACHE_F16, 0), *loaded = NULL;
+    trol_sampler *sampler = new_sampler(), *second = (trol_sampler *)&error;
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK_OK(trol_sampler_begin(sampler, c->ids, c->n_ids, &error), error);
+    for (int i = 0; i < N; i++) {
+        const int32_t id = trol_sampler_choose(sampler, trol_session_logits(s), c->info.vocab_size);
+        CHECK_OK(trol_sampler_accept(sampler, id, &error), error);
+        CHECK_OK(trol_session_decode(s, id, &error), error);
+    }
+    CHECK_OK(trol_session_save(s, sampler, test_path("session"), &error), error);
+    CHECK_OK(trol_session_load(c->model, test_path("session"), NULL, &loaded, &second, &error), error);
+    CHECK(second != NULL && trol_sampler_state(second) == trol_sampler_state(sampler), "no sampler, or another state");
+    for (int i = 0; i < N && second; i++) {
+        const int32_t id = trol_sampler_choose(sampler, trol_session_logits(s), c->info.vocab_size),
+                      other = trol_sampler_choose(second, trol_session_logits(loaded), c->info.vocab_size);
+        CHECK(id == other && id != 11, "token %d: %d, loaded %d", i, id, other);
+        CHECK_OK(trol_sampler_accept(sampler, id, &error), error);
+        CHECK_OK(trol_sampler_accept(second, id, &error), error);
+        CHECK_OK(trol_session_decode(s, id, &error), error);
+        CHECK_OK(trol_session_decode(loaded, id, &error), error);
+    }
+    trol_session_free(loaded);
+    trol_sampler_free(second);
+    CHECK_OK(trol_session_load(c->model, test_path("session"), NULL, &loaded, NULL, &error), error);
+    trol_session_free(loaded);
+    CHECK_OK(trol_session_save(s, NULL, test_path("session"), &error), error);
+    second = (trol_sampler *)&error;
+    CHECK_OK(trol_session_load(c->model, test_path("session"), NULL, &loaded, &second, &error), error);
+    CHECK(second == NULL, "a sampler that was not saved");
+    trol_session_free(loaded);
+    /* Made-up samplers. */
+    enum { N_RANDOM = 400, TAIL_BYTES = 240 };
+    size_t n;
+    uint64_t random = 3;
+    CHECK_OK(trol_session_save(s, sampler, test_path("session"), &error), error);
+    char *bytes = read_file("session", &n), *copy = malloc(n);
+    for (size_t i = 0; i < N_RANDOM; i++) {
+        static const uint64_t values[] = {0, 1, UINT64_MAX, 1u << 31, 0x7fc000007f800000, 1ull << 62, 100};
+        memcpy(copy, bytes, n);
+        const uint64_t value = values[test_random(&random) % (sizeof values / sizeof *values)];
+        memcpy(copy + n - 8 - TAIL_BYTES + 4 * (test_random(&random) % (TAIL_BYTES / 4 - 2)), &value, 8);
+        write_checksum(copy, n);
+        check_file(c, "a sampler made up", i, copy, n, true);
+    }
+    free(copy);
+    memory_free(bytes);
+    trol_sampler_free(sampler);
+    trol_session_free(s);
+}
+
+/* ---- which model ----------------------------------------------------------------------------- */
+
+/* Sessions are for the model of their weights, all of them, wherever it was loaded from. */
+static void check_models(const char *name) {
+    session_case c = open_case(name, 1);
+    trol_error error = {0};
+    trol_session *s = new_session(&c, 0, TROL_CACHE_F16, 0);
+    int n_refused = 0;
+    prefill_case(&c, s, c.ids, c.n_ids);
+    CHECK_OK(trol_session_save(s, NULL, test_path("session"), &error), error);
+    changed_checkpoint copy = changed_checkpoint_copy(name, "copy");
+    for (const cJSON *item = copy.header->child;; item = item->next) {
+        trol_session *loaded = NULL;
+        if (item && (strcmp(item->string, "__metadata__") == 0 || strstr(item->string, "post_layernorm")))
+            continue; /* which is idle */
+        changed_checkpoint_write(&copy, item);
+        trol_model *other = load_model(copy.folder, 1);
+        const trol_status status = trol_session_load(other, test_path("session"), NULL, &loaded, NULL, &error);
+        CHECK(status == (item ? TROL_ERROR_ARGUMENT : TROL_OK) && (!item || strstr(error.message, "another model")),
+              "%s: %s: %d, %s", name, item ? item->string : "an equal copy", (int)status, error.message);
+        n_refused += status != TROL_OK;
+        trol_session_free(loaded);
+        trol_model_free(other);
+        if (!item)
+            break;
+    }
+    CHECK(n_refused > 30, "%d tensors", n_refused);
+    changed_checkpoint_remove(&copy);
+    trol_session_free(s);
+    close_case(&c);
+}
+
+/* What is not a tensor of the file counts, too. */
+static void check_identity(const char *name) {
+    unsigned char own[IDENTITY_BYTES], found[IDENTITY_BYTES];
+    trol_error error = {0};
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", TEST_REFERENCE, name);
+    for (int i = 0; i < 8; i++) {
+        trol_model *model = load_model(path, 1);
+        decoder_weights *w = &model->weights->decoder;
+        const int64_t last = model->config.decoder.n_layers - 1;
+        if (i == 2)
+            ((float *)w->layers[last].mixer_weight)[1] += 1;
+        if (i == 3)
+            w->layers[last].mixer_bias += 1;
+        if (i == 4)
+            model->config.decoder.rms_norm_eps *= 2;
+        if (i == 5)
+            model->tokenizer->tokens[300].rank++;
+        if (i == 6)
+            model->config.vision.norm_eps *= 2;
+        if (i == 7)
+            model->end_tokens[0]++;
+        CHECK_OK(identity_of_model(model, i == 0 ? own : found, &error), error);
+        if (i > 0)
+            CHECK((memcmp(own, found, sizeof own) == 0) == (i == 1), "%s: change %d", name, i);
+        trol_model_free(model);
+    }
+}
+
+/* Another arithmetic, other parameters: refused by a sentence; the context's size is the caller's. */
+static void check_params(const session_case *c) {
+    trol_error error = {0};
+    char path[1024];
+    trol_model_params model_params;
+    trol_session_params params;
+    trol_session *s = new_session(c, 0, TROL_CACHE_F16, 1), *loaded = NULL;
+    trol_model *other = NULL;
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK_OK(trol_session_save(s, NULL, test_path("session"), &error), error);
+    snprintf(path, sizeof path, "%s/internlm2-clip", TEST_REFERENCE);
+    trol_model_params_init(&model_params);
+    model_params.weight_type = TROL_WEIGHTS_Q8;
+    CHECK_OK(trol_model_load(path, &model_params, &other, &error), error);
+    CHECK(trol_session_load(other, test_path("session"), NULL, &loaded, NULL, &error) == TROL_ERROR_ARGUMENT &&
+              !loaded && strstr(error.message, "in another way") && strstr(error.message, "weights q8"),
+          "%s", error.message);
+    trol_model_free(other);
+    trol_session_params_init(&params);
+    params.keep_pass2 = 1;
+    params.context_size = (int32_t)c->n_ids + 1;
+    CHECK_OK(trol_session_load(c->model, test_path("session"), &params, &loaded, NULL, &error), error);
+    CHECK_OK(trol_session_decode(loaded, 5, &error), error);
+    CHECK(trol_session_decode(loaded, 5, &error) == TROL_ERROR_CONTEXT, "%s", error.message);
+    trol_session_free(loaded);
+    params.traversal = TROL_TRAVERSAL_ALL;
+    CHECK(trol_session_load(c->model, test_path("session"), &params, &loaded, NULL, &error) == TROL_ERROR_ARGUMENT &&
+              !loaded && strstr(error.message, "other parameters"),
+          "%s", error.message);
+    trol_session_free(s);
+}
+
+/* ---- a save that does not come to its end ----------------------------------------------------- */
+
+/* A process that is killed while it saves (at a limit on files' bytes) leaves the old file as it was. */
+static void check_killed(const session_case *c) {
+    trol_error error = {0};
+    size_t n, n_again;
+    int n_killed = 0;
+    trol_session *s = new_session(c, 0, TROL_CACHE_F16, 1), *loaded = NULL;
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK_OK(trol_session_save(s, NULL, test_path("killed"), &error), error);
+    char *bytes = read_file("killed", &n);
+    CHECK_OK(trol_session_decode(s, 5, &error), error);
+    for (size_t limit = 0; limit < n; limit += n / 5) {
+        const pid_t child = fork();
+        if (child == 0) {
+            const struct rlimit small = {limit, limit};
+            setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+            setrlimit(RLIMIT_FSIZE, &small);
+            _exit(trol_session_save(s, NULL, test_path("killed"), NULL) == TROL_OK);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        n_killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ;
+        char *again = read_file("killed", &n_again);
+        CHECK(n == n_again && memcmp(bytes, again, n) == 0, "limit %zu: the old file has changed", limit);
+        memory_free(again);
+    }
+    CHECK(n_killed >= 5, "%d were killed", n_killed);
+    CHECK_OK(trol_session_load(c->model, test_path("killed"), NULL, &loaded, NULL, &error), error);
+    trol_session_free(loaded);
+    CHECK_OK(trol_session_save(s, NULL, test_path("killed"), &error), error);
+    CHECK_OK(trol_session_load(c->model, test_path("killed"), NULL, &loaded, NULL, &error), error);
+    check_equal(c, "after saves that were killed", s, loaded);
+    trol_session_free(loaded);
+    trol_session_free(s);
+    memory_free(bytes);
+}
+
 int main(void) {
     test_make_folder();
     session_case c = open_case("internlm2-clip", 1);
@@ -290,7 +506,13 @@ int main(void) {
     check_broken_files(&c);
     check_failed_prompt(&c);
     check_versions(&c);
+    check_sampler(&c);
+    check_params(&c);
+    check_killed(&c);
     close_case(&c);
+    check_models("internlm2-clip");
+    check_models("phi3-internvit");
+    check_identity("e2e-internlm2");
     session_case phi3 = open_case("phi3-internvit", 1);
     check_states(&phi3);
     close_case(&phi3);

@@ -416,8 +416,8 @@ static void check_gates_stay(const char *name) {
     check_gates(&c, "an answer", s, expected.values, c.n_ids);
     CHECK_OK(trol_session_fork(s, &fork, &error), error);
     check_gates(&c, "a fork", fork, expected.values, c.n_ids);
-    CHECK_OK(trol_session_save(s, test_path("gates"), &error), error);
-    CHECK_OK(trol_session_load(c.model, test_path("gates"), &loaded, &error), error);
+    CHECK_OK(trol_session_save(s, NULL, test_path("gates"), &error), error);
+    CHECK_OK(trol_session_load(c.model, test_path("gates"), NULL, &loaded, NULL, &error), error);
     check_gates(&c, "a loaded session", loaded, expected.values, c.n_ids);
     CHECK_OK(trol_session_truncate(loaded, c.n_ids - 3, &error), error);
     check_gates(&c, "a truncated session", loaded, expected.values, c.n_ids - 3);

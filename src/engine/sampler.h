@@ -2,7 +2,7 @@
 #ifndef ENGINE_SAMPLER_H
 #define ENGINE_SAMPLER_H
 
-#include "base/error.h"
+#include "engine/exchange.h"
 
 /* trol_sampler_choose with a status: *token is -1, and the status TROL_OK, where there is nothing to choose.
  * sampler NULL: greedy. */
@@ -11,5 +11,8 @@ trol_status sampler_choose(trol_sampler *sampler, const float *logits, int32_t v
 
 /* Takes one more token of the prompt, after trol_sampler_begin and before trol_sampler_accept. */
 trol_status sampler_accept_prompt(trol_sampler *sampler, int32_t token, trol_error *error);
+
+/* Puts all of a sampler into a file, or makes one of what a file holds; NULL is one, too. */
+trol_status sampler_exchange(trol_sampler **sampler, exchange *e);
 
 #endif

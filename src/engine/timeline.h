@@ -6,6 +6,7 @@
 #ifndef ENGINE_TIMELINE_H
 #define ENGINE_TIMELINE_H
 
+#include "engine/exchange.h"
 #include "engine/model.h"
 #include "model/kv_cache.h"
 
@@ -87,15 +88,6 @@ trol_status timeline_copy(const timeline *from, timeline *to, trol_error *error)
 
 /* The row that an image token was fed as, [hidden_size]; NULL: the token was fed as its id. */
 const float *timeline_image_row(const timeline *t, size_t token);
-
-/* Bytes between memory and a file, one way or the other, so that each field is named once for both. */
-typedef struct exchange {
-    bool reading;
-    uint64_t left; /* reading: bytes of the file that were not read yet */
-    const char *path;
-    trol_error *error;
-    trol_status (*bytes)(struct exchange *e, void *bytes, size_t n_bytes);
-} exchange;
 
 /* Puts the timeline into a file, or gets it from one into an empty timeline that was initialized alike, with room for
  * `context` tokens. What is read is checked. */
