@@ -90,6 +90,12 @@ same "with prompt lookup"
 "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats >"$work/again" 2>"$work/said"
 same "with --stats"
 grep -q "^prompt  *[1-9]" "$work/said" || fail "--stats: $(cat "$work/said")"
+for line in "prompt  *[1-9][0-9]" "prompt  *1 "; do
+    "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats --session "$work/session" >"$work/again" 2>"$work/said"
+    same "with --session"
+    grep -q "^$line" "$work/said" || fail "--session: $(cat "$work/said")"
+done
+expect 0 "in another way" -m "$case" --type q8 --image "$picture" -p "What is it?" -n 8 --session "$work/session"
 for line in "1 pictures encoded, 0 from the cache" "0 pictures encoded, 1 from the cache"; do
     "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats --cache-dir "$work/cache/pictures" >"$work/again" 2>"$work/said"
     same "with --cache-dir"

@@ -90,6 +90,7 @@ static const char usage[] =
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
     "      --compute KIND       exact (default), or bf16 where the CPU has it\n"
+    "      --session FILE       keep what the prompt was computed to there: a run with the same beginning reuses it\n"
     "      --cache-dir DIR      keep encoded pictures there (at most 4 GiB): asked about again, they are not encoded\n"
     "\n"
     "what else is written\n"
@@ -158,6 +159,7 @@ static const argument_flag flags[] = {
     {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
     {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
     {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
+    {"--session", NULL, ARGUMENT_TEXT, AT(session), 1, 0, {0}},
     {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
     {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 1, 0, {0}},
     {"--logprobs", NULL, ARGUMENT_TEXT, AT(logprobs), 1, 0, {0}},
@@ -190,6 +192,8 @@ static const char *contradiction(const options *o) {
         return "--chat is a conversation: --tokens, --raw, --logits, --prefill-logits and --logprobs do not go with it";
     if (o->chat && o->n_predict == 0)
         return "-n is 0, expected at least 1 with --chat";
+    if (o->session && (o->chat || o->batch))
+        return "--session is for one question: a chat has /save and /load";
     if (o->context_shift && !o->chat)
         return "--ctx-shift is for --chat";
     if (n_prompts == 0 && !o->chat)
@@ -455,10 +459,16 @@ trol_status cli_start_session(run *r) {
     params.traversal = (trol_traversal)o->traversal;
     params.cache_type = (trol_cache_type)o->cache_type;
     params.traversal_skip = o->traversal_skip;
-    params.keep_pass2 = o->chat; /* the next turn takes up what this one computed */
+    params.keep_pass2 = o->chat || o->session; /* the next turn, or run, takes up what this one computed */
     params.progress = cli_show_progress;
     params.progress_user = r;
-    trol_status status = trol_session_new(r->model, &params, &r->session, r->error);
+    trol_status status = TROL_OK;
+    if (!o->session || access(o->session, F_OK) != 0 ||
+        trol_session_load(r->model, o->session, &params, &r->session, NULL, r->error) != TROL_OK) {
+        if (r->error->message[0])
+            cli_notice(r, "%s; it will be replaced", r->error->message);
+        status = trol_session_new(r->model, &params, &r->session, r->error);
+    }
     if (status != TROL_OK)
         return status;
     const int64_t columns = r->info.vocab_size;
@@ -625,6 +635,8 @@ static trol_status answer(run *r) {
     progress_clear(&r->progress);
     if (status == TROL_OK && r->chosen->n_predict > 0)
         status = generate(r);
+    if (status == TROL_OK && r->chosen->session)
+        status = trol_session_save(r->session, NULL, r->chosen->session, r->error);
     if (status != TROL_OK && r->inner_error.status != TROL_OK)
         *r->error = r->inner_error; /* why a callback stopped the library, rather than that it did */
     if (status != TROL_OK) {
@@ -650,6 +662,8 @@ void cli_print_stats(const run *r) {
     fprintf(stderr, "%-10s %8s %9.2f\n", "load", "", r->load_seconds);
     print_speed("pictures", s.image_tokens, s.image_seconds + r->image_seconds);
     print_speed("prompt", s.prompt_tokens, s.prompt_seconds);
+    if (s.reused_tokens > 0)
+        fprintf(stderr, "%-10s %8" PRId64 "\n", "reused", s.reused_tokens);
     print_speed("answer", s.decoded_tokens, s.decode_seconds);
     trol_cache_stats cache = {.size = sizeof cache};
     trol_cache_get_stats(r->cache, &cache);

@@ -13,7 +13,7 @@
 
 typedef struct options {
     const char *batch, *output, *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
-    const char *json_schema, *grammar, *n_best, *cache_dir;
+    const char *json_schema, *grammar, *n_best, *cache_dir, *session;
     argument_texts images, stops, logit_bias;
     int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
         repeat_last_n, n_top_logprobs, n_beams, parallel;
