@@ -260,6 +260,43 @@ static trol_status keep(int which, trol_error *error) {
     return status;
 }
 
+/* A beam search with stop strings, and a sampler that is copied. */
+static trol_status search(int which, trol_error *error) {
+    static const int32_t prompt[] = {5, 6, 7, 8, 5, 6, 7, 8, 5, 6};
+    static const char *const stops[] = {"never"};
+    trol_session *session;
+    trol_beam_list *list = NULL;
+    trol_sampler *sampler = NULL, *clone = NULL;
+    trol_beams_params params;
+    trol_sampler_params sampling;
+    trol_beams_params_init(&params);
+    params.n_beams = 3;
+    params.max_tokens = 4;
+    params.ignore_eos = 1;
+    params.stops = stops;
+    params.n_stops = 1;
+    trol_sampler_params_init(&sampling);
+    sampling.repeat_penalty = 2;
+    sampling.bias = &(trol_logit_bias){3, 1};
+    sampling.n_bias = 1;
+    trol_status status = trol_session_new(models[which], NULL, &session, error);
+    if (status == TROL_OK)
+        status = trol_session_prefill(session, prompt, sizeof prompt / sizeof *prompt, NULL, 0, error);
+    if (status == TROL_OK)
+        status = trol_beams(session, &params, &list, error);
+    if (status == TROL_OK)
+        status = trol_sampler_new(&sampling, &sampler, error);
+    if (status == TROL_OK)
+        status = trol_sampler_begin(sampler, prompt, 10, error);
+    if (status == TROL_OK)
+        status = trol_sampler_clone(sampler, &clone, error);
+    trol_sampler_free(sampler);
+    trol_sampler_free(clone);
+    trol_beam_list_free(list);
+    trol_session_free(session);
+    return status;
+}
+
 /* ---- running them ---------------------------------------------------------------------------- */
 
 typedef trol_status (*scenario)(int which, trol_error *error);
@@ -331,6 +368,8 @@ int main(void) {
     test_make_folder();
     for (int i = 0; i < 2; i++)
         test_scenario("keep", keep, i, 40);
+    for (int i = 0; i < 2; i++)
+        test_scenario("search", search, i, 60);
     test_remove_folder();
     for (int i = 0; i < 2; i++) {
         trol_model_free(models[i]);

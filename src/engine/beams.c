@@ -376,6 +376,7 @@ static trol_status alloc_search(search *s) {
     const size_t n = (size_t)s->params->n_beams, max_tokens = (size_t)s->max_tokens;
     const size_t vocab = (size_t)s->session->model->config.decoder.vocab_size;
     TRY(memory_alloc_zero(2 * n, sizeof *s->beams, what, (void **)&s->beams, s->error));
+    s->next = s->beams + n;
     TRY(memory_alloc(2 * n * max_tokens, sizeof *s->tokens, what, (void **)&s->tokens, s->error));
     TRY(memory_alloc(n * vocab, sizeof *s->logits, what, (void **)&s->logits, s->error));
     s->n_words = (vocab + 63) / 64;
@@ -389,7 +390,6 @@ static trol_status alloc_search(search *s) {
         s->item_list[i] = &s->items[i];
     for (size_t i = 0; i < 2 * n; i++)
         s->beams[i].tokens = s->tokens + i * max_tokens;
-    s->next = s->beams + n;
     s->list = calloc(1, sizeof *s->list);
     if (s->list)
         s->list->answers = calloc(n + 1, sizeof *s->list->answers);
