@@ -1,4 +1,4 @@
-/* regex.c - patterns to one nondeterministic automaton (Thompson 1968), and that, with lengths and taken names, to a
+/* regex.c - the nondeterministic automaton of patterns (regex_parser.c), with lengths and taken names, to a
  * deterministic one by the construction of subsets. */
 #include "engine/regex.h"
 
@@ -7,512 +7,13 @@
 
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "engine/regex_parser.h"
 
 enum {
-    MAX_NODES = 20000, /* of the patterns */
     MAX_STATES = 1 << 17,
     MAX_ARCS = 1 << 19,
-    MAX_SET_MEMBERS = 1 << 24, /* nodes of all subsets */
-    MAX_GROUPS = 50,
-    MAX_SETS = 512,
-    UNBOUNDED = INT32_MAX
+    MAX_SET_MEMBERS = 1 << 24 /* nodes of all subsets */
 };
-
-/* ---- patterns to nodes ----------------------------------------------------------------------- */
-
-typedef enum node_kind { NODE_SPLIT, NODE_SET, NODE_BEGIN, NODE_END, NODE_MATCHED } node_kind;
-
-typedef struct node {
-    node_kind kind;
-    uint32_t next, other; /* other: NODE_SPLIT; for NODE_SET the set */
-} node;
-
-typedef struct patterns {
-    node *nodes;
-    size_t n_nodes, nodes_capacity;
-    code_points *sets;
-    size_t n_sets, sets_capacity;
-    uint32_t *starts; /* [n]: of each pattern */
-    const char *text; /* of the pattern in progress */
-    size_t n_bytes, at;
-    int depth;
-    trol_error *error;
-} patterns;
-
-#define wrong(p, why)                                                                                                  \
-    fail((p)->error, TROL_ERROR_UNSUPPORTED, "the pattern \"%.200s\" at byte %zu: %s", (p)->text, (p)->at + 1, why)
-
-static int peek(const patterns *p) { return p->at < p->n_bytes ? (uint8_t)p->text[p->at] : -1; }
-
-static bool take(patterns *p, char c) {
-    const bool found = peek(p) == (uint8_t)c;
-    p->at += found;
-    return found;
-}
-
-static trol_status add_node(patterns *p, node made, uint32_t *index) {
-    if (p->n_nodes == MAX_NODES)
-        return wrong(p, "it is too large");
-    TRY(memory_grow((void **)&p->nodes, &p->nodes_capacity, p->n_nodes + 1, sizeof made, "a pattern", p->error));
-    *index = (uint32_t)p->n_nodes;
-    p->nodes[p->n_nodes++] = made;
-    return TROL_OK;
-}
-
-/* Takes the set over, also on failure. */
-static trol_status add_set(patterns *p, code_points *set, uint32_t *index) {
-    trol_status status = p->n_sets < MAX_SETS ? memory_grow((void **)&p->sets, &p->sets_capacity, p->n_sets + 1,
-                                                            sizeof *p->sets, "a pattern", p->error)
-                                              : wrong(p, "it has too many classes");
-    if (status != TROL_OK) {
-        code_points_free(set);
-        return status;
-    }
-    for (size_t i = 0; i < p->n_sets; i++)
-        if (p->sets[i].n == set->n &&
-            (set->n == 0 || memcmp(p->sets[i].ranges, set->ranges, set->n * sizeof *set->ranges) == 0)) {
-            code_points_free(set);
-            *index = (uint32_t)i;
-            return TROL_OK;
-        }
-    *index = (uint32_t)p->n_sets;
-    p->sets[p->n_sets++] = *set;
-    return TROL_OK;
-}
-
-#define NO_NODE UINT32_MAX
-
-/* Nodes are made backwards, each with what follows it, so the text is parsed into a tree first. */
-typedef enum part_kind { PART_EMPTY, PART_SET, PART_BEGIN, PART_END, PART_ROW, PART_CHOICE, PART_REPEAT } part_kind;
-
-typedef struct part {
-    part_kind kind;
-    struct part *left, *right; /* PART_ROW, PART_CHOICE; PART_REPEAT: left */
-    uint32_t set;
-    int32_t smallest, largest;
-    struct part *made_before; /* for freeing */
-} part;
-
-typedef struct part_list {
-    part *last;
-    size_t n;
-} part_list;
-
-static trol_status add_part(patterns *p, part_list *all, part made, part **result) {
-    if (++all->n > MAX_NODES)
-        return wrong(p, "it is too large");
-    *result = malloc(sizeof **result);
-    if (!*result)
-        return fail_memory(p->error, sizeof **result, "a pattern");
-    made.made_before = all->last;
-    **result = made;
-    all->last = *result;
-    return TROL_OK;
-}
-
-static trol_status add_ranges(code_points *set, const code_range *ranges, size_t n, trol_error *error) {
-    for (size_t i = 0; i < n; i++)
-        TRY(code_points_add(set, ranges[i].first, ranges[i].last, error));
-    return TROL_OK;
-}
-
-#define ADD_RANGES(set, ranges, error) add_ranges(set, ranges, sizeof ranges / sizeof *ranges, error)
-
-/* \d, \s, \w and their opposites. Readers of patterns differ in what they take for a digit, a space or a letter past
- * ASCII: `outer` gives all that any of them does, from which opposites are made, so that what is written suits each. */
-static trol_status add_class(patterns *p, code_points *set, char letter, bool outer) {
-    static const code_range digits[] = {{'0', '9'}};
-    static const code_range words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-    static const code_range spaces[] = {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},
-                                        {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
-                                        {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}};
-    static const code_range more_spaces[] = {
-        {0x1c, 0x1f}, {0x85, 0x85}, {0x180e, 0x180e}, {0x200b, 0x200b}, {0xfeff, 0xfeff}};
-    static const code_range more_digits[] = {
-        {0x660, 0x669},     {0x6f0, 0x6f9},     {0x7c0, 0x7c9},     {0x966, 0x96f},     {0x9e6, 0x9ef},
-        {0xa66, 0xa6f},     {0xae6, 0xaef},     {0xb66, 0xb6f},     {0xbe6, 0xbef},     {0xc66, 0xc6f},
-        {0xce6, 0xcef},     {0xd66, 0xd6f},     {0xde6, 0xdef},     {0xe50, 0xe59},     {0xed0, 0xed9},
-        {0xf20, 0xf29},     {0x1040, 0x1049},   {0x1090, 0x1099},   {0x17e0, 0x17e9},   {0x1810, 0x1819},
-        {0x1946, 0x194f},   {0x19d0, 0x19d9},   {0x1a80, 0x1a89},   {0x1a90, 0x1a99},   {0x1b50, 0x1b59},
-        {0x1bb0, 0x1bb9},   {0x1c40, 0x1c49},   {0x1c50, 0x1c59},   {0xa620, 0xa629},   {0xa8d0, 0xa8d9},
-        {0xa900, 0xa909},   {0xa9d0, 0xa9d9},   {0xa9f0, 0xa9f9},   {0xaa50, 0xaa59},   {0xabf0, 0xabf9},
-        {0xff10, 0xff19},   {0x104a0, 0x104a9}, {0x10d30, 0x10d39}, {0x11066, 0x1106f}, {0x110f0, 0x110f9},
-        {0x11136, 0x1113f}, {0x111d0, 0x111d9}, {0x112f0, 0x112f9}, {0x11450, 0x11459}, {0x114d0, 0x114d9},
-        {0x11650, 0x11659}, {0x116c0, 0x116c9}, {0x11730, 0x11739}, {0x118e0, 0x118e9}, {0x11950, 0x11959},
-        {0x11c50, 0x11c59}, {0x11d50, 0x11d59}, {0x11da0, 0x11da9}, {0x16a60, 0x16a69}, {0x16ac0, 0x16ac9},
-        {0x16b50, 0x16b59}, {0x1d7ce, 0x1d7ff}, {0x1e140, 0x1e149}, {0x1e2f0, 0x1e2f9}, {0x1e950, 0x1e959},
-        {0x1fbf0, 0x1fbf9}};
-    /* Past ASCII: all but signs that nobody takes for letters or digits. */
-    static const code_range more_words[] = {
-        {0xaa, 0xaa}, {0xb2, 0xb3},   {0xb5, 0xb5},     {0xb9, 0xba},     {0xbc, 0xbe},     {0xc0, 0xd6},
-        {0xd8, 0xf6}, {0xf8, 0x200f}, {0x2060, 0x209f}, {0x20d0, 0x218f}, {0x2300, 0x27ff}, {0x2800, CODE_POINT_LAST}};
-    if (letter == 'd') {
-        TRY(ADD_RANGES(set, digits, p->error));
-        return outer ? ADD_RANGES(set, more_digits, p->error) : TROL_OK;
-    }
-    if (letter == 'w') {
-        TRY(ADD_RANGES(set, words, p->error));
-        return outer ? ADD_RANGES(set, more_words, p->error) : TROL_OK;
-    }
-    TRY(ADD_RANGES(set, spaces, p->error));
-    return outer ? ADD_RANGES(set, more_spaces, p->error) : TROL_OK;
-}
-
-static trol_status add_opposite(patterns *p, code_points *set, char letter) {
-    code_points inverted = {0};
-    trol_status status = add_class(p, &inverted, letter, true);
-    if (status == TROL_OK)
-        status = code_points_normalize(&inverted, p->error);
-    if (status == TROL_OK)
-        status = code_points_invert(&inverted, p->error);
-    if (status == TROL_OK)
-        status = code_points_add_all(set, &inverted, p->error);
-    code_points_free(&inverted);
-    return status;
-}
-
-static trol_status parse_hex(patterns *p, int n_digits, uint32_t *value) {
-    *value = 0;
-    for (int i = 0; i < n_digits; i++, p->at++) {
-        const int c = peek(p), lower = c | 0x20;
-        if (!((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'f')))
-            return wrong(p, "hexadecimal digits are expected");
-        *value = *value << 4 | (uint32_t)(c <= '9' ? c - '0' : lower - 'a' + 10);
-    }
-    return TROL_OK;
-}
-
-/* \uXXXX, a pair of them, or \u{...}; behind the u. */
-static trol_status parse_unicode(patterns *p, uint32_t *value) {
-    uint32_t low;
-    if (take(p, '{')) {
-        *value = 0;
-        for (int n = 0; !take(p, '}'); n++) {
-            TRY(parse_hex(p, 1, &low));
-            *value = *value << 4 | low;
-            if (n > 5 || *value > CODE_POINT_LAST)
-                return wrong(p, "that is not a character");
-        }
-    } else {
-        TRY(parse_hex(p, 4, value));
-    }
-    if (*value >= 0xd800 && *value <= 0xdbff && p->n_bytes - p->at >= 6 && p->text[p->at] == '\\' &&
-        p->text[p->at + 1] == 'u') {
-        p->at += 2;
-        TRY(parse_hex(p, 4, &low));
-        if (low >= 0xdc00 && low <= 0xdfff)
-            *value = 0x10000 + ((*value - 0xd800) << 10) + (low - 0xdc00);
-    }
-    return *value >= 0xd800 && *value <= 0xdfff ? wrong(p, "half of a pair is not a character") : TROL_OK;
-}
-
-/* The escape of one character, behind the backslash. */
-static trol_status parse_escape(patterns *p, bool in_class, uint32_t *value) {
-    const int c = peek(p);
-    p->at += c >= 0;
-    *value = (uint32_t)c;
-    switch (c) {
-    case 'n':
-        *value = '\n';
-        return TROL_OK;
-    case 'r':
-        *value = '\r';
-        return TROL_OK;
-    case 't':
-        *value = '\t';
-        return TROL_OK;
-    case 'v':
-        *value = '\v';
-        return TROL_OK;
-    case 'f':
-        *value = '\f';
-        return TROL_OK;
-    case 'b':
-        *value = '\b';
-        return in_class ? TROL_OK : wrong(p, "\\b is not supported");
-    case 'x':
-        return parse_hex(p, 2, value);
-    case 'u':
-        return parse_unicode(p, value);
-    case '0':
-        *value = 0;
-        return peek(p) >= '0' && peek(p) <= '9' ? wrong(p, "octal escapes are not supported") : TROL_OK;
-    case 'c':
-        *value = (uint32_t)(peek(p) & 0x1f);
-        if (!((peek(p) | 0x20) >= 'a' && (peek(p) | 0x20) <= 'z'))
-            return wrong(p, "a letter is expected after \\c");
-        p->at++;
-        return TROL_OK;
-    default:
-        break;
-    }
-    if (c < 0)
-        return wrong(p, "a backslash ends it");
-    if (c >= 0x80) {
-        p->at--;
-        const size_t n = utf8_decode(p->text + p->at, p->n_bytes - p->at, value);
-        p->at += n;
-        return n ? TROL_OK : wrong(p, "not valid UTF-8");
-    }
-    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))
-        return wrong(p, "this escape is not supported");
-    return TROL_OK;
-}
-
-static trol_status parse_character(patterns *p, uint32_t *value) {
-    const size_t n = utf8_decode(p->text + p->at, p->n_bytes - p->at, value);
-    p->at += n;
-    return n ? TROL_OK : wrong(p, "not valid UTF-8");
-}
-
-/* Behind a backslash: a class such as \d goes into the set (*single: false), or one character into *value. */
-static trol_status parse_class_escape(patterns *p, bool in_class, bool negated, code_points *set, bool *single,
-                                      uint32_t *value) {
-    const int c = peek(p);
-    *single = false;
-    if (c == 'd' || c == 'w' || c == 's') {
-        p->at++;
-        return add_class(p, set, (char)c, negated);
-    }
-    if (c == 'D' || c == 'W' || c == 'S') {
-        p->at++;
-        if (negated) /* its opposite's opposite: ASCII alone decides */
-            return wrong(p, "\\D, \\W and \\S in a negated class are not supported");
-        return add_opposite(p, set, (char)(c | 0x20));
-    }
-    *single = true;
-    return parse_escape(p, in_class, value);
-}
-
-static trol_status parse_member(patterns *p, bool negated, code_points *set, bool *single, uint32_t *value) {
-    *single = true;
-    if (take(p, '\\'))
-        return parse_class_escape(p, true, negated, set, single, value);
-    return parse_character(p, value);
-}
-
-/* [...], behind the bracket. */
-static trol_status parse_class(patterns *p, code_points *set) {
-    const bool negated = take(p, '^');
-    while (!take(p, ']')) {
-        uint32_t first = 0, last = 0;
-        bool single, second = false;
-        if (peek(p) < 0)
-            return wrong(p, "a class is not closed");
-        TRY(parse_member(p, negated, set, &single, &first));
-        if (!single)
-            continue;
-        last = first;
-        if (peek(p) == '-' && p->at + 1 < p->n_bytes && p->text[p->at + 1] != ']') {
-            p->at++;
-            TRY(parse_member(p, negated, set, &second, &last));
-            if (!second)
-                return wrong(p, "a class is not the end of a range");
-        }
-        if (last < first)
-            return wrong(p, "a range is out of order");
-        TRY(code_points_add(set, first, last, p->error));
-    }
-    TRY(code_points_normalize(set, p->error));
-    return negated ? code_points_invert(set, p->error) : TROL_OK;
-}
-
-static trol_status parse_choices(patterns *p, part_list *all, part **result);
-
-static trol_status parse_group(patterns *p, part_list *all, part **result) {
-    if (++p->depth > MAX_GROUPS)
-        return wrong(p, "groups are nested too deep");
-    if (take(p, '?')) {
-        if (take(p, '<') && peek(p) != '=' && peek(p) != '!') {
-            while (peek(p) >= 0 && peek(p) != '>')
-                p->at++;
-            p->at += peek(p) >= 0;
-        } else if (!take(p, ':')) {
-            return wrong(p, "look-around and flags are not supported");
-        }
-    }
-    TRY(parse_choices(p, all, result));
-    if (!take(p, ')'))
-        return wrong(p, "a group is not closed");
-    p->depth--;
-    return TROL_OK;
-}
-
-static trol_status parse_set(patterns *p, int c, part *made) {
-    static const code_range line_ends[] = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
-    code_points set = {0};
-    uint32_t value;
-    bool single = false;
-    trol_status status;
-    if (c == '[') {
-        p->at++;
-        status = parse_class(p, &set);
-    } else if (c == '.') {
-        p->at++;
-        status = ADD_RANGES(&set, line_ends, p->error);
-        if (status == TROL_OK)
-            status = code_points_invert(&set, p->error);
-    } else if (c == '\\') {
-        p->at++;
-        status = parse_class_escape(p, false, false, &set, &single, &value);
-    } else {
-        single = true;
-        status = parse_character(p, &value);
-    }
-    if (single && status == TROL_OK)
-        status = code_points_add(&set, value, value, p->error);
-    if (status == TROL_OK)
-        status = code_points_normalize(&set, p->error);
-    if (status != TROL_OK) {
-        code_points_free(&set);
-        return status;
-    }
-    made->kind = PART_SET;
-    return add_set(p, &set, &made->set);
-}
-
-static trol_status parse_atom(patterns *p, part_list *all, part **result, bool *repeats) {
-    part made = {0};
-    const int c = peek(p);
-    *repeats = c != '^' && c != '$';
-    if (take(p, '('))
-        return parse_group(p, all, result);
-    if (c == '*' || c == '+' || c == '?' || c == '{')
-        return wrong(p, "there is nothing to repeat");
-    if (take(p, '^'))
-        made.kind = PART_BEGIN;
-    else if (take(p, '$'))
-        made.kind = PART_END;
-    else
-        TRY(parse_set(p, c, &made));
-    return add_part(p, all, made, result);
-}
-
-static trol_status parse_number(patterns *p, int32_t *number) {
-    if (peek(p) < '0' || peek(p) > '9')
-        return wrong(p, "a number is expected in {}");
-    for (*number = 0; peek(p) >= '0' && peek(p) <= '9'; p->at++) {
-        *number = 10 * *number + (peek(p) - '0');
-        if (*number > MAX_NODES)
-            return wrong(p, "so many repetitions are not supported");
-    }
-    return TROL_OK;
-}
-
-static trol_status parse_repeat(patterns *p, part_list *all, bool may, part **result) {
-    part made = {.kind = PART_REPEAT, .left = *result, .smallest = 0, .largest = UNBOUNDED};
-    if (take(p, '{')) {
-        TRY(parse_number(p, &made.smallest));
-        made.largest = made.smallest;
-        if (take(p, ',')) {
-            made.largest = UNBOUNDED;
-            if (peek(p) != '}')
-                TRY(parse_number(p, &made.largest));
-        }
-        if (!take(p, '}') || made.largest < made.smallest)
-            return wrong(p, "a repetition is {n}, {n,} or {n,m}");
-    } else if (take(p, '+')) {
-        made.smallest = 1;
-    } else if (take(p, '?')) {
-        made.largest = 1;
-    } else if (!take(p, '*')) {
-        return TROL_OK;
-    }
-    (void)take(p, '?'); /* lazy: which text matches is the same */
-    if (!may)
-        return wrong(p, "^ and $ can not be repeated");
-    TRY(add_part(p, all, made, result));
-    const int c = peek(p);
-    return c == '*' || c == '+' || c == '?' || c == '{' ? wrong(p, "a repetition can not be repeated") : TROL_OK;
-}
-
-static trol_status parse_choices(patterns *p, part_list *all, part **result) {
-    *result = NULL;
-    for (;;) {
-        part *row;
-        TRY(add_part(p, all, (part){.kind = PART_EMPTY}, &row));
-        while (peek(p) >= 0 && peek(p) != '|' && peek(p) != ')') {
-            part *atom;
-            bool repeats;
-            TRY(parse_atom(p, all, &atom, &repeats));
-            TRY(parse_repeat(p, all, repeats, &atom));
-            TRY(add_part(p, all, (part){.kind = PART_ROW, .left = row, .right = atom}, &row));
-        }
-        if (*result)
-            TRY(add_part(p, all, (part){.kind = PART_CHOICE, .left = *result, .right = row}, &row));
-        *result = row;
-        if (!take(p, '|'))
-            return TROL_OK;
-    }
-}
-
-/* Nodes for a part that is followed by `next`. Rows and choices lean to the left, so that recursion is as deep as
- * groups are. */
-static trol_status make_nodes(patterns *p, const part *made, uint32_t next, uint32_t *start) {
-    uint32_t choice = NO_NODE, right;
-    for (; made->kind == PART_CHOICE; made = made->left) {
-        TRY(make_nodes(p, made->right, next, &right));
-        if (choice != NO_NODE)
-            TRY(add_node(p, (node){NODE_SPLIT, right, choice}, &right));
-        choice = right;
-    }
-    const uint32_t after = next;
-    for (; made->kind == PART_ROW; made = made->left)
-        TRY(make_nodes(p, made->right, next, &next));
-    *start = next;
-    if (made->kind == PART_SET)
-        TRY(add_node(p, (node){NODE_SET, next, made->set}, start));
-    if (made->kind == PART_BEGIN || made->kind == PART_END)
-        TRY(add_node(p, (node){made->kind == PART_BEGIN ? NODE_BEGIN : NODE_END, next, 0}, start));
-    if (made->kind == PART_REPEAT) {
-        if (made->largest == UNBOUNDED) {
-            uint32_t loop, body;
-            TRY(add_node(p, (node){NODE_SPLIT, next, next}, &loop));
-            TRY(make_nodes(p, made->left, loop, &body));
-            p->nodes[loop].next = body;
-            *start = loop;
-        }
-        for (int32_t i = made->smallest; made->largest != UNBOUNDED && i < made->largest; i++) {
-            uint32_t body;
-            TRY(make_nodes(p, made->left, *start, &body));
-            TRY(add_node(p, (node){NODE_SPLIT, body, after}, start));
-        }
-        for (int32_t i = 0; i < made->smallest; i++)
-            TRY(make_nodes(p, made->left, *start, start));
-    }
-    return choice != NO_NODE ? add_node(p, (node){NODE_SPLIT, *start, choice}, start) : TROL_OK;
-}
-
-/* One pattern, to be found anywhere: any characters before and after it. */
-static trol_status add_pattern(patterns *p, const char *text, uint32_t *start) {
-    part_list all = {0};
-    part *whole;
-    code_points any = {0};
-    uint32_t any_set, matched, loop, body, skip;
-    trol_status status;
-    p->text = text;
-    p->n_bytes = strlen(text);
-    p->at = 0;
-    p->depth = 0;
-    TRY_GOTO(parse_choices(p, &all, &whole), done);
-    if (p->at < p->n_bytes)
-        TRY_GOTO(wrong(p, "a parenthesis closes nothing"), done);
-    TRY_GOTO(add_node(p, (node){NODE_MATCHED, 0, 0}, &matched), done);
-    TRY_GOTO(make_nodes(p, whole, matched, &body), done);
-    TRY_GOTO(code_points_invert(&any, p->error), done);
-    TRY_GOTO(add_set(p, &any, &any_set), done);
-    TRY_GOTO(add_node(p, (node){NODE_SPLIT, body, body}, &loop), done);
-    TRY_GOTO(add_node(p, (node){NODE_SET, loop, any_set}, &skip), done);
-    p->nodes[loop].other = skip;
-    *start = loop;
-done:
-    while (all.last) {
-        part *before = all.last->made_before;
-        free(all.last);
-        all.last = before;
-    }
-    return status;
-}
 
 /* ---- classes of characters ------------------------------------------------------------------- */
 
@@ -529,25 +30,25 @@ static int compare_numbers(const void *left, const void *right) {
     return a < b ? -1 : a > b;
 }
 
-static trol_status find_borders(const patterns *p, uint32_t **borders, size_t *n, trol_error *error) {
+static trol_status find_boundaries(const regex_patterns *p, uint32_t **boundaries, size_t *n, trol_error *error) {
     size_t count = 3;
     for (size_t i = 0; i < p->n_sets; i++)
         count += 2 * p->sets[i].n;
-    TRY(memory_alloc(count, sizeof **borders, "a pattern", (void **)borders, error));
-    (*borders)[0] = 0;
-    (*borders)[1] = 0xd800;
-    (*borders)[2] = 0xe000;
+    TRY(memory_alloc(count, sizeof **boundaries, "a pattern", (void **)boundaries, error));
+    (*boundaries)[0] = 0;
+    (*boundaries)[1] = 0xd800;
+    (*boundaries)[2] = 0xe000;
     *n = 3;
     for (size_t i = 0; i < p->n_sets; i++)
         for (size_t j = 0; j < p->sets[i].n; j++) {
-            (*borders)[(*n)++] = p->sets[i].ranges[j].first;
-            (*borders)[(*n)++] = p->sets[i].ranges[j].last + 1;
+            (*boundaries)[(*n)++] = p->sets[i].ranges[j].first;
+            (*boundaries)[(*n)++] = p->sets[i].ranges[j].last + 1;
         }
-    qsort(*borders, *n, sizeof **borders, compare_numbers);
+    qsort(*boundaries, *n, sizeof **boundaries, compare_numbers);
     return TROL_OK;
 }
 
-static trol_status add_to_class(const patterns *p, classes *c, uint32_t first, uint32_t last, trol_error *error) {
+static trol_status add_to_class(const regex_patterns *p, classes *c, uint32_t first, uint32_t last, trol_error *error) {
     const size_t width = p->n_sets;
     TRY(memory_grow((void **)&c->in, &c->in_capacity, (c->n + 1) * width + 1, 1, "a pattern", error));
     uint8_t *in = c->in + c->n * width;
@@ -563,20 +64,20 @@ static trol_status add_to_class(const patterns *p, classes *c, uint32_t first, u
     return code_points_add(&c->sets[class], first, last, error);
 }
 
-static trol_status find_classes(const patterns *p, classes *c, trol_error *error) {
-    uint32_t *borders = NULL;
+static trol_status find_classes(const regex_patterns *p, classes *c, trol_error *error) {
+    uint32_t *boundaries = NULL;
     size_t n;
     trol_status status;
-    TRY_GOTO(find_borders(p, &borders, &n, error), done);
+    TRY_GOTO(find_boundaries(p, &boundaries, &n, error), done);
     for (size_t i = 0; i < n; i++) {
-        const uint32_t first = borders[i], end = i + 1 < n ? borders[i + 1] : CODE_POINT_LAST + 1;
+        const uint32_t first = boundaries[i], end = i + 1 < n ? boundaries[i + 1] : CODE_POINT_LAST + 1;
         if (first < end && first != 0xd800 && first <= CODE_POINT_LAST)
             TRY_GOTO(add_to_class(p, c, first, end - 1, error), done);
     }
     for (size_t i = 0; i < c->n; i++)
         TRY_GOTO(code_points_normalize(&c->sets[i], error), done);
 done:
-    memory_free(borders);
+    memory_free(boundaries);
     return status;
 }
 
@@ -596,7 +97,7 @@ typedef struct name_node {
 
 typedef struct construction {
     const text_rules *rules;
-    patterns p;
+    regex_patterns p;
     classes classes;
     name_node *names; /* the tree of taken names; node 0 is the root */
     size_t n_names, names_capacity;
@@ -626,7 +127,7 @@ static trol_status visit(construction *c, uint32_t index) {
 /* Follows what consumes nothing; BEGIN only at the beginning, END only with `at_end`. */
 static trol_status close_subset(construction *c, bool at_begin, bool at_end) {
     for (size_t i = 0; i < c->n_work; i++) {
-        const node n = c->p.nodes[c->work[i]];
+        const regex_node n = c->p.nodes[c->work[i]];
         if (n.kind == NODE_SPLIT) {
             TRY(visit(c, n.next));
             TRY(visit(c, n.other));
@@ -703,7 +204,7 @@ static trol_status settle_members(construction *c, subset *s, bool *dead) {
             if (c->p.nodes[c->work[i]].kind == NODE_MATCHED && pattern_of(c, c->work[i]) == pattern)
                 matched = c->work[i];
         for (size_t i = 0; i < c->n_work; i++) {
-            const node_kind kind = c->p.nodes[c->work[i]].kind;
+            const regex_node_kind kind = c->p.nodes[c->work[i]].kind;
             if (pattern_of(c, c->work[i]) != pattern || kind == NODE_SPLIT || kind == NODE_BEGIN ||
                 (matched != NO_NODE && c->work[i] != matched))
                 continue;
@@ -791,7 +292,7 @@ static trol_status expand(construction *c, uint32_t state) {
         begin_subset(c);
         for (uint32_t i = 0; i < from.n; i++) {
             const uint32_t member = c->members[from.first + i];
-            const node n = c->p.nodes[member];
+            const regex_node n = c->p.nodes[member];
             if (n.kind == NODE_MATCHED)
                 TRY(visit(c, member));
             if (n.kind == NODE_SET && c->classes.in[class * c->p.n_sets + n.other])
@@ -828,7 +329,7 @@ static trol_status add_name(construction *c, const char *text) {
             next = (uint32_t)c->n_names;
             c->names[c->n_names++] = (name_node){character, at, false};
             TRY(code_points_add(&single, character, character, c->error));
-            TRY(add_set(&c->p, &single, &set));
+            TRY(regex_add_set(&c->p, &single, &set));
         }
         at = next;
     }
@@ -848,7 +349,7 @@ static trol_status construct(construction *c) {
     trol_status status = TROL_OK;
     for (size_t i = 0; i < rules->n_patterns && status == TROL_OK; i++) {
         c->p.starts[i] = (uint32_t)c->p.n_nodes;
-        status = add_pattern(&c->p, rules->patterns[i], &begins[i]);
+        status = regex_add_pattern(&c->p, rules->patterns[i], &begins[i]);
     }
     if (status == TROL_OK)
         status = memory_grow((void **)&c->names, &c->names_capacity, 1, sizeof *c->names, "a pattern", c->error);
