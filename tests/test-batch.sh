@@ -87,6 +87,39 @@ sed '2s/objects/things/' in.jsonl >edited.jsonl
 batch edited.jsonl --output other.jsonl --resume 2>other.err && fail "--resume with an edited line"
 grep -q "line 2 of other.jsonl" other.err || fail "--resume with an edited line: $(cat other.err)"
 
+# The command's schema holds for lines that have no rule of their own, and is part of what --resume goes by.
+echo '{"type": "object", "properties": {"shape": {"enum": ["circle", "star"]}}, "required": ["shape"], "additionalProperties": false}' >schema.json
+echo 'root ::= "aye" | "nay"' >rule.gbnf
+cat >ruled.jsonl <<END
+{"image": "$pictures/balloons.png", "prompt": "What shape is red?"}
+{"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "grammar": "root ::= \\"yes\\" | \\"no\\""}
+{"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "response_format": {"type": "text"}}
+{"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "json_schema": {"type": "boolean"}}
+{"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "max_tokens": 1}
+END
+batch ruled.jsonl --output ruled.out --json-schema schema.json || fail "--json-schema: exit status $?"
+single=$("$cli" -q -m "$model" --image "$pictures/balloons.png" -p "What shape is red?" --json-schema schema.json)
+single=${single//\"/\\\"}
+sed -n 1p ruled.out | grep -qF "\"answer\":\"${single//$'\n'/\\n}\"" || fail "--json-schema: $(cat ruled.out), not $single"
+sed -n 2p ruled.out | grep -qE '"answer":"(yes|no)"' || fail "a line's own grammar: $(cat ruled.out)"
+[ "$(answers ruled.out | sed -n 3p)" = "$(head -n 1 single.txt)" ] || fail "a line without a rule: $(cat ruled.out)"
+sed -n 4p ruled.out | grep -qE '"answer":"(true|false)"' || fail "a line's own schema: $(cat ruled.out)"
+sed -n 5p ruled.out | grep -q '"error":"max_tokens is 1, but no answer in the form' || fail "too few tokens: $(cat ruled.out)"
+batch ruled.jsonl --output ruled.out --resume --json-schema schema.json || fail "--resume with the schema: exit status $?"
+[ "$(lines ruled.out)" = 5 ] || fail "--resume with the schema: $(cat ruled.out)"
+sed -i s/circle/square/ schema.json
+for other in "--json-schema schema.json" --json "--grammar rule.gbnf" ""; do
+    # shellcheck disable=SC2086
+    batch ruled.jsonl --output ruled.out --resume $other 2>other.err && fail "--resume with another schema: $other"
+    grep -q "line 1 of ruled.out was made" other.err || fail "--resume with another schema: $(cat other.err)"
+done
+batch ruled.jsonl --grammar rule.gbnf | sed -n 1p | grep -qE '"answer":"(aye|nay)"' || fail "--grammar"
+batch ruled.jsonl --json | sed -n 1p | grep -qE '"answer":"[{].*[}]"' || fail "--json"
+echo '{"type": 5}' >schema.json
+batch ruled.jsonl --json-schema schema.json >wrong.out 2>wrong.err && fail "a wrong schema"
+grep -q "schema.json: the schema at #/type" wrong.err || fail "a wrong schema: $(cat wrong.err)"
+[ ! -s wrong.out ] || fail "a wrong schema: lines are answered"
+
 # A signal leaves whole lines only.
 for i in $(seq 200); do cat in.jsonl; done >long.jsonl
 "$cli" -q -m "$model" --batch long.jsonl --output long.out &
@@ -100,5 +133,9 @@ wait $pid || status=$?
 
 batch nosuch.jsonl 2>usage.err && fail "an input that is not there"
 grep -q "nosuch.jsonl cannot be opened" usage.err || fail "an input that is not there: $(cat usage.err)"
-batch in.jsonl -p x 2>usage.err && fail "--batch with -p"
+for option in "-p x" "--session x" "--json --grammar rule.gbnf" "--beams 2" --ignore-eos "--logit-bias 5+1"; do
+    # shellcheck disable=SC2086
+    batch in.jsonl $option 2>usage.err && fail "--batch with $option"
+done
+batch - --json-schema - <in.jsonl 2>usage.err && fail "standard input twice"
 exit $failed

@@ -178,16 +178,16 @@ static bool is_stdin(const char *text) { return text && strcmp(text, "-") == 0; 
 static const char *contradiction(const options *o) {
     int n_prompts = (o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL);
     if (o->batch && (o->chat || n_prompts > 0 || o->images.count > 0 || o->raw || o->logits || o->prefill_logits ||
-                     o->logprobs || o->lookup))
+                     o->logprobs || o->lookup || o->ignore_eos || o->logit_bias.count > 0))
         return "--batch has its questions and pictures in a file: --chat, --prompt, --tokens, --image, --raw, "
                "--logits, "
-               "--prefill-logits, --logprobs and --lookup do not go with it";
+               "--prefill-logits, --logprobs, --lookup, --ignore-eos and --logit-bias do not go with it";
     if (!o->batch && (o->output || o->resume))
         return "--output and --resume are for --batch";
     if (o->batch && o->resume && (!o->output || is_stdin(o->output)))
         return "--resume needs an --output FILE to go on with";
-    if (o->batch)
-        return o->n_predict == 0 ? "-n is 0, expected at least 1 with --batch" : NULL;
+    if (o->batch && o->n_predict == 0)
+        return "-n is 0, expected at least 1 with --batch";
     if (o->chat && (o->tokens || o->raw || o->logits || o->prefill_logits || o->logprobs))
         return "--chat is a conversation: --tokens, --raw, --logits, --prefill-logits and --logprobs do not go with it";
     if (o->chat && o->n_predict == 0)
@@ -196,7 +196,7 @@ static const char *contradiction(const options *o) {
         return "--session is for one question: a chat has /save and /load";
     if (o->context_shift && !o->chat)
         return "--ctx-shift is for --chat";
-    if (n_prompts == 0 && !o->chat)
+    if (n_prompts == 0 && !o->chat && !o->batch)
         return "nothing is asked: -p TEXT, --prompt-file FILE, --tokens FILE, --chat or --batch FILE is needed";
     if (n_prompts > 1)
         return "only one of --prompt, --prompt-file and --tokens can be given";
@@ -213,7 +213,7 @@ static const char *contradiction(const options *o) {
     if (constraints || beams)
         return constraints ? constraints : beams;
     int n_stdin = is_stdin(o->json_schema) + is_stdin(o->grammar) + is_stdin(o->prompt) + is_stdin(o->prompt_file) +
-                  is_stdin(o->tokens);
+                  is_stdin(o->tokens) + is_stdin(o->batch);
     for (size_t i = 0; i < o->images.count; i++)
         n_stdin += is_stdin(o->images.items[i]);
     if (n_stdin > 0 && o->chat)
@@ -608,6 +608,8 @@ static trol_status answer(run *r) {
         trol_status status = trol_threads_new(r->chosen->n_threads, &r->threads, r->error);
         if (status == TROL_OK)
             status = load_model(r);
+        if (status == TROL_OK) /* a wrong schema ends the run, rather than each line */
+            status = constraint_make(r);
         return status == TROL_OK ? batch_run(r) : status;
     }
     if (r->chosen->chat) {
@@ -690,6 +692,7 @@ static void release(run *r) {
     trol_session_free(r->session);
     trol_sampler_free(r->sampler);
     trol_constraint_free(r->constraint);
+    free(r->constraint_text);
     for (size_t i = 0; i < r->chosen->images.count; i++)
         trol_features_free(r->features[i]);
     free_images(r);

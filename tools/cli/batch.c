@@ -14,6 +14,7 @@
 #include "cli/batch_line.h"
 #include "common/fail.h"
 #include "common/signals.h"
+#include "server/answer_form.h"
 #include "server/buffer.h"
 #include "server/clock.h"
 #include "server/engine.h"
@@ -48,6 +49,9 @@ typedef struct batch {
     int64_t n_done, n_skipped;
     int64_t n_errors, n_tokens;
     double began, next_progress;
+    trol_constraint *form; /* of the last line that asked for one: those alike have clones of it */
+    chat_format form_format;
+    char *form_text; /* NULL: none */
     bool at_end;
 } batch;
 
@@ -89,6 +93,11 @@ static uint64_t line_fingerprint(const batch *b, const char *line, size_t n_byte
     hash = hash_more(hash, &o->seed, sizeof o->seed);
     for (size_t i = 0; i < o->stops.count; i++)
         hash = hash_text(hash, o->stops.items[i]);
+    if (b->r->constraint) {
+        hash = hash_text(hash, o->json ? "json" : o->grammar ? "grammar" : "json_schema");
+        hash = hash_more(hash, b->r->constraint_text, b->r->n_constraint_bytes);
+        hash = hash_text(hash, NULL);
+    }
     hash = hash_more(hash, line, n_bytes);
     return hash ? hash : 1;
 }
@@ -178,10 +187,35 @@ static trol_status open_input(batch *b) {
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
+/* The constraint of a line. Lines that ask for what the one before asked share what was made for it. */
+static bool make_constraint(batch *b, const chat_request *request, trol_constraint **constraint, api_error *error) {
+    const char *text = request->format_text ? request->format_text : "";
+    trol_error cause;
+    *constraint = NULL;
+    if (request->format == CHAT_FORMAT_TEXT)
+        return true;
+    if (!b->form || b->form_format != request->format || strcmp(b->form_text, text) != 0) {
+        trol_constraint_free(b->form);
+        free(b->form_text);
+        b->form = NULL;
+        b->form_format = request->format;
+        b->form_text = strdup(text);
+        if (!b->form_text)
+            return api_fail_memory(error);
+        if (!answer_form_new(b->r->model, request, &b->form, error))
+            return false;
+    }
+    if (!answer_form_fits(b->form, request, error))
+        return false;
+    return trol_constraint_clone(b->form, constraint, &cause) == TROL_OK ||
+           api_fail_library(error, request->format_param, &cause);
+}
+
 /* A line into the window, and its request to the engine. */
 static void ask(batch *b, size_t n_bytes) {
     entry *e = &b->window[b->next % (int64_t)b->n_window];
     chat_request request;
+    trol_constraint *constraint;
     *e = (entry){.line = b->n_read, .fingerprint = line_fingerprint(b, b->line, n_bytes), .began = now_seconds()};
     b->next++;
     if (n_bytes > MOST_LINE_BYTES) {
@@ -190,10 +224,18 @@ static void ask(batch *b, size_t n_bytes) {
     }
     if (!batch_line_read(b->r, b->line, n_bytes, &request, &e->id, &e->error))
         return;
+    if (!make_constraint(b, &request, &constraint, &e->error)) {
+        chat_request_free(&request);
+        return;
+    }
     e->job = job_new(&request);
     if (!e->job) {
+        trol_constraint_free(constraint);
         api_fail_memory(&e->error);
-    } else if (!engine_submit(b->engine, e->job, &e->error)) {
+        return;
+    }
+    e->job->constraint = constraint;
+    if (!engine_submit(b->engine, e->job, &e->error)) {
         job_release(e->job);
         e->job = NULL;
     }
@@ -419,6 +461,8 @@ trol_status batch_run(run *r) {
         status = tool_fail(r->error, TROL_ERROR_IO, "%s cannot be written: %s", b.output_name, strerror(errno));
     if (b.input && b.input != stdin)
         fclose(b.input);
+    trol_constraint_free(b.form);
+    free(b.form_text);
     free(b.window);
     free(b.done);
     free(b.line);

@@ -103,8 +103,27 @@ static bool make_messages(const char *prompt, const char *system, chat_request *
     return true;
 }
 
+/* --json-schema, --json or --grammar, unless the line has a rule of its own, which {"type": "text"} is, too. */
+static bool add_constraint(const run *r, cJSON *line) {
+    static const char *const own[] = {"response_format", "json_schema", "grammar"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (cJSON_HasObjectItem(line, own[i]))
+            return true;
+    if (r->chosen->json) {
+        cJSON *format = cJSON_AddObjectToObject(line, "response_format");
+        return format && cJSON_AddStringToObject(format, "type", "json_object");
+    }
+    if (r->chosen->grammar)
+        return cJSON_AddStringToObject(line, "grammar", r->constraint_text) != NULL;
+    if (!r->chosen->json_schema)
+        return true;
+    cJSON *schema = cJSON_ParseWithLength(r->constraint_text, r->n_constraint_bytes);
+    return schema && cJSON_AddItemToObject(line, "json_schema", schema);
+}
+
 /* What the options say and the line does not. */
-static bool add_defaults(const options *o, cJSON *line, api_error *error) {
+static bool add_defaults(const run *r, cJSON *line, api_error *error) {
+    const options *o = r->chosen;
     static const char *const modes[] = {"prompt", "all", "off"};
     const struct {
         const char *name;
@@ -133,6 +152,7 @@ static bool add_defaults(const options *o, cJSON *line, api_error *error) {
         cJSON *stops = cJSON_CreateStringArray(o->stops.items, (int)o->stops.count);
         fine = fine && stops && cJSON_AddItemToObject(line, "stop", stops);
     }
+    fine = fine && add_constraint(r, line);
     return fine || api_fail_memory(error);
 }
 
@@ -172,7 +192,7 @@ static bool read_fields(const run *r, cJSON *line, chat_request *request, char *
                api_fail_memory(error);
     } else if (fine)
         fine = read_paths(messages, error);
-    if (fine && (fine = add_defaults(r->chosen, line, error)))
+    if (fine && (fine = add_defaults(r, line, error)))
         fine = chat_request_read(line, model_id, request, error);
     if (fine && prompt) {
         free((char *)request->messages[0].text);

@@ -39,6 +39,8 @@ typedef struct run {
     trol_session *session;
     trol_sampler *sampler;
     trol_constraint *constraint; /* NULL: none */
+    char *constraint_text;       /* [n_constraint_bytes]: of --json-schema or --grammar */
+    size_t n_constraint_bytes;
     npy_file *logits, *prefill_logits;
     logprobs_file *logprobs;
     trol_logit_bias logit_bias[ARGUMENT_MAX_TEXTS];

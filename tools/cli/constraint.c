@@ -1,8 +1,6 @@
 /* constraint.c - --json-schema, --json and --grammar: what the answer must be. */
 #include "cli/constraint.h"
 
-#include <stdlib.h>
-
 #include "common/fail.h"
 #include "common/input_file.h"
 
@@ -17,18 +15,18 @@ const char *constraint_contradiction(const options *o) {
 trol_status constraint_make(run *r) {
     const options *o = r->chosen;
     const char *path = o->json_schema ? o->json_schema : o->grammar;
-    char *text;
-    size_t n;
     if (o->json)
         return trol_constraint_new_json(r->model, &r->constraint, r->error);
     if (!path)
         return TROL_OK;
-    trol_status status = input_file_read(path, MAX_CONSTRAINT_BYTES, &text, &n, r->error);
+    trol_status status =
+        input_file_read(path, MAX_CONSTRAINT_BYTES, &r->constraint_text, &r->n_constraint_bytes, r->error);
     if (status != TROL_OK)
         return status;
+    const char *text = r->constraint_text;
+    const size_t n = r->n_constraint_bytes;
     trol_error inner = {TROL_OK, ""};
     status = o->grammar ? trol_constraint_new_gbnf(r->model, text, n, &r->constraint, &inner)
                         : trol_constraint_new_json_schema(r->model, text, n, &r->constraint, &inner);
-    free(text);
     return status == TROL_OK ? status : tool_fail(r->error, status, "%s: %s", path, inner.message);
 }

@@ -6,7 +6,8 @@
 
 /* What the options need of each other; NULL if all is well. */
 const char *constraint_contradiction(const options *o);
-/* Reads the file and makes r->constraint, once the model is loaded; nothing without such an option. */
+/* Reads the file into r->constraint_text and makes r->constraint, once the model is loaded; nothing without such an
+ * option. */
 trol_status constraint_make(run *r);
 
 #endif

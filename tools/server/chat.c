@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/answer_form.h"
 #include "server/clock.h"
 #include "server/json_body.h"
 #include "server/server.h"
@@ -338,32 +339,6 @@ static void answer_stream(exchange *x) {
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
-/* The form that answers must have. false with the error. */
-static bool open_constraint(exchange *x, const chat_request *request, trol_constraint **constraint) {
-    trol_model *model = x->server->model;
-    const char *text = request->format_text;
-    trol_error error = {0};
-    int64_t least = 0;
-    trol_status status = TROL_OK;
-    *constraint = NULL;
-    if (request->format == CHAT_FORMAT_JSON)
-        status = trol_constraint_new_json(model, constraint, &error);
-    else if (request->format == CHAT_FORMAT_SCHEMA)
-        status = trol_constraint_new_json_schema(model, text, strlen(text), constraint, &error);
-    else if (request->format == CHAT_FORMAT_GRAMMAR)
-        status = trol_constraint_new_gbnf(model, text, strlen(text), constraint, &error);
-    if (status == TROL_OK && *constraint)
-        status = trol_constraint_min_tokens(*constraint, &least, &error);
-    const char *param = request->format_param;
-    if (status != TROL_OK)
-        api_fail_library(&x->error, param, &error);
-    else if (request->max_tokens && least > request->max_tokens)
-        api_fail(&x->error, 400, "max_tokens", "invalid_value",
-                 "max_tokens is %d, but no answer in the form that %s asks for has fewer than %lld tokens",
-                 request->max_tokens, param, (long long)least);
-    return x->error.status == 0;
-}
-
 static void choose_seed(chat_request *request) {
     if (!request->has_seed)
         request->sampler.seed = (uint64_t)(now_seconds() * 1e9);
@@ -377,7 +352,8 @@ static bool read_request(exchange *x, chat_request *request, trol_constraint **c
     cJSON *root = json_body_parse(x->body.bytes, x->body.n_bytes, &x->error);
     bool fine = root && chat_request_read(root, s->model_id, request, &x->error);
     cJSON_Delete(root);
-    if (fine && !open_constraint(x, request, constraint)) {
+    if (fine && !(answer_form_new(s->model, request, constraint, &x->error) &&
+                  answer_form_fits(*constraint, request, &x->error))) {
         chat_request_free(request);
         trol_constraint_free(*constraint);
         fine = false;
