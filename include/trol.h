@@ -83,7 +83,8 @@ typedef int (*trol_progress_callback)(void *user, trol_stage stage, int64_t done
  *
  * fork: a child may go on using what the parent has loaded, models and sessions included; its threads are started again
  * by the first call that needs them, and freeing always returns. A session in which another thread of the parent was
- * making a call at that moment is left half done in the child: the child may only free it. */
+ * making a call at that moment is left half done in the child: the child may only free it. So is a constraint (with its
+ * clones) that was in use then: the child gets TROL_ERROR_STATE and makes a new one. */
 typedef struct trol_threads trol_threads;
 
 /* n_threads: 1 to 256, or 0 for one per physical core (not per hyperthread) among the CPUs that this process may use,

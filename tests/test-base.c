@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/float16.h"
+#include "base/fork_mutex.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
@@ -611,6 +612,52 @@ static void test_fork(int n_threads) {
     trol_threads_free(threads);
 }
 
+typedef struct keeper {
+    fork_mutex mutex;
+    atomic_int locked, stop;
+} keeper;
+
+static void *keep_locked(void *context) {
+    keeper *k = context;
+    CHECK(fork_mutex_lock(&k->mutex), "the first lock");
+    atomic_store(&k->locked, 1);
+    while (!atomic_load(&k->stop))
+        sched_yield();
+    fork_mutex_unlock(&k->mutex);
+    return NULL;
+}
+
+/* What the lock returned in a child, twice; -1: it hangs. */
+static int lock_in_child(keeper *k) {
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        const bool first = fork_mutex_lock(&k->mutex);
+        fork_mutex_unlock(&k->mutex);
+        const bool second = fork_mutex_lock(&k->mutex);
+        _exit((first ? 1 : 0) | (second ? 2 : 0));
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_fork_mutex(void) {
+    keeper k = {.locked = 0};
+    pthread_t thread;
+    fork_mutex_init(&k.mutex);
+    CHECK(lock_in_child(&k) == 3, "a free mutex in a child");
+    pthread_create(&thread, NULL, keep_locked, &k);
+    while (!atomic_load(&k.locked))
+        sched_yield();
+    CHECK(lock_in_child(&k) == 2, "a mutex that another thread holds, in a child");
+    atomic_store(&k.stop, 1);
+    pthread_join(thread, NULL);
+    CHECK(fork_mutex_lock(&k.mutex), "in the parent");
+    fork_mutex_unlock(&k.mutex);
+    fork_mutex_destroy(&k.mutex);
+}
+
 /* One caller's section runs while another comes; the first then calls again at once: the other is served before. */
 typedef struct meeting {
     trol_threads *threads;
@@ -678,6 +725,7 @@ static void test_threads(void) {
     test_fork(1);
     test_fork(2);
     test_fork(4);
+    test_fork_mutex();
     CHECK(trol_threads_new(-1, &threads, &error) == TROL_ERROR_ARGUMENT && !threads && strstr(error.message, "-1"),
           "%s", error.message);
     CHECK(trol_threads_new(257, &threads, &error) == TROL_ERROR_ARGUMENT && !threads && strstr(error.message, "257"),

@@ -1,5 +1,11 @@
 /* test-constraint.c - JSON Schemas: texts that they accept and refuse, what is refused of them; masks over a
  * vocabulary against a text tried token by token; the reserve; answers of the bundled models. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "engine/json_schema.h"
 #include "engine/matcher.h"
 #include "engine/model.h"
@@ -419,6 +425,66 @@ static void test_custom(void) {
     trol_model_free(model);
 }
 
+typedef struct busy_clone {
+    trol_constraint *constraint;
+    uint64_t *allowed;
+    atomic_int stop, rounds;
+} busy_clone;
+
+static void *fill_masks(void *context) {
+    busy_clone *b = context;
+    trol_error error = {0};
+    while (!atomic_load(&b->stop)) {
+        CHECK_OK(trol_constraint_fill(b->constraint, 100, b->allowed, &error), error);
+        atomic_fetch_add(&b->rounds, 1);
+    }
+    return NULL;
+}
+
+/* A child uses the constraint, or gets the sentence, and always frees it. */
+static void in_child(trol_model *model, trol_constraint *c, uint64_t *allowed) {
+    trol_error error = {0};
+    trol_constraint *fresh = NULL;
+    alarm(20);
+    trol_status status = trol_constraint_fill(c, 100, allowed, &error);
+    bool good = status == TROL_OK || (status == TROL_ERROR_STATE && strstr(error.message, "another thread"));
+    good = good && trol_constraint_reset(c, &error) == status;
+    trol_constraint_free(c);
+    good = good && trol_constraint_new_json(model, &fresh, &error) == TROL_OK &&
+           trol_constraint_fill(fresh, 100, allowed, &error) == TROL_OK;
+    trol_constraint_free(fresh);
+    _exit(good ? 0 : 1);
+}
+
+static void test_fork(void) {
+    trol_model *model = open_bundled("trol-tiny-internlm2");
+    const size_t n_words = ((size_t)model->config.decoder.vocab_size + 63) / 64;
+    uint64_t *masks = calloc(2 * n_words, sizeof *masks);
+    trol_constraint *c = NULL;
+    busy_clone busy = {.allowed = masks};
+    trol_error error = {0};
+    pthread_t thread;
+    CHECK_OK(trol_constraint_new_json(model, &c, &error), error);
+    CHECK_OK(trol_constraint_clone(c, &busy.constraint, &error), error);
+    CHECK(pthread_create(&thread, NULL, fill_masks, &busy) == 0, "a thread");
+    while (atomic_load(&busy.rounds) == 0)
+        sched_yield();
+    for (int i = 0; i < 20; i++) {
+        const pid_t child = fork();
+        if (child == 0)
+            in_child(model, c, masks + n_words);
+        int status = -1;
+        waitpid(child, &status, 0);
+        CHECK(status == 0, "child %d of a process whose other thread uses a clone: status %d", i, status);
+    }
+    atomic_store(&busy.stop, 1);
+    pthread_join(thread, NULL);
+    trol_constraint_free(busy.constraint);
+    trol_constraint_free(c);
+    free(masks);
+    trol_model_free(model);
+}
+
 int main(void) {
     test_scalars();
     test_strings();
@@ -431,5 +497,6 @@ int main(void) {
     test_answers("trol-tiny-internlm2");
     test_answers("trol-tiny-phi3");
     test_custom();
+    test_fork();
     return test_summary("test-constraint");
 }

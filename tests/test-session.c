@@ -1,10 +1,14 @@
 /* test-session.c - the rules of sessions: what a call refuses and how, structs of older callers, a full context,
  * cancelling, progress, forks, what a later prompt reuses, the prompt of one token, several threads on one model. */
 #include <pthread.h>
-#include <stddef.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <stddef.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "engine/model.h"
 #include "session_cases.h"
 
 static trol_error refused;
@@ -801,6 +805,52 @@ static void check_threads(const session_case *c) {
     free(together);
 }
 
+typedef struct busy_thread {
+    trol_model *model;
+    atomic_int stop, rounds;
+} busy_thread;
+
+static void *take_workspaces(void *context) {
+    busy_thread *b = context;
+    workspace *space;
+    trol_error error;
+    while (!atomic_load(&b->stop) && model_take_workspace(b->model, &space, &error) == TROL_OK) {
+        model_return_workspace(b->model, space);
+        atomic_fetch_add(&b->rounds, 1);
+    }
+    return NULL;
+}
+
+/* A child of fork goes on with its parent's session, at whatever moment another thread of the parent was caught. */
+static void check_forked_process(const session_case *c) {
+    trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 0), *copy;
+    trol_error error = {0};
+    busy_thread busy = {.model = c->model};
+    pthread_t thread;
+    prefill_case(c, s, c->ids, c->n_ids);
+    CHECK_OK(trol_session_fork(s, &copy, &error), error);
+    CHECK_OK(trol_session_decode(copy, 4, &error), error);
+    CHECK(pthread_create(&thread, NULL, take_workspaces, &busy) == 0, "a thread");
+    while (atomic_load(&busy.rounds) == 0)
+        sched_yield();
+    for (int i = 0; i < 20; i++) {
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            const bool good = trol_session_decode(s, 4, &error) == TROL_OK && equal_logits(c, s, copy);
+            trol_session_free(s);
+            _exit(good ? 0 : 1);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        CHECK(status == 0, "child %d of a process whose other thread uses the model: status %d", i, status);
+    }
+    atomic_store(&busy.stop, 1);
+    pthread_join(thread, NULL);
+    trol_session_free(copy);
+    trol_session_free(s);
+}
+
 /* What holds on to a model keeps it alive. */
 static void check_lifetimes(void) {
     session_case c = open_case("internlm2-clip", 2);
@@ -834,6 +884,7 @@ int main(void) {
     check_workspace(&c);
     check_one_token(&c);
     check_threads(&c);
+    check_forked_process(&c);
     close_case(&c);
     session_case phi3 = open_case("phi3-internvit", 2);
     check_failed_prompts(&phi3, "phi3-internvit");

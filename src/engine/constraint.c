@@ -4,10 +4,10 @@
  * knows the shortest text that ends it; that text, cut into the longest tokens one after the other, bounds the tokens
  * that are needed. What is left of it after its first token is the shortest text of the state that this leads to, cut
  * alike, so whoever has enough tokens left finds at least that token allowed. */
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fork_mutex.h"
 #include "base/memory.h"
 #include "engine/gbnf.h"
 #include "engine/json_schema.h"
@@ -32,7 +32,8 @@ typedef struct kept_mask {
 
 /* What clones share. */
 typedef struct constraint_core {
-    pthread_mutex_t mutex;
+    fork_mutex mutex;
+    bool broken; /* another thread was changing this when the process forked: not for use, nor to be freed */
     size_t references;
     trol_model *model;
     const vocabulary *vocabulary; /* the model's */
@@ -344,20 +345,19 @@ static void core_free(constraint_core *core) {
         memory_free(core->masks[i / MASKS_IN_A_SET][i % MASKS_IN_A_SET].allowed);
     memory_free(core->states);
     trol_model_free(core->model);
-    pthread_mutex_destroy(&core->mutex);
+    fork_mutex_destroy(&core->mutex);
     free(core);
 }
 
-static trol_status find_vocabulary(trol_model *model, const vocabulary **found, trol_error *error) {
-    trol_status status = TROL_OK;
-    if (!model->tokenizer)
-        return fail(error, TROL_ERROR_UNSUPPORTED, "the model has no tokenizer, which constraints need");
-    pthread_mutex_lock(&model->workspace_mutex);
-    if (!model->vocabulary)
-        status = vocabulary_new(model->tokenizer, (int32_t)model->config.decoder.vocab_size, &model->vocabulary, error);
-    *found = model->vocabulary;
-    pthread_mutex_unlock(&model->workspace_mutex);
-    return status;
+static bool core_lock(constraint_core *core) {
+    if (!fork_mutex_lock(&core->mutex))
+        core->broken = true;
+    return !core->broken;
+}
+
+static trol_status fail_broken(trol_error *error) {
+    return fail(error, TROL_ERROR_STATE,
+                "the constraint was in use by another thread when the process forked: make a new one in the child");
 }
 
 /* Takes the grammar over, also on failure. */
@@ -373,12 +373,12 @@ static trol_status constraint_new(trol_model *model, grammar *g, trol_constraint
         matcher_free(m);
         return fail_memory(error, sizeof *core, "a constraint");
     }
-    pthread_mutex_init(&core->mutex, NULL);
+    fork_mutex_init(&core->mutex);
     core->references = 1;
     core->matcher = m;
     core->model = model_retain(model);
     core->n_words = mask_words(model);
-    TRY_GOTO(find_vocabulary(model, &core->vocabulary, error), failed);
+    TRY_GOTO(model_get_vocabulary(model, &core->vocabulary, error), failed);
     const size_t n_deep = (size_t)core->vocabulary->depth + 1;
     TRY_GOTO(memory_alloc(n_deep, sizeof *core->states, "a constraint", (void **)&core->states, error), failed);
     *c = (trol_constraint){.core = core, .state = MATCHER_START};
@@ -433,13 +433,14 @@ void trol_constraint_free(trol_constraint *constraint) {
         free(constraint);
         return;
     }
-    pthread_mutex_lock(&core->mutex);
+    const bool whole = core_lock(core);
     trol_constraint **link = &core->users;
-    while (*link != constraint)
+    while (whole && *link != constraint)
         link = &(*link)->next;
-    *link = constraint->next;
-    const bool last = --core->references == 0;
-    pthread_mutex_unlock(&core->mutex);
+    if (whole)
+        *link = constraint->next;
+    const bool last = whole && --core->references == 0;
+    fork_mutex_unlock(&core->mutex);
     if (last)
         core_free(core);
     free(constraint);
@@ -457,12 +458,18 @@ trol_status trol_constraint_clone(const trol_constraint *constraint, trol_constr
     trol_constraint *c = calloc(1, sizeof *c);
     if (!c)
         return fail_memory(error, sizeof *c, "a constraint");
-    pthread_mutex_lock(&core->mutex);
-    *c = *constraint;
-    c->next = core->users;
-    core->users = c;
-    core->references++;
-    pthread_mutex_unlock(&core->mutex);
+    const bool whole = core_lock(core);
+    if (whole) {
+        *c = *constraint;
+        c->next = core->users;
+        core->users = c;
+        core->references++;
+    }
+    fork_mutex_unlock(&core->mutex);
+    if (!whole) {
+        free(c);
+        return fail_broken(error);
+    }
     *clone = c;
     return TROL_OK;
 }
@@ -488,11 +495,11 @@ trol_status trol_constraint_reset(trol_constraint *constraint, trol_error *error
         constraint->ended = false;
         return constraint->hooks.reset(constraint->user) != 0 ? stopped("reset", error) : TROL_OK;
     }
-    pthread_mutex_lock(&constraint->core->mutex);
+    const bool whole = core_lock(constraint->core);
     constraint->state = MATCHER_START;
     constraint->started = constraint->ended = false;
-    pthread_mutex_unlock(&constraint->core->mutex);
-    return TROL_OK;
+    fork_mutex_unlock(&constraint->core->mutex);
+    return whole ? TROL_OK : fail_broken(error);
 }
 
 static void allow_ends(const trol_model *model, uint64_t *allowed) {
@@ -515,11 +522,10 @@ trol_status trol_constraint_fill(trol_constraint *constraint, int64_t n_left, ui
             return stopped("fill", error);
         return TROL_OK;
     }
-    pthread_mutex_lock(&core->mutex);
-    trol_status status = fill_text(constraint, n_left, allowed, error);
+    trol_status status = core_lock(core) ? fill_text(constraint, n_left, allowed, error) : fail_broken(error);
     if (status == TROL_OK && matcher_accepts(core->matcher, constraint->state))
         allow_ends(model, allowed);
-    pthread_mutex_unlock(&core->mutex);
+    fork_mutex_unlock(&core->mutex);
     return status;
 }
 
@@ -557,14 +563,15 @@ trol_status trol_constraint_accept(trol_constraint *constraint, int32_t token, t
         return TROL_OK;
     }
     trol_status status = TROL_OK;
-    pthread_mutex_lock(&core->mutex);
-    if (!end)
+    if (!core_lock(core))
+        status = fail_broken(error);
+    else if (!end)
         status = accept_text(constraint, token, error);
     else if (!matcher_accepts(core->matcher, constraint->state))
         status = fail(error, TROL_ERROR_ARGUMENT, "the constraint does not allow the answer to end here");
     else
         constraint->ended = true;
-    pthread_mutex_unlock(&core->mutex);
+    fork_mutex_unlock(&core->mutex);
     return status;
 }
 
@@ -575,9 +582,9 @@ trol_status trol_constraint_min_tokens(trol_constraint *constraint, int64_t *n_t
         return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_min_tokens: the out-pointer is NULL");
     trol_status status = TROL_OK;
     if (constraint->core) {
-        pthread_mutex_lock(&constraint->core->mutex);
-        status = needed_tokens(constraint->core, constraint->state, &needed, error);
-        pthread_mutex_unlock(&constraint->core->mutex);
+        status = core_lock(constraint->core) ? needed_tokens(constraint->core, constraint->state, &needed, error)
+                                             : fail_broken(error);
+        fork_mutex_unlock(&constraint->core->mutex);
     }
     *n_tokens = needed;
     return status;
@@ -586,8 +593,7 @@ trol_status trol_constraint_min_tokens(trol_constraint *constraint, int64_t *n_t
 int trol_constraint_complete(const trol_constraint *constraint) {
     if (!constraint || constraint->ended || !constraint->core)
         return constraint && constraint->ended;
-    pthread_mutex_lock(&constraint->core->mutex);
-    const bool complete = matcher_must_end(constraint->core->matcher, constraint->state);
-    pthread_mutex_unlock(&constraint->core->mutex);
+    const bool complete = core_lock(constraint->core) && matcher_must_end(constraint->core->matcher, constraint->state);
+    fork_mutex_unlock(&constraint->core->mutex);
     return complete;
 }

@@ -117,7 +117,7 @@ trol_status trol_model_load(const char *path, const trol_model_params *params, t
     if (!model)
         return fail_memory(error, sizeof *model, "a model");
     atomic_init(&model->references, 1);
-    pthread_mutex_init(&model->workspace_mutex, NULL);
+    fork_mutex_init(&model->workspace_mutex);
     model->log = (logger){p.log, p.log_user};
     model->cache = cache_retain(p.cache);
     trol_status status = load_into(model, path, &p, error);
@@ -148,16 +148,22 @@ void trol_model_free(trol_model *model) {
     weights_free(model->weights);
     trol_threads_free(model->threads);
     trol_cache_free(model->cache);
-    pthread_mutex_destroy(&model->workspace_mutex);
+    fork_mutex_destroy(&model->workspace_mutex);
     free(model);
+}
+
+/* Which of them another thread was taking or giving back when the process forked is not known: then none is. */
+static void lock_workspaces(trol_model *model) {
+    if (!fork_mutex_lock(&model->workspace_mutex))
+        model->n_workspaces = 0;
 }
 
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error) {
     *space = NULL;
-    pthread_mutex_lock(&model->workspace_mutex);
+    lock_workspaces(model);
     if (model->n_workspaces > 0)
         *space = model->workspaces[--model->n_workspaces];
-    pthread_mutex_unlock(&model->workspace_mutex);
+    fork_mutex_unlock(&model->workspace_mutex);
     return *space ? TROL_OK : workspace_new(space, error);
 }
 
@@ -166,13 +172,25 @@ void model_return_workspace(trol_model *model, workspace *space) {
     enum { KEPT_BYTES = 32 << 20 };
     workspace_release(space, 0);
     workspace_trim(space, KEPT_BYTES);
-    pthread_mutex_lock(&model->workspace_mutex);
+    lock_workspaces(model);
     bool kept = model->n_workspaces < MODEL_MAX_WORKSPACES;
     if (kept)
         model->workspaces[model->n_workspaces++] = space;
-    pthread_mutex_unlock(&model->workspace_mutex);
+    fork_mutex_unlock(&model->workspace_mutex);
     if (!kept)
         workspace_free(space);
+}
+
+trol_status model_get_vocabulary(trol_model *model, const vocabulary **found, trol_error *error) {
+    trol_status status = TROL_OK;
+    if (!model->tokenizer)
+        return fail(error, TROL_ERROR_UNSUPPORTED, "the model has no tokenizer, which constraints need");
+    lock_workspaces(model);
+    if (!model->vocabulary)
+        status = vocabulary_new(model->tokenizer, (int32_t)model->config.decoder.vocab_size, &model->vocabulary, error);
+    *found = model->vocabulary;
+    fork_mutex_unlock(&model->workspace_mutex);
+    return status;
 }
 
 void model_note_length(trol_model *model, size_t n_tokens) {

@@ -2,10 +2,10 @@
 #ifndef ENGINE_MODEL_H
 #define ENGINE_MODEL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/fork_mutex.h"
 #include "base/log.h"
 #include "engine/prompt.h"
 #include "format/tokenizer.h"
@@ -52,7 +52,7 @@ struct trol_model {
     const kernels *kernels;
     logger log;
     atomic_bool length_noticed; /* that a context grew past what the model was trained for */
-    pthread_mutex_t workspace_mutex;
+    fork_mutex workspace_mutex;
     workspace *workspaces[MODEL_MAX_WORKSPACES]; /* idle ones */
     int n_workspaces;
     trol_cache *cache;                              /* NULL: none */
@@ -88,6 +88,9 @@ void image_rows_free(image_rows *rows);
 /* Scratch memory for one call; give it back with model_return_workspace. */
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);
 void model_return_workspace(trol_model *model, workspace *space);
+
+/* The bytes of the model's tokens, for constraints: made with the first call. */
+trol_status model_get_vocabulary(trol_model *model, const struct vocabulary **found, trol_error *error);
 
 /* Warns, once for a model, where a context of n_tokens is longer than what the model was trained for. */
 void model_note_length(trol_model *model, size_t n_tokens);

@@ -1,11 +1,12 @@
 #define _GNU_SOURCE /* sched_setaffinity */
 #include "kernels/linear_blas.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/library.h"
 
 /* Of cblas.h; integers are 32 bits wide, which the configuration is checked for. */
 enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANSPOSE = 111, CBLAS_TRANSPOSE = 112 };
@@ -20,7 +21,7 @@ static pthread_once_t open_once = PTHREAD_ONCE_INIT;
 
 /* OpenBLAS starts a thread for each CPU that it may run on while it is loaded, and memory for each. It is to have one:
  * the caller's mask shrinks to one CPU meanwhile. */
-static void *open_with_one_cpu(void) {
+static void *open_with_one_cpu(char *why, size_t why_bytes) {
     cpu_set_t own, one;
     int cpu = sched_getcpu();
     CPU_ZERO(&one);
@@ -29,42 +30,33 @@ static void *open_with_one_cpu(void) {
         CPU_SET(cpu, &one);
         narrowed = sched_setaffinity(0, sizeof one, &one) == 0;
     }
-    void *library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
+    void *library = library_open(library_name, why, why_bytes);
     if (narrowed)
         (void)sched_setaffinity(0, sizeof own, &own);
     return library;
-}
-
-/* A function of the library; ISO C has no cast from an object's address. */
-static bool find_function(void *library, const char *name, void *function) {
-    void *address = dlsym(library, name);
-    memcpy(function, &address, sizeof address);
-    return address != NULL;
 }
 
 static void open_library(void) {
     char *(*get_config)(void), *(*get_corename)(void);
     void (*set_num_threads)(int);
     cblas_sgemm found;
-    void *library = open_with_one_cpu();
+    char why[256];
+    void *library = open_with_one_cpu(why, sizeof why);
     if (!library) {
-        const char *why = dlerror();
-        snprintf(description, sizeof description, "%s cannot be opened (%s)", library_name, why ? why : "unknown");
+        snprintf(description, sizeof description, "%s cannot be opened (%s)", library_name, why);
         return;
     }
-    if (!find_function(library, "openblas_get_config", &get_config) ||
-        !find_function(library, "openblas_get_corename", &get_corename) ||
-        !find_function(library, "openblas_set_num_threads", &set_num_threads) ||
-        !find_function(library, "cblas_sgemm", &found)) {
+    if (!library_function(library, "openblas_get_config", &get_config) ||
+        !library_function(library, "openblas_get_corename", &get_corename) ||
+        !library_function(library, "openblas_set_num_threads", &set_num_threads) ||
+        !library_function(library, "cblas_sgemm", &found)) {
         snprintf(description, sizeof description, "%s lacks functions of OpenBLAS", library_name);
-        dlclose(library);
         return;
     }
     const char *config = get_config();
     if (strncmp(config, "OpenBLAS", strlen("OpenBLAS")) != 0 || strstr(config, "USE64BITINT")) {
         snprintf(description, sizeof description, "%s is \"%s\", expected OpenBLAS with 32-bit integers", library_name,
                  config);
-        dlclose(library);
         return;
     }
     set_num_threads(1);

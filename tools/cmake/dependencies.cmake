@@ -95,7 +95,7 @@ trol_find(jpeg jpeglib.h PC libjpeg LIBRARIES jpeg
 set(webp_packages "libwebp-dev (Debian, Ubuntu, Alpine), libwebp-devel (Fedora), libwebp (Arch)")
 trol_find(webp webp/decode.h PC libwebp LIBRARIES webp OPTION TROL_WEBP PACKAGES ${webp_packages})
 trol_find(webpdemux webp/demux.h PC libwebpdemux LIBRARIES webpdemux OPTION TROL_WEBP PACKAGES ${webp_packages})
-trol_find(heif libheif/heif.h PC libheif LIBRARIES heif OPTION TROL_HEIF
+trol_find(heif libheif/heif.h PC libheif OPTION TROL_HEIF # its header; opened at run time, by image_heif.c
           PACKAGES "libheif-dev (Debian, Ubuntu, Alpine), libheif-devel (Fedora), libheif (Arch)")
 
 if(trol_missing)

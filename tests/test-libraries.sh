@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# OpenBLAS is opened only by a process that multiplies with it, and limits on memory and threads under which it fails
-# leave the others alone.
+# Libraries that are opened by name: OpenBLAS only by a process that multiplies with it, libheif only for its pictures;
+# limits on memory and threads under which they fail leave the others alone.
 set -euo pipefail
 
 [ -z "$TROL_SANITIZE" ] || { echo "skipped: sanitizers need more memory than the limits leave"; exit 77; }
@@ -23,7 +23,21 @@ ask() {
 opened() { grep -q "openblas" "$folder/$1.files"; }
 limited() { (ulimit "$1" "$2"; shift 2; exec "$@"); }
 
-! ldd "$TROL_BUILD/libtrol.so" | grep -q openblas || fail "libtrol.so is linked to OpenBLAS"
+for library in openblas heif; do
+    ! ldd "$TROL_BUILD/libtrol.so" | grep -q $library || fail "libtrol.so is linked to $library"
+done
+
+(ulimit -v 30000; "$cli" --version >/dev/null) || fail "trol-cli does not start with little memory"
+if grep -q "TROL_heif_HEADERS:PATH=/" "$TROL_BUILD/CMakeCache.txt"; then
+    heic=$TROL_SOURCE/tests/reference/pictures/gradient.heic
+    "$cli" -m "$model" -q --image "$heic" -p "What?" -n 1 >/dev/null || fail "a HEIC is not read"
+    echo "not a library" >"$folder/libheif.so.1"
+    LD_LIBRARY_PATH=$folder "$cli" -m "$model" -q --image "$heic" -p "What?" -n 1 2>"$folder/err" >/dev/null &&
+        fail "a HEIC is read without libheif"
+    grep -q "HEIC format, for which libheif is needed (packages libheif1 .*): .*libheif.so.1" "$folder/err" ||
+        fail "without libheif: $(cat "$folder/err")"
+    rm "$folder/libheif.so.1"
+fi
 
 ask plain env TROL_BLAS=none
 [ "$(cat "$folder/plain.status")" = 0 ] || fail "an answer without it: $(cat "$folder/plain.err")"
@@ -56,4 +70,4 @@ else
     echo "skipped: OpenBLAS is not installed"
     exit 77
 fi
-echo "openblas: all checks passed"
+echo "libraries: all checks passed"
