@@ -5,11 +5,13 @@
  * are too many bytes. Callers that hold one which left keep it. */
 #include "engine/cache.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fork_mutex.h"
 #include "engine/cache_folder.h"
 #include "engine/params.h"
 
@@ -30,8 +32,9 @@ struct trol_cache {
     atomic_int references;
     int64_t memory_limit;
     cache_folder folder;
-    pthread_mutex_t mutex; /* guards what follows, and the entries' fields but the rows of one that is ready */
+    fork_mutex mutex; /* guards what follows, and the entries' fields but the rows of one that is ready; see lock */
     pthread_cond_t change;
+    pid_t process; /* whose threads wait for changes */
     cache_entry *buckets[N_BUCKETS];
     cache_entry *newest, *oldest;
     trol_cache_stats stats;
@@ -44,6 +47,30 @@ void trol_cache_params_init(trol_cache_params *params) {
         *params = (trol_cache_params){
             .size = sizeof *params, .memory_bytes = (int64_t)256 << 20, .folder_bytes = (int64_t)4 << 30};
 }
+
+static void init_change(trol_cache *cache) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&cache->change, &attributes);
+    pthread_condattr_destroy(&attributes);
+    cache->process = getpid();
+}
+
+/* In a child of fork nobody waits; and the table is empty, where another thread of the parent was changing it. */
+static void lock(trol_cache *cache) {
+    const bool whole = fork_mutex_lock(&cache->mutex);
+    if (cache->process == getpid())
+        return;
+    init_change(cache);
+    if (whole)
+        return;
+    memset(cache->buckets, 0, sizeof cache->buckets);
+    cache->newest = cache->oldest = NULL;
+    cache->stats.memory_bytes = cache->stats.memory_pictures = 0;
+}
+
+static void unlock(trol_cache *cache) { fork_mutex_unlock(&cache->mutex); }
 
 trol_status trol_cache_new(const trol_cache_params *params, trol_cache **result, trol_error *error) {
     if (!result)
@@ -66,13 +93,9 @@ trol_status trol_cache_new(const trol_cache_params *params, trol_cache **result,
         free(cache);
         return status;
     }
-    pthread_condattr_t attributes;
     atomic_init(&cache->references, 1);
-    pthread_mutex_init(&cache->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&cache->change, &attributes);
-    pthread_condattr_destroy(&attributes);
+    fork_mutex_init(&cache->mutex);
+    init_change(cache);
     *result = cache;
     return TROL_OK;
 }
@@ -98,7 +121,7 @@ void trol_cache_free(trol_cache *cache) {
         }
     cache_folder_free(&cache->folder);
     pthread_cond_destroy(&cache->change);
-    pthread_mutex_destroy(&cache->mutex);
+    fork_mutex_destroy(&cache->mutex);
     free(cache);
 }
 
@@ -107,9 +130,9 @@ void trol_cache_get_stats(trol_cache *cache, trol_cache_stats *stats) {
     if (!stats)
         return;
     if (cache) {
-        pthread_mutex_lock(&cache->mutex);
+        lock(cache);
         full = cache->stats;
-        pthread_mutex_unlock(&cache->mutex);
+        unlock(cache);
     }
     (void)params_copy_out(stats, &full, sizeof full, "trol_cache_stats", NULL);
 }
@@ -146,10 +169,12 @@ static void release(cache_entry *entry) {
 
 static void remove_entry(trol_cache *cache, cache_entry *entry) {
     cache_entry **at = bucket_of(cache, entry->identity);
-    while (*at != entry)
-        at = &(*at)->next;
-    *at = entry->next;
     entry->in_table = false;
+    while (*at && *at != entry)
+        at = &(*at)->next;
+    if (!*at)
+        return; /* the table was emptied after a fork, while this was held */
+    *at = entry->next;
     if (entry->rows) {
         take_out(cache, entry);
         cache->stats.memory_bytes -= entry_bytes(entry);
@@ -190,7 +215,7 @@ trol_status cache_enter(trol_cache *cache, const unsigned char identity[IDENTITY
     if (!fresh)
         return fail_memory(error, sizeof *fresh, "a cache");
     memcpy(fresh->identity, identity, IDENTITY_BYTES);
-    pthread_mutex_lock(&cache->mutex);
+    lock(cache);
     cache_entry *entry = find(cache, identity);
     if (!entry) {
         cache_entry **bucket = bucket_of(cache, identity);
@@ -214,44 +239,44 @@ trol_status cache_enter(trol_cache *cache, const unsigned char identity[IDENTITY
         entry->process = getpid();
         *state = CACHE_ENCODE;
     }
-    pthread_mutex_unlock(&cache->mutex);
+    unlock(cache);
     free(fresh);
     *result = entry;
     return TROL_OK;
 }
 
 void cache_leave(trol_cache *cache, cache_entry *entry) {
-    pthread_mutex_lock(&cache->mutex);
+    lock(cache);
     release(entry);
-    pthread_mutex_unlock(&cache->mutex);
+    unlock(cache);
 }
 
 bool cache_fetch(trol_cache *cache, cache_entry *entry, const trol_model *model) {
     image_rows *rows = cache_folder_read(&cache->folder, entry->identity, model);
     if (!rows)
         return false;
-    pthread_mutex_lock(&cache->mutex);
+    lock(cache);
     cache->stats.from_folder++;
     make_ready(cache, entry, rows);
-    pthread_mutex_unlock(&cache->mutex);
+    unlock(cache);
     image_rows_free(rows);
     return true;
 }
 
 void cache_publish(trol_cache *cache, cache_entry *entry, image_rows *rows, const trol_model *model) {
-    pthread_mutex_lock(&cache->mutex);
+    lock(cache);
     cache->stats.encoded++;
     make_ready(cache, entry, rows);
-    pthread_mutex_unlock(&cache->mutex);
+    unlock(cache);
     cache_folder_write(&cache->folder, entry->identity, rows, model);
 }
 
 void cache_abandon(trol_cache *cache, cache_entry *entry) {
-    pthread_mutex_lock(&cache->mutex);
+    lock(cache);
     if (--entry->n_encoding == 0 && !entry->rows && entry->in_table)
         remove_entry(cache, entry);
     pthread_cond_broadcast(&cache->change);
-    pthread_mutex_unlock(&cache->mutex);
+    unlock(cache);
 }
 
 cache_state cache_wait(trol_cache *cache, cache_entry *entry) {
@@ -261,13 +286,13 @@ cache_state cache_wait(trol_cache *cache, cache_entry *entry) {
     until.tv_nsec += moment;
     until.tv_sec += until.tv_nsec / second;
     until.tv_nsec %= second;
-    pthread_mutex_lock(&cache->mutex);
+    lock(cache);
     if (!entry->rows && entry->n_encoding > 0)
-        pthread_cond_timedwait(&cache->change, &cache->mutex, &until);
+        pthread_cond_timedwait(&cache->change, &cache->mutex.mutex, &until);
     const cache_state state = entry->rows ? CACHE_READY : entry->n_encoding > 0 ? CACHE_WAIT : CACHE_GONE;
     if (state == CACHE_READY)
         cache->stats.from_memory++;
-    pthread_mutex_unlock(&cache->mutex);
+    unlock(cache);
     return state;
 }
 

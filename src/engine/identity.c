@@ -195,16 +195,16 @@ static trol_status remembered(const trol_model *model, size_t member, model_iden
                               trol_error *error) {
     trol_model *writable = (trol_model *)model; /* only what is remembered changes */
     model_identity *kept = (model_identity *)((char *)writable + member);
-    pthread_mutex_lock(&writable->workspace_mutex);
+    model_lock(writable);
     *found = *kept;
-    pthread_mutex_unlock(&writable->workspace_mutex);
+    model_unlock(writable);
     if (found->known)
         return TROL_OK;
     TRY(compute(model, found->bytes, error));
     found->known = true;
-    pthread_mutex_lock(&writable->workspace_mutex);
+    model_lock(writable);
     *kept = *found;
-    pthread_mutex_unlock(&writable->workspace_mutex);
+    model_unlock(writable);
     return TROL_OK;
 }
 

@@ -117,7 +117,7 @@ trol_status trol_model_load(const char *path, const trol_model_params *params, t
     if (!model)
         return fail_memory(error, sizeof *model, "a model");
     atomic_init(&model->references, 1);
-    fork_mutex_init(&model->workspace_mutex);
+    fork_mutex_init(&model->mutex);
     model->log = (logger){p.log, p.log_user};
     model->cache = cache_retain(p.cache);
     trol_status status = load_into(model, path, &p, error);
@@ -148,22 +148,26 @@ void trol_model_free(trol_model *model) {
     weights_free(model->weights);
     trol_threads_free(model->threads);
     trol_cache_free(model->cache);
-    fork_mutex_destroy(&model->workspace_mutex);
+    fork_mutex_destroy(&model->mutex);
     free(model);
 }
 
-/* Which of them another thread was taking or giving back when the process forked is not known: then none is. */
-static void lock_workspaces(trol_model *model) {
-    if (!fork_mutex_lock(&model->workspace_mutex))
-        model->n_workspaces = 0;
+/* What another thread was changing when the process forked is forgotten. */
+void model_lock(trol_model *model) {
+    if (fork_mutex_lock(&model->mutex))
+        return;
+    model->n_workspaces = 0;
+    model->whole_identity.known = model->vision_identity.known = false;
 }
+
+void model_unlock(trol_model *model) { fork_mutex_unlock(&model->mutex); }
 
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error) {
     *space = NULL;
-    lock_workspaces(model);
+    model_lock(model);
     if (model->n_workspaces > 0)
         *space = model->workspaces[--model->n_workspaces];
-    fork_mutex_unlock(&model->workspace_mutex);
+    model_unlock(model);
     return *space ? TROL_OK : workspace_new(space, error);
 }
 
@@ -172,11 +176,11 @@ void model_return_workspace(trol_model *model, workspace *space) {
     enum { KEPT_BYTES = 32 << 20 };
     workspace_release(space, 0);
     workspace_trim(space, KEPT_BYTES);
-    lock_workspaces(model);
+    model_lock(model);
     bool kept = model->n_workspaces < MODEL_MAX_WORKSPACES;
     if (kept)
         model->workspaces[model->n_workspaces++] = space;
-    fork_mutex_unlock(&model->workspace_mutex);
+    model_unlock(model);
     if (!kept)
         workspace_free(space);
 }
@@ -185,11 +189,11 @@ trol_status model_get_vocabulary(trol_model *model, const vocabulary **found, tr
     trol_status status = TROL_OK;
     if (!model->tokenizer)
         return fail(error, TROL_ERROR_UNSUPPORTED, "the model has no tokenizer, which constraints need");
-    lock_workspaces(model);
+    model_lock(model);
     if (!model->vocabulary)
         status = vocabulary_new(model->tokenizer, (int32_t)model->config.decoder.vocab_size, &model->vocabulary, error);
     *found = model->vocabulary;
-    fork_mutex_unlock(&model->workspace_mutex);
+    model_unlock(model);
     return status;
 }
 

@@ -51,13 +51,13 @@ struct trol_model {
     trol_threads *threads;
     const kernels *kernels;
     logger log;
-    atomic_bool length_noticed; /* that a context grew past what the model was trained for */
-    fork_mutex workspace_mutex;
+    atomic_bool length_noticed;                  /* that a context grew past what the model was trained for */
+    fork_mutex mutex;                            /* guards what follows; see model_lock */
     workspace *workspaces[MODEL_MAX_WORKSPACES]; /* idle ones */
     int n_workspaces;
-    trol_cache *cache;                              /* NULL: none */
-    model_identity whole_identity, vision_identity; /* under workspace_mutex */
-    struct vocabulary *vocabulary; /* of constraints: made for the first, under workspace_mutex; NULL before */
+    trol_cache *cache; /* NULL: none */
+    model_identity whole_identity, vision_identity;
+    struct vocabulary *vocabulary; /* of constraints: made for the first; NULL before */
 };
 
 struct trol_features {
@@ -84,6 +84,10 @@ trol_status image_rows_new(float *data, int32_t n_tokens, int32_t n_tiles, int64
                            trol_error *error);
 image_rows *image_rows_retain(image_rows *rows);
 void image_rows_free(image_rows *rows);
+
+/* Around what changes in a model that others use, in a child of fork too. */
+void model_lock(trol_model *model);
+void model_unlock(trol_model *model);
 
 /* Scratch memory for one call; give it back with model_return_workspace. */
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);
