@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
     model.config.decoder.vocab_size = tokenizer_count(model.tokenizer);
     model.end_tokens[0] = 2;
     model.n_end_tokens = 1;
-    pthread_mutex_init(&model.workspace_mutex, NULL);
+    fork_mutex_init(&model.mutex);
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
         trol_constraint *c = NULL;
         double start = cpu_seconds(), slowest[2] = {0};
