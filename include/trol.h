@@ -15,7 +15,9 @@
  *
  * Threads: a trol_model, trol_image or trol_features is immutable and may be used by any number of threads. A
  * trol_session may be used by one thread at a time (only trol_session_cancel may be called from any thread at any
- * time). */
+ * time). A callback may use everything else; of the session whose call it runs in, it may read tokens, logits, gates
+ * and stats and cancel it; whatever would change or copy it is refused with TROL_ERROR_STATE, and it must not be freed.
+ */
 #ifndef TROL_H
 #define TROL_H
 
@@ -437,7 +439,8 @@ typedef struct trol_step_item {
  * session's logits depend only on its own tokens, to the bit: not on the other items, on how prompts and answers are
  * cut into pieces, on what was reused or on the number of threads. There are two exceptions: where OpenBLAS multiplies
  * (trol_model_load logs it), and, in modes all and off, a later turn that reuses answer tokens, which were computed by
- * the kernels for answers. Both agree to rounding, 1e-5 of the largest logit. */
+ * the kernels for answers. Both agree to rounding: 1e-5 of the largest logit (with keys in f16, which round the other
+ * way now and then, 2e-4; where activations are rounded to 8 or 16 bits, a few thousandths). */
 TROL_API TROL_NODISCARD trol_status trol_step(trol_step_item *items, size_t n, trol_error *error);
 
 /* Feeds one answer token; afterwards trol_session_logits holds the logits of the next. */

@@ -1,7 +1,7 @@
 # One program per tests/test-*.c, one script per tests/test-*.sh. Exit status 77 means skipped.
 # Labels: "program" (test-sanitizers.sh runs these again with sanitizers), "levels" (the programs that go through the whole
 # engine, once for each instruction-set level), "script", and "long" (ctest -LE long leaves them out).
-set(TROL_TESTS_AT_EACH_LEVEL test-reference test-step)
+set(TROL_TESTS_AT_EACH_LEVEL test-reference test-step test-conversations)
 set(TROL_TESTS_ALONE test-json test-safetensors) # they measure time
 
 # The whole library with its insides in reach.

@@ -157,9 +157,8 @@ static trol_status prefill_rendered(trol_session *s, int32_t **ids, size_t *n_id
     return status == TROL_OK ? trol_session_prefill(s, *ids, *n_ids, features, n_features, error) : status;
 }
 
-trol_status trol_session_set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
-                                             trol_features *const *features, size_t n_features, trol_error *error) {
-    TRY(session_check(s, "trol_session_set_prompt_features", error));
+static trol_status set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
+                                       trol_features *const *features, size_t n_features, trol_error *error) {
     TRY(require_tokenizer(s->model, "trol_session_set_prompt_features", error));
     TRY(check_messages(messages, n_messages, error));
     for (size_t i = 0; i < n_features; i++)
@@ -174,12 +173,23 @@ trol_status trol_session_set_prompt_features(trol_session *s, const trol_message
     return status;
 }
 
+trol_status trol_session_set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
+                                             trol_features *const *features, size_t n_features, trol_error *error) {
+    TRY(session_check(s, "trol_session_set_prompt_features", error));
+    trol_status status = set_prompt_features(s, messages, n_messages, features, n_features, error);
+    if (status != TROL_OK)
+        session_fail_prompt(s);
+    return status;
+}
+
 static trol_status encode(trol_session *s, const trol_image *const *images, size_t n_images, trol_features **features,
                           trol_error *error) {
     const double start = clock_seconds();
     size_t n_encoded;
+    s->is_busy = true;
     trol_status status = model_encode_images(s->model, images, n_images, s->params.progress, s->params.progress_user,
                                              &s->cancel, features, &n_encoded, error);
+    s->is_busy = false;
     s->stats.images_encoded += (int64_t)n_encoded;
     s->stats.images_from_cache += status == TROL_OK ? (int64_t)(n_images - n_encoded) : 0;
     s->stats.image_seconds += clock_seconds() - start;
@@ -188,9 +198,8 @@ static trol_status encode(trol_session *s, const trol_image *const *images, size
     return status;
 }
 
-trol_status trol_session_set_prompt(trol_session *s, const trol_message *messages, size_t n_messages,
-                                    const trol_image *const *images, size_t n_images, trol_error *error) {
-    TRY(session_check(s, "trol_session_set_prompt", error));
+static trol_status set_prompt(trol_session *s, const trol_message *messages, size_t n_messages,
+                              const trol_image *const *images, size_t n_images, trol_error *error) {
     TRY(require_tokenizer(s->model, "trol_session_set_prompt", error));
     TRY(check_messages(messages, n_messages, error));
     for (size_t i = 0; i < n_images; i++)
@@ -210,6 +219,15 @@ trol_status trol_session_set_prompt(trol_session *s, const trol_message *message
         trol_features_free(features[i]);
     free(features);
     memory_free(ids);
+    return status;
+}
+
+trol_status trol_session_set_prompt(trol_session *s, const trol_message *messages, size_t n_messages,
+                                    const trol_image *const *images, size_t n_images, trol_error *error) {
+    TRY(session_check(s, "trol_session_set_prompt", error));
+    trol_status status = set_prompt(s, messages, n_messages, images, n_images, error);
+    if (status != TROL_OK)
+        session_fail_prompt(s);
     return status;
 }
 

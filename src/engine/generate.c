@@ -156,8 +156,11 @@ static trol_status choose_and_take(generation *g, const float *logits, int32_t *
                                    trol_error *error) {
     const uint64_t state = trol_sampler_state(g->params->sampler);
     g->token_waits = false;
-    TRY(choose(g, logits, token, error));
-    trol_status status = take_token(g, *token, logits, stop, error);
+    g->session->is_busy = true; /* for the callbacks and a constraint's hooks */
+    trol_status status = choose(g, logits, token, error);
+    if (status == TROL_OK)
+        status = take_token(g, *token, logits, stop, error);
+    g->session->is_busy = false;
     if (status != TROL_OK && !g->token_waits)
         trol_sampler_set_state(g->params->sampler, state);
     return status;
@@ -257,7 +260,11 @@ static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
     const char *text;
     if (status == TROL_OK && *stop == TROL_STOP_END)
         status = trol_stream_end(g->stream, &text, error);
-    return status == TROL_OK && *stop == TROL_STOP_END ? show(g, text, error) : status;
+    g->session->is_busy = true;
+    if (status == TROL_OK && *stop == TROL_STOP_END)
+        status = show(g, text, error);
+    g->session->is_busy = false;
+    return status;
 }
 
 static trol_status check_params(const trol_generate_params *p, trol_error *error) {

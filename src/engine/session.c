@@ -101,6 +101,10 @@ void trol_session_free(trol_session *s) {
 trol_status session_check(const trol_session *s, const char *call, trol_error *error) {
     if (!s)
         return fail(error, TROL_ERROR_ARGUMENT, "%s: the session is NULL", call);
+    if (s->is_busy)
+        return fail(error, TROL_ERROR_STATE,
+                    "%s: the session is in the middle of another call, whose callbacks may only read or cancel it",
+                    call);
     return TROL_OK;
 }
 
@@ -275,7 +279,7 @@ static void fill_item(part *p) {
 }
 
 /* What is held stays for a later prompt to share, but it is no text that an answer could follow. */
-static void fail_prompt(trol_session *s) {
+void session_fail_prompt(trol_session *s) {
     end_prompt(s);
     s->has_logits = 0;
     s->is_failed = 1;
@@ -322,7 +326,7 @@ static void finish_part(part *p, double seconds) {
     timeline_truncate(&s->timeline, s->timeline.n_tokens);
     timeline_free(&p->fresh);
     if (p->prompt)
-        fail_prompt(s);
+        session_fail_prompt(s);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -360,6 +364,12 @@ static void run_rests(part *parts, step_item **items, size_t n) {
         step_run(items, n_items, false);
 }
 
+static void mark_busy(const part *parts, size_t n, bool busy) {
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].session)
+            parts[i].session->is_busy = busy;
+}
+
 /* Runs the parts as one batch. together: all or none. */
 static void run_parts(part *parts, step_item **items, size_t n, bool together) {
     const double start = clock_seconds();
@@ -382,9 +392,11 @@ static void run_parts(part *parts, step_item **items, size_t n, bool together) {
             fill_item(&parts[i]);
             items[n_items++] = &parts[i].item;
         }
+    mark_busy(parts, n, true);
     if (n_items > 0)
         step_run(items, n_items, together);
     run_rests(parts, items, n);
+    mark_busy(parts, n, false);
     for (size_t i = 0; i < n; i++) {
         if (failure != TROL_OK && parts[i].status == TROL_OK)
             parts[i].status = failure;
@@ -444,9 +456,8 @@ static trol_status set_features(trol_session *s, trol_features *const *features,
     return TROL_OK;
 }
 
-trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, trol_features *const *features,
-                                      size_t n_features, trol_error *error) {
-    TRY(session_check(s, "trol_session_prompt_begin", error));
+static trol_status check_prompt(const trol_session *s, size_t n_tokens_total, trol_features *const *features,
+                                size_t n_features, trol_error *error) {
     if (n_tokens_total == 0)
         return fail(error, TROL_ERROR_ARGUMENT, "the prompt has no tokens, expected at least one");
     if (n_features > 0 && !features)
@@ -459,7 +470,19 @@ trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, tr
         return fail(error, TROL_ERROR_CONTEXT,
                     "the prompt has %zu tokens and does not fit the context, which has room for %d", n_tokens_total,
                     s->params.context_size);
-    TRY(set_features(s, features, n_features, error));
+    return TROL_OK;
+}
+
+trol_status trol_session_prompt_begin(trol_session *s, size_t n_tokens_total, trol_features *const *features,
+                                      size_t n_features, trol_error *error) {
+    TRY(session_check(s, "trol_session_prompt_begin", error));
+    trol_status status = check_prompt(s, n_tokens_total, features, n_features, error);
+    if (status == TROL_OK)
+        status = set_features(s, features, n_features, error);
+    if (status != TROL_OK) {
+        session_fail_prompt(s);
+        return status;
+    }
     model_note_length(s->model, n_tokens_total);
     s->prompt_total = n_tokens_total;
     s->prompt_cursor = s->n_image_tokens = 0;
@@ -493,12 +516,14 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
                       s->n_image_tokens, n_features, rows);
     if (s->params.traversal == TROL_TRAVERSAL_PROMPT && !s->params.keep_pass2)
         timeline_drop_pass2(&s->timeline);
+    s->is_busy = true;
     if (status == TROL_OK && s->params.progress)
         if (s->params.progress(s->params.progress_user, TROL_STAGE_PREFILL, (int64_t)s->prompt_total,
                                (int64_t)s->prompt_total) != 0)
             status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+    s->is_busy = false;
     if (status != TROL_OK)
-        fail_prompt(s);
+        session_fail_prompt(s);
     else
         s->is_failed = 0;
     return status;
@@ -507,16 +532,20 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
 trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t n_tokens,
                                  trol_features *const *features, size_t n_features, trol_error *error) {
     TRY(session_check(s, "trol_session_prefill", error));
-    if (n_tokens > 0 && !tokens)
+    if (n_tokens > 0 && !tokens) {
+        session_fail_prompt(s);
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_prefill: the tokens are NULL");
+    }
     const size_t n_image = count_image_tokens(s, tokens, n_tokens);
     size_t rows = 0;
     for (size_t i = 0; features && i < n_features; i++)
         rows += features[i] ? (size_t)features[i]->n_tokens : 0;
-    if (n_image != rows) /* before anything is computed */
+    if (n_image != rows) { /* before anything is computed */
+        session_fail_prompt(s);
         return fail(error, TROL_ERROR_ARGUMENT,
                     "the prompt has %zu image tokens (id %d), but its %zu pictures have %zu rows", n_image,
                     s->model->image_token, n_features, rows);
+    }
     TRY(trol_session_prompt_begin(s, n_tokens, features, n_features, error));
     TRY(trol_session_prompt_append(s, tokens, n_tokens, error));
     return trol_session_prompt_end(s, error);

@@ -15,6 +15,8 @@ struct trol_session {
 
     timeline timeline;
 
+    bool is_busy; /* a callback of one of its calls may be running, from which it cannot be changed */
+
     bool in_prompt;           /* between begin and end, where the following counts */
     size_t prompt_total;      /* tokens of the whole prompt */
     size_t prompt_cursor;     /* tokens that came so far, */
@@ -43,7 +45,10 @@ void session_settle(trol_session *session);
 /* Drops tokens from n_tokens on. */
 void session_truncate(trol_session *session, size_t n_tokens);
 
-/* A call begins: the session is there. */
+/* A prompt failed: there is nothing to answer, but what is held stays for a later prompt to share. */
+void session_fail_prompt(trol_session *session);
+
+/* A call begins: the session is there, and this is not a callback of another call. */
 trol_status session_check(const trol_session *session, const char *call, trol_error *error);
 
 /* A session's own fields that a copy and a file of it have. */
