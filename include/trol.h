@@ -381,8 +381,8 @@ TROL_API TROL_NODISCARD trol_status trol_session_ask(trol_session *session, cons
                                                      trol_error *error);
 
 /* Raw token ids, image tokens included: a whole prompt in one call. Replaces what the session held, reusing what is
- * equal. After any prompt that failed or was cancelled, the session has none to answer: TROL_ERROR_STATE until a later
- * one completes. What was computed is kept for reuse. */
+ * equal. After any prompt that was refused, failed or was cancelled, the session has none to answer: TROL_ERROR_STATE
+ * until a later one completes. What was computed is kept for reuse. */
 TROL_API TROL_NODISCARD trol_status trol_session_prefill(trol_session *session, const int32_t *tokens, size_t n_tokens,
                                                          trol_features *const *features, size_t n_features,
                                                          trol_error *error);
@@ -440,7 +440,7 @@ typedef struct trol_step_item {
  * cut into pieces, on what was reused or on the number of threads. There are two exceptions: where OpenBLAS multiplies
  * (trol_model_load logs it), and, in modes all and off, a later turn that reuses answer tokens, which were computed by
  * the kernels for answers. Both agree to rounding: 1e-5 of the largest logit (with keys in f16, which round the other
- * way now and then, 2e-4; where activations are rounded to 8 or 16 bits, a few thousandths). */
+ * way now and then, 2e-4; where activations are rounded to 8 bits, about a hundredth). */
 TROL_API TROL_NODISCARD trol_status trol_step(trol_step_item *items, size_t n, trol_error *error);
 
 /* Feeds one answer token; afterwards trol_session_logits holds the logits of the next. */

@@ -190,7 +190,7 @@ static void check_order_and_tokens(const session_case *c) {
     prefill_case(c, s, c->ids, c->n_ids);
     CHECK_REFUSED(trol_session_prefill(foreign, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_ARGUMENT,
                   "another model");
-    CHECK(trol_session_logits(foreign) != NULL, "a refused prompt took the old one's logits");
+    CHECK(trol_session_logits(foreign) == NULL, "a refused prompt left the old one's logits to be answered");
     CHECK_REFUSED(trol_decode_batch((trol_session *[]){s, foreign}, (int32_t[]){1, 1}, 2, &refused),
                   TROL_ERROR_ARGUMENT, "another model");
     CHECK_REFUSED(trol_decode_batch((trol_session *[]){s, s}, (int32_t[]){1, 1}, 2, &refused), TROL_ERROR_ARGUMENT,
