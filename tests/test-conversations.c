@@ -464,8 +464,8 @@ static void disturb(conversation *c, const trol_message *rendered) {
         break;
     case 2:
         note(c, "file");
-        EXPECT_OK(trol_session_save(c->session, c->file, &error));
-        EXPECT_OK(trol_session_load(c->subject->model, c->file, &other, &error));
+        EXPECT_OK(trol_session_save(c->session, NULL, c->file, &error));
+        EXPECT_OK(trol_session_load(c->subject->model, c->file, NULL, &other, NULL, &error));
         trol_session_free(c->session);
         c->session = other;
         break;

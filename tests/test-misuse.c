@@ -54,7 +54,7 @@ static void check_null_model(void) {
     NULLS(trol_encode_images(NULL, NULL, 1, NULL, NULL, &features, &error));
     NULLS(trol_observe_image(NULL, NULL, NULL, NULL, &error));
     NULLS(trol_session_new(NULL, NULL, &session, &error));
-    NULLS(trol_session_load(NULL, "a", &session, &error));
+    NULLS(trol_session_load(NULL, "a", NULL, &session, NULL, &error));
     NULLS(trol_render_prompt(NULL, NULL, 0, NULL, 0, 0, &tokens, &n, &error));
     NULLS(trol_stream_new(NULL, NULL, &stream, &error));
     NULLS(trol_constraint_new_json(NULL, &constraint, &error));
@@ -83,7 +83,7 @@ static void check_null_session(void) {
     NULLS(trol_session_truncate(NULL, 0, &error));
     NULLS(trol_session_fork(NULL, &session, &error));
     NULLS(trol_session_fork(NULL, NULL, &error));
-    NULLS(trol_session_save(NULL, "a", &error));
+    NULLS(trol_session_save(NULL, NULL, "a", &error));
     NULLS(trol_generate(NULL, NULL, NULL, NULL, NULL, &error));
     NULLS(trol_beams(NULL, NULL, &list, &error));
     NULLS(trol_beams(NULL, NULL, NULL, &error));
@@ -301,7 +301,7 @@ static void check_order(const session_case *c) {
     REFUSED(TROL_ERROR_STATE, "", trol_beams(s, NULL, &list, &error));
     REFUSED(TROL_ERROR_STATE, "ended", trol_session_fork(s, &fork, &error));
     REFUSED(TROL_ERROR_STATE, "ended", trol_session_truncate(s, 0, &error));
-    REFUSED(TROL_ERROR_STATE, "ended", trol_session_save(s, "/dev/null", &error));
+    REFUSED(TROL_ERROR_STATE, "ended", trol_session_save(s, NULL, "/dev/null", &error));
     CHECK_OK(trol_session_prompt_append(s, NULL, 0, &error), error);
     CHECK_OK(trol_session_prompt_append(s, prompt, 3, &error), error);
     REFUSED(TROL_ERROR_ARGUMENT, "came", trol_session_prompt_append(s, prompt, 1, &error));
