@@ -297,6 +297,86 @@ static trol_status search(int which, trol_error *error) {
     return status;
 }
 
+/* Two sessions in one step, with gates, and a fork. */
+static trol_status step(int which, trol_error *error) {
+    static const int32_t prompt[] = {5, 6, 7, 8};
+    trol_session_params params;
+    trol_session *sessions[2] = {NULL, NULL}, *fork = NULL;
+    trol_session_params_init(&params);
+    params.keep_pass2 = params.keep_gates = 1;
+    trol_status status = trol_session_new(models[which], &params, &sessions[0], error);
+    if (status == TROL_OK)
+        status = trol_session_new(models[which], &params, &sessions[1], error);
+    for (int i = 0; i < 2 && status == TROL_OK; i++)
+        status = trol_session_prompt_begin(sessions[i], 4, NULL, 0, error);
+    trol_step_item items[2] = {{sessions[0], prompt, 4, error, TROL_OK}, {sessions[1], prompt, 2, error, TROL_OK}};
+    if (status == TROL_OK)
+        status = trol_step(items, 2, error);
+    for (int i = 0; i < 2 && status == TROL_OK; i++)
+        status = items[i].status;
+    if (status == TROL_OK)
+        status = trol_session_prompt_end(sessions[0], error);
+    items[0].n_tokens = 1;
+    items[1].tokens = prompt + 2;
+    if (status == TROL_OK)
+        status = trol_step(items, 2, error);
+    for (int i = 0; i < 2 && status == TROL_OK; i++)
+        status = items[i].status;
+    if (status == TROL_OK)
+        status = trol_session_fork(sessions[0], &fork, error);
+    if (status == TROL_OK)
+        status = trol_session_decode(fork, 5, error);
+    trol_session_free(fork);
+    trol_session_free(sessions[0]);
+    trol_session_free(sessions[1]);
+    return status;
+}
+
+static trol_status stream(int which, trol_error *error) {
+    static const char *const stops[] = {"stop", "zzz"};
+    trol_stream_params params;
+    trol_stream *s = NULL;
+    const char *text;
+    trol_stream_params_init(&params);
+    params.stops = stops;
+    params.n_stops = 2;
+    trol_status status = trol_stream_new(models[which], &params, &s, error);
+    for (int32_t token = 3; token < 300 && status == TROL_OK; token++)
+        status = trol_stream_put(s, token, &text, NULL, error);
+    if (status == TROL_OK)
+        status = trol_stream_end(s, &text, error);
+    trol_stream_free(s);
+    return status;
+}
+
+static trol_status constrain(int which, trol_error *error) {
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},"
+                                 "\"required\":[\"a\"],\"additionalProperties\":false}";
+    static const char grammar[] = "root ::= (\"a\" | \"b\") root | \"c\"";
+    static const int32_t prompt[] = {5, 6, 7, 8};
+    trol_generate_params generate;
+    trol_session *session = NULL;
+    trol_constraint *constraint = NULL, *clone = NULL;
+    trol_generate_params_init(&generate);
+    generate.max_tokens = 40;
+    trol_status status =
+        which >= 2 ? trol_constraint_new_gbnf(models[which % 2], grammar, strlen(grammar), &constraint, error)
+                   : trol_constraint_new_json_schema(models[which % 2], schema, strlen(schema), &constraint, error);
+    if (status == TROL_OK)
+        status = trol_constraint_clone(constraint, &clone, error);
+    if (status == TROL_OK)
+        status = trol_session_new(models[which % 2], NULL, &session, error);
+    if (status == TROL_OK)
+        status = trol_session_prefill(session, prompt, 4, NULL, 0, error);
+    generate.constraint = clone;
+    if (status == TROL_OK)
+        status = trol_generate(session, &generate, NULL, NULL, NULL, error);
+    trol_constraint_free(constraint);
+    trol_constraint_free(clone);
+    trol_session_free(session);
+    return status;
+}
+
 /* ---- running them ---------------------------------------------------------------------------- */
 
 typedef trol_status (*scenario)(int which, trol_error *error);
@@ -365,6 +445,12 @@ int main(void) {
             test_scenario("encode_first_picture", encode_first_picture, i, 30);
     for (int i = 0; i < 4; i++)
         test_scenario("answer", answer, i, 20);
+    for (int i = 0; i < 2; i++) {
+        test_scenario("step", step, i, 20);
+        test_scenario("stream", stream, i, 20);
+    }
+    for (int i = 0; i < 4; i++)
+        test_scenario("constrain", constrain, i, 60);
     test_make_folder();
     for (int i = 0; i < 2; i++)
         test_scenario("keep", keep, i, 40);

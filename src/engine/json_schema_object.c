@@ -163,8 +163,13 @@ static trol_status add_property(schema_compiler *c, const schema_set *set, objec
         schema_set_free(&value);
         TRY(status);
     } else {
-        TRY(add_separator(c, plan, key));
-        TRY(json_add_literal(&c->json, key, after_key, name, c->error));
+        status = add_separator(c, plan, key);
+        if (status == TROL_OK)
+            status = json_add_literal(&c->json, key, after_key, name, c->error);
+        if (status != TROL_OK) {
+            schema_set_free(&value);
+            return status;
+        }
         TRY(add_member(c, after_key, some, &value));
     }
     if (!required) {
