@@ -523,6 +523,8 @@ static void count_step(engine *e, double seconds, size_t n_answers, size_t n_row
     int64_t bytes = 0;
     for (int32_t i = 0; i < e->params.n_slots; i++) {
         trol_session_stats stats = {.size = sizeof stats};
+        if (e->slots[i].state == SLOT_SEARCH) /* the session is its thread's */
+            continue;
         trol_session_get_stats(e->slots[i].session, &stats);
         bytes += stats.cache_bytes;
     }
