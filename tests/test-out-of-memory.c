@@ -80,6 +80,12 @@ void *realloc(void *memory, size_t n_bytes) {
     return __libc_realloc(memory, n_bytes);
 }
 
+/* The C library's own would be served by its own malloc: these functions are hidden from it. */
+char *strdup(const char *text) {
+    char *copy = malloc(strlen(text) + 1);
+    return copy ? strcpy(copy, text) : NULL;
+}
+
 void free(void *memory) {
     if (memory)
         atomic_fetch_sub(&n_live, 1);
