@@ -86,6 +86,6 @@ if [ ! -e "${models[0]}" ] || [ ! -e "$sample/questions.jsonl" ]; then
     exit 1
 fi
 for model in "${models[@]%/*}"; do
-    "$eval_tool" -m "$model" --eval "$sample" --type file,q8 --traversal prompt --floor $floor || fail "$model"
+    "$eval_tool" -m "$model" --eval "$sample" --type as-stored,q8 --traversal prompt --floor $floor || fail "$model"
 done
 exit $failed

@@ -1,12 +1,12 @@
 /* trol-bench - how fast a model runs here: loading, pictures, prompts in each traversal mode, and answers, for lists of
  * weight types, threads and lengths.
  *
- * Operations are those of the layers' matrices (two for each weight and token, twice that for a traversed token); the
- * output head, attention and LoRA are left out, so that figures compare with other engines'. What the engine saves
- * exactly counts as done. Bytes are those of the layers' and the head's matrices and of the keys and values.
+ * Operations are those of the layers' matrices (two per weight and token, twice that for a traversed token); the output
+ * head, attention and LoRA are left out, so that figures compare with those of other engines. Work that the engine
+ * avoids exactly counts as done. Bytes are those of the layers' and the head's matrices and of the keys and values.
  *
- * What the machine can do changes within minutes where others share it, so --peaks measures it before and after each
- * repeat; a row tells the median of the repeats' shares. */
+ * The speed of a shared machine changes within minutes, so --peaks measures it before and after each repeat; a row
+ * shows the median of the repeats' shares. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -32,23 +32,23 @@ static const char usage[] =
     "  --synth NAME           random weights of TroL-1.8B, TroL-3.8B or TroL-7B, made in memory\n"
     "  --layers N             decoder layers of --synth (default: all)\n"
     "  --vision-layers N      layers of its vision encoder (default: all)\n"
-    "  --peaks                measures what the machine can do, first and around each repeat; rows tell their share\n"
+    "  --peaks                measures the machine's peaks, first and around each repeat; rows show their share\n"
     "                         (alone: nothing else)\n"
     "\n"
-    "  Lists, with commas between:\n"
+    "  Lists, separated by commas:\n"
     "  --type LIST            as-stored (default), f32, f16, bf16, q8, q4\n"
-    "  -t, --threads LIST     0: one for each core (default)\n"
+    "  -t, --threads LIST     0: one per core (default)\n"
     "  --prompt LIST          tokens of a prompt (default 512); 0: none\n"
     "  --traversal LIST       of the prompts: prompt, all, off (default: all three)\n"
     "  --context LIST         tokens before the answer's (default 64); 0: no answers\n"
     "\n"
     "  -n, --n-predict N      tokens of an answer (default 16)\n"
-    "  --picture              measures the encoder, and gives prompts that have room for it a picture (LoRA)\n"
+    "  --picture              measures the encoder, and adds a picture (LoRA) to prompts with room for it\n"
     "  --picture-size WxH     its pixels (default 490x490); InternViT cuts 1344x896 into seven tiles\n"
     "  --vision-type TYPE     as --type (default as-stored)\n"
     "  --compute TYPE         exact (default) or bf16\n"
     "  --cache-type TYPE      f16 (default) or f32\n"
-    "  --repeats N            of which the median is taken (default 5); one more before them warms up\n"
+    "  --repeats N            of which the median is taken (default 5), after one to warm up\n"
     "  --format FORMAT        table (default), json or csv\n"
     "  --help, --version\n";
 
@@ -107,7 +107,7 @@ typedef struct number_list {
 /* ---- lists ---------------------------------------------------------------------------------------------------------
  */
 
-/* Items between commas: names' indices where there are names, else whole numbers 0 .. 1,000,000. */
+/* Comma-separated items: indices of names if there are names, else whole numbers 0 .. 1,000,000. */
 static trol_status parse_list(const char *flag, const char *text, const char *const *names, number_list *list,
                               trol_error *error) {
     for (const char *item = text; list->count < MAX_LIST;) {
@@ -123,7 +123,7 @@ static trol_status parse_list(const char *flag, const char *text, const char *co
                 value = (int32_t)strtol(copy, &end, 10);
         }
         if (value < 0 || value > 1000000)
-            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: '%.*s' is not understood", flag, (int)length, item);
+            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: '%.*s' is not a valid item", flag, (int)length, item);
         list->items[list->count++] = value;
         if (!item[length])
             return TROL_OK;
@@ -192,7 +192,7 @@ static double vision_operations(const bench *b, int32_t n_tiles, int32_t n_token
            2.0 * n_tokens * (wide * info->hidden_size + (double)info->hidden_size * info->hidden_size);
 }
 
-/* Text tokens at random, and the picture's in their midst if there is room for them. */
+/* Random text tokens, with the picture's in the middle if there is room for them. */
 static int32_t *make_tokens(const bench *b, int32_t n, bool with_picture) {
     int32_t *tokens = malloc((size_t)n * sizeof *tokens);
     uint64_t state = 88172645463325252u;
@@ -238,7 +238,7 @@ static trol_status load_model(bench *b, int32_t type, int32_t n_threads) {
     return TROL_OK;
 }
 
-/* With --peaks: what the machine can do before repeat i of a row; the repeat -1 only warms up. */
+/* With --peaks: measures the machine before repeat i of a row; repeat -1 only warms up. */
 static trol_status measure_peaks(bench *b, int32_t i) {
     if (!b->chosen->peaks || i < 0)
         return TROL_OK;
@@ -258,7 +258,7 @@ static double limit_of(const bench *b, const trol_peaks *p, const bench_row *row
     return 1e9 * (p->tile_bfloat16_gflops > 0 ? p->tile_bfloat16_gflops : p->bfloat16_gflops);
 }
 
-/* Writes a row of which each repeat took seconds[i]. `type` is that of the weights that it is about. */
+/* Writes a row whose repeats took seconds[i]. `type` is that of the weights measured. */
 static trol_status end_row(bench *b, bench_row *row, const char *type, double *seconds) {
     static double shares[MAX_REPEATS];
     const size_t repeats = (size_t)b->chosen->repeats;
@@ -345,7 +345,7 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
     return end_row(b, &row, row.weights, seconds);
 }
 
-/* One answer after a context, again and again; each begins one token later, with the one that brings the logits back.
+/* Repeated answers after a context; each is preceded by one token that restores the logits.
  */
 static trol_status time_answers(bench *b, trol_session *session, int32_t context, double *seconds) {
     trol_status status = TROL_OK;
@@ -395,7 +395,7 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     return end_row(b, &row, row.weights, seconds);
 }
 
-/* A pipe that was closed, or a full disk, ends the measuring. */
+/* A closed pipe or a full disk ends the measurements. */
 static trol_status check_output(bench *b) {
     const int reason = b->report.write_error;
     return reason ? tool_fail(b->error, TROL_ERROR_IO, "standard output cannot be written: %s", strerror(reason))
@@ -442,7 +442,7 @@ static trol_status bench_all(bench *b) {
 /* ---- random weights ------------------------------------------------------------------------------------------------
  */
 
-/* The folder of random weights, and its files once they are there; empty: none. Set before the signals are caught. */
+/* The folder of random weights, and its files once written; empty: none. Set before signals are caught. */
 static char temporary[4096], temporary_files[3][4200];
 static volatile sig_atomic_t weights_ready, interrupted;
 
@@ -453,7 +453,7 @@ static void remove_temporary(void) {
         rmdir(temporary);
 }
 
-/* While the weights are written, the writer stops and tidies up; later nothing needs to be finished. */
+/* While the weights are written, the writer stops and cleans up; later nothing needs to be finished. */
 static void on_interrupt(int number) {
     interrupted = 1;
     if (!weights_ready)
@@ -462,7 +462,7 @@ static void on_interrupt(int number) {
     _exit(128 + number);
 }
 
-/* A folder in the file system that lives in memory, or else where temporary files go. */
+/* A folder in a file system in memory, or else the one for temporary files. */
 static trol_status make_weights(const options *chosen, trol_error *error) {
     static const char *const names[] = {"config.json", "trol_gating.pt", "model.safetensors"};
     const char *parent = getenv("TMPDIR");
@@ -560,13 +560,13 @@ int main(int argc, char **argv) {
     if (understood && chosen.model && chosen.synth)
         understood = !tool_fail(&error, TROL_ERROR_ARGUMENT, "both --model and --synth are given");
     if (!understood || parse_lists(&chosen, &b) != TROL_OK)
-        return tool_say("trol-bench", "%s (trol-bench --help tells the options)", error.message), 2;
+        return tool_say("trol-bench", "%s (trol-bench --help lists the options)", error.message), 2;
     if (!chosen.model && !chosen.synth && !chosen.peaks)
         return fputs(usage, stderr), 2;
     b.report = (bench_report){
         .format = (bench_format)chosen.format, .model = chosen.synth ? chosen.synth : chosen.model, .stream = stdout};
     signal(SIGPIPE,
-           SIG_IGN); /* writing to a closed pipe then fails, which is told, and the random weights are removed */
+           SIG_IGN); /* writing to a closed pipe then fails, which is reported, and the random weights are removed */
     if (run(&chosen, &b) != TROL_OK)
         return tool_say("trol-bench", "%s", error.message), 1;
     return standard_output_end("trol-bench", 0);

@@ -1,4 +1,4 @@
-/* trol-cli - asks a TroL model a question about pictures and writes the answer as it comes. */
+/* trol-cli - asks a TroL model a question about pictures and writes the answer as it is generated. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -39,28 +39,28 @@ static const char usage[] =
     "\n"
     "Asks a TroL vision-language model and writes the answer, and nothing else, to standard output.\n"
     "\n"
-    "what is asked\n"
-    "  -m, --model DIR          checkpoint folder, or a hub name (BK-Lee/TroL-1.8B) that lies in the hub's cache;\n"
+    "questions\n"
+    "  -m, --model DIR          checkpoint folder, or a hub name (BK-Lee/TroL-1.8B) in the hub's cache;\n"
     "                           without it $TROL_MODEL, or else the bundled model\n"
     "  -p, --prompt TEXT        the question; - reads it from standard input\n"
     "      --prompt-file FILE   the question from a file (a byte-order mark at its head and one line break at its end\n"
     "                           are dropped)\n"
     "      --image FILE         a picture: JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF, TGA or PNM (P1 to P6);\n"
-    "                           - reads standard input; may be repeated. <image> in the question says\n"
-    "                           where it goes, else in front; \\<image> is the text <image> itself\n"
+    "                           - reads standard input; may be repeated. <image> in the question shows\n"
+    "                           where it goes, else it goes first; \\<image> is literal text\n"
     "      --exif-rotate        turn pictures upright by their EXIF orientation (the authors' code does not)\n"
     "      --system TEXT        instead of the authors' system prompt; \"\": none\n"
-    "      --chat               a conversation: each line is a question, /help lists what else can be typed; -p is\n"
-    "                           the first one. So it is, too, on a terminal when nothing is asked\n"
+    "      --chat               a conversation: each line is a question, /help lists the commands; -p is the first\n"
+    "                           one. The default on a terminal if there is no question\n"
     "      --ctx-shift          in a chat, drop the oldest turns when the context is full\n"
     "      --batch FILE         questions from a file of JSON lines (- for standard input), an answer line for each;\n"
     "                           tools/cli/README.md has the form\n"
-    "      --output FILE        where the batch's answers go (standard output); --resume goes on with such a file\n"
-    "      --parallel N         questions of a batch that are answered at once (4)\n"
-    "      --raw                the prompt as it is, without template; special tokens in it are recognized\n"
+    "      --output FILE        where the batch's answers go (standard output); --resume continues such a file\n"
+    "      --parallel N         questions of a batch that are answered at the same time (4)\n"
+    "      --raw                the prompt without a template; special tokens in it are recognized\n"
     "      --tokens FILE        token ids instead of text, image tokens included, white space between\n"
     "\n"
-    "how it is answered\n"
+    "answers\n"
     "  -n, --n-predict N        tokens at most (256); 0: only read the prompt\n"
     "      --ignore-eos         go on past the model's end tokens\n"
     "      --traversal MODE     which tokens go through each layer twice: prompt (default), all or off\n"
@@ -78,14 +78,14 @@ static const char usage[] =
     "      --stop TEXT          the answer ends before this text; may be repeated\n"
     "      --json-schema FILE   the answer is JSON that the JSON Schema in the file accepts\n"
     "      --json               the answer is a JSON object\n"
-    "      --grammar FILE       the answer is a text of the grammar in the file (GBNF, as llama.cpp has it)\n"
+    "      --grammar FILE       the answer is a text of the grammar in the file (GBNF, as in llama.cpp)\n"
     "      --beams N            search for the most probable answer with N beams (0: off); the authors' evaluation: 5\n"
     "      --length-penalty X   of the search: scores are sums of log-probabilities / tokens ^ X (1)\n"
     "      --lookup N           prompt lookup with N-grams: faster, same greedy answer (0: off)\n"
     "\n"
-    "how it is computed\n"
-    "  -t, --threads N          (one for each core)\n"
-    "  -c, --ctx-size N         tokens that prompt and answer may have together (4096, or the model's limit)\n"
+    "computation\n"
+    "  -t, --threads N          (one per core)\n"
+    "  -c, --ctx-size N         tokens of prompt and answer together, at most (4096, or the model's limit)\n"
     "      --cache-type TYPE    of keys and values: f16 (default) or f32\n"
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
@@ -93,12 +93,12 @@ static const char usage[] =
     "      --session FILE       keep what the prompt was computed to there: a run with the same beginning reuses it\n"
     "      --cache-dir DIR      keep encoded pictures there (at most 4 GiB): asked about again, they are not encoded\n"
     "\n"
-    "what else is written\n"
+    "other output\n"
     "      --logits FILE        float32 .npy [tokens generated, vocabulary]: what each token was chosen from,\n"
     "                           the end token included\n"
-    "      --logprobs FILE      each token with its log-probability and the likeliest ones', a JSON object a line\n"
-    "      --top-logprobs N     so many of the likeliest (5)\n"
-    "      --n-best FILE        all answers of a beam search with scores and tokens, a JSON object a line\n"
+    "      --logprobs FILE      each token with its log-probability and the likeliest ones', one JSON object per line\n"
+    "      --top-logprobs N     how many of the likeliest (5)\n"
+    "      --n-best FILE        all answers of a beam search with scores and tokens, one JSON object per line\n"
     "      --prefill-logits FILE\n"
     "                           float32 .npy [prompt tokens, vocabulary]\n"
     "      --stats              a table of times, speeds and memory on standard error\n"
@@ -106,8 +106,8 @@ static const char usage[] =
     "  -v, --verbose            the library's log on standard error\n"
     "      --version, -h, --help\n"
     "\n"
-    "Exit status: 0; 1 for a failure, told on standard error; 2 for bad usage; 130 after ^C, which ends the\n"
-    "answer with what was said so far (143 after a SIGTERM, 129 after a SIGHUP). A second ^C ends the program at "
+    "Exit status: 0; 1 for a failure, reported on standard error; 2 for bad usage; 130 after ^C, which ends the\n"
+    "answer as far as it was generated (143 after a SIGTERM, 129 after a SIGHUP). A second ^C ends the program at "
     "once.\n";
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -174,7 +174,7 @@ static const argument_flag flags[] = {
 
 static bool is_stdin(const char *text) { return text && strcmp(text, "-") == 0; }
 
-/* What the options need of each other; NULL if all is well. */
+/* Checks the combination of options; NULL if it is right. */
 static const char *contradiction(const options *o) {
     int n_prompts = (o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL);
     if (o->batch && (o->chat || n_prompts > 0 || o->images.count > 0 || o->raw || o->logits || o->prefill_logits ||
@@ -185,7 +185,7 @@ static const char *contradiction(const options *o) {
     if (!o->batch && (o->output || o->resume))
         return "--output and --resume are for --batch";
     if (o->batch && o->resume && (!o->output || is_stdin(o->output)))
-        return "--resume needs an --output FILE to go on with";
+        return "--resume needs an --output FILE to continue";
     if (o->batch && o->n_predict == 0)
         return "-n is 0, expected at least 1 with --batch";
     if (o->chat && (o->tokens || o->raw || o->logits || o->prefill_logits || o->logprobs))
@@ -223,12 +223,12 @@ static const char *contradiction(const options *o) {
 
 /* ---- the run and its callbacks --------------------------------------------------------------- */
 
-/* For the signal handler, which can be given nothing. The session is that of an answer being written. */
+/* For the signal handler, which takes no arguments. The session is that of an answer being written. */
 static volatile sig_atomic_t caught_signal;
 static trol_session *volatile session_to_cancel;
 
-/* Until something is said there is nothing to end well: reading, decoding and encoding a picture, and the prompt just
- * stop, however long they would take. */
+/* Until there is output, nothing has to be ended cleanly: reading, decoding and encoding a picture, and processing the
+ * prompt just stop, however long they would take. */
 static void stop_session(int number) {
     if (!session_to_cancel || caught_signal)
         signals_end_at_once(number);
@@ -236,8 +236,8 @@ static void stop_session(int number) {
     trol_session_cancel(session_to_cancel);
 }
 
-/* A program that is started without one of the standard streams must not have a file of its own there. Opened only for
- * reading, so that writing to it fails. */
+/* A program started without one of the standard streams must not get one of its own files in that place. Opened only
+ * for reading, so that writing to it fails. */
 static void fill_standard_streams(void) {
     int descriptor;
     do
@@ -314,8 +314,9 @@ enum { MAX_PROMPT_BYTES = 64 << 20 };
 
 static trol_status check_text(run *r, const char *name, const char *text, size_t n_bytes) {
     const size_t valid = utf8_valid_prefix(text, n_bytes);
-    return valid == n_bytes ? TROL_OK
-                            : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is no valid UTF-8", name, valid + 1);
+    return valid == n_bytes
+               ? TROL_OK
+               : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is not valid UTF-8", name, valid + 1);
 }
 
 static trol_status read_prompt(run *r) {
@@ -339,7 +340,7 @@ static trol_status read_prompt(run *r) {
         memmove(r->prompt, r->prompt + 3, n + 1);
     }
     if (memchr(r->prompt, '\0', n))
-        return tool_fail(r->error, TROL_ERROR_FORMAT, "the prompt from %s contains a NUL byte, so it is no text",
+        return tool_fail(r->error, TROL_ERROR_FORMAT, "the prompt from %s contains a NUL byte, so it is not text",
                          is_stdin(path) ? "standard input" : path);
     if (n > 0 && r->prompt[n - 1] == '\n')
         r->prompt[--n] = '\0';
@@ -348,7 +349,7 @@ static trol_status read_prompt(run *r) {
     return check_text(r, is_stdin(path) ? "standard input" : path, r->prompt, n);
 }
 
-/* Warnings of a picture's decoder, which names the file where there is one. */
+/* Warnings of an image's decoder, which names the file if there is one. */
 static void show_picture_log(void *user, trol_log_level level, const char *message) {
     if (level == TROL_LOG_WARNING)
         cli_notice(user, "%s", message);
@@ -365,7 +366,7 @@ static void picture_params(run *r, bool standard_input, trol_image_params *param
     params->log_user = r;
 }
 
-/* The picture as the options want it to be turned. */
+/* The image, turned as the options ask. */
 static trol_status turn_picture(run *r, const char *name, trol_image **image) {
     int32_t orientation = trol_image_orientation(*image);
     if (orientation == 1)
@@ -483,7 +484,7 @@ trol_status cli_start_session(run *r) {
     return status;
 }
 
-/* --raw: special tokens are recognized, each <image> becomes a picture's tokens. */
+/* --raw: special tokens are recognized, each <image> becomes an image's tokens. */
 static trol_status make_raw_tokens(run *r) {
     int32_t image_tokens[ARGUMENT_MAX_TEXTS];
     const size_t n_images = r->chosen->images.count;
@@ -547,7 +548,7 @@ void cli_generate_params(run *r, trol_generate_params *params) {
     params->lookup = o->lookup;
     params->constraint = r->constraint;
     if (r->constraint)
-        (void)!trol_constraint_reset(r->constraint, NULL); /* fails for a program's own only */
+        (void)!trol_constraint_reset(r->constraint, NULL); /* fails only for a program's own */
     params->logits = keep_logits;
     params->token = r->logprobs ? keep_logprobs : NULL;
     params->n_top_logprobs = o->n_top_logprobs;
@@ -571,7 +572,7 @@ static trol_status generate(run *r) {
     status = trol_generate(r->session, &params, cli_write_answer, r, &stop, r->error);
     if (status == TROL_OK)
         status = cli_write_answer(r, "\n") ? TROL_ERROR_IO : TROL_OK;
-    else if (r->wrote) { /* what was said so far stays, on a line of its own */
+    else if (r->wrote) { /* the answer so far stays, on its own line */
         fputs("\n", stdout);
         fflush(stdout);
     }
@@ -580,7 +581,7 @@ static trol_status generate(run *r) {
     return status;
 }
 
-/* A large picture takes more memory than all else once the prompt is read. */
+/* A large picture takes more memory than anything else after the prompt has been processed. */
 static void free_images(run *r) {
     for (size_t i = 0; i < r->chosen->images.count; i++) {
         trol_image_free(r->images[i]);
@@ -674,7 +675,7 @@ void cli_print_stats(const run *r) {
         fprintf(stderr, "%" PRId64 " pictures encoded, %" PRId64 " from the cache\n", cache.encoded, found);
     fprintf(stderr, "generated %" PRId64 " tokens", r->n_generated);
     if (s.proposed_tokens > 0)
-        fprintf(stderr, ", %" PRId64 " of %" PRId64 " looked up ones accepted", s.accepted_tokens, s.proposed_tokens);
+        fprintf(stderr, ", %" PRId64 " of %" PRId64 " looked-up tokens accepted", s.accepted_tokens, s.proposed_tokens);
     if (s.skipped_tokens > 0) {
         fprintf(stderr, "\n%" PRId64 " second passes skipped; by layer:", s.skipped_tokens);
         for (int32_t layer = 0; layer < r->info.n_layers; layer++)

@@ -25,23 +25,23 @@ static const char usage[] =
     "\n"
     "  -m, --model DIR       the checkpoint folder, or a hub name\n"
     "  --eval DIR            the folder with questions.jsonl\n"
-    "  --type LIST           weight types, with commas between: file (default: as stored), f32, f16, bf16, q8, q4\n"
-    "  --vision-type TYPE    of the vision encoder (default: file)\n"
+    "  --type LIST           weight types, separated by commas: as-stored (default), f32, f16, bf16, q8, q4\n"
+    "  --vision-type TYPE    of the vision encoder (default: as-stored)\n"
     "  --compute TYPE        exact (default) or bf16\n"
     "  --traversal LIST      prompt (default), all, off\n"
     "  --traversal-skip T    tokens whose gate is below T skip their second pass (default 0)\n"
     "  -t, --threads N       threads (default: one for each core)\n"
-    "  -n, --n-predict N     tokens of an answer at most (default 80)\n"
+    "  -n, --n-predict N     at most N tokens per answer (default 80)\n"
     "  --cache-dir DIR       keeps encoded pictures there (at most 4 GiB) for the next evaluation\n"
-    "  --limit N             asks the first N questions only\n"
+    "  --limit N             asks only the first N questions\n"
     "  --csv                 prints lines of model,type,traversal,kind,asked,right,percent instead of the table\n"
     "  --floor LIST          exit status 1 if fewer are right than this: a percentage of all, or KIND=PERCENT, ...\n"
-    "  --errors FILE         writes each wrong answer there, a JSON object a line\n"
+    "  --errors FILE         writes each wrong answer there, one JSON object per line\n"
     "  --help, --version\n";
 
 enum { MAX_TYPES = 6, MAX_MODES = 3, MAX_FLOORS = 32 };
 
-static const char *const type_names[] = {"file", "f32", "f16", "bf16", "q8", "q4"};
+static const char *const type_names[] = {"as-stored", "f32", "f16", "bf16", "q8", "q4"};
 static const char *const mode_names[] = {"prompt", "all", "off"};
 
 typedef struct options {
@@ -77,7 +77,7 @@ typedef struct evaluation {
     size_t *asked; /* [n_kinds] */
     column columns[MAX_TYPES * MAX_MODES];
     int n_columns;
-    output_file errors; /* not open: none is asked for */
+    output_file errors; /* not open: not requested */
     bool line_shown;    /* progress, on a terminal */
     trol_error *error;
 } evaluation;
@@ -90,7 +90,7 @@ static double now(void) {
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-/* An answer as it is written. */
+/* An answer being written. */
 typedef struct answer {
     char *text; /* [n_bytes] and a NUL; NULL: nothing yet */
     size_t n_bytes;
@@ -170,7 +170,7 @@ static size_t count_right(const column *c, int n_kinds) {
     return n;
 }
 
-/* A line that is written over again, or with `last` wiped. */
+/* A line that is overwritten, or with `last` wiped. */
 static void show_progress(evaluation *e, const column *first, int n, size_t done, bool last) {
     if (!isatty(STDERR_FILENO))
         return;
@@ -223,7 +223,7 @@ static trol_status evaluate_type(evaluation *e, trol_threads *threads, trol_cach
     for (int i = 0; i < n; i++)
         params.plain_backbone &= first[i].mode == TROL_TRAVERSAL_OFF;
     trol_session_params_init(&session);
-    session.keep_pass2 = 1; /* the next question about a picture begins like the last */
+    session.keep_pass2 = 1; /* the next question about a picture begins like the previous one */
     session.traversal_skip = e->chosen->traversal_skip;
     trol_status status = trol_model_load(e->chosen->model, &params, &model, e->error);
     trol_model_info info = {.size = sizeof info};
@@ -261,7 +261,7 @@ static trol_status evaluate(evaluation *e) {
     return status;
 }
 
-/* ---- what comes out -------------------------------------------------------------------------- */
+/* ---- output -------------------------------------------------------------------------- */
 
 static double percent(size_t right, size_t asked) { return asked ? 100.0 * (double)right / (double)asked : 0; }
 
@@ -286,21 +286,21 @@ static void print_table(const evaluation *e) {
     for (int i = 0; i < e->n_columns; i++) {
         char head[32];
         snprintf(head, sizeof head, "%s %s", e->columns[i].type_name, mode_names[e->columns[i].mode]);
-        printf(" %12s", head);
+        printf(" %16s", head);
     }
     putchar('\n');
     for (int k = 0; k < n_kinds; k++) {
         printf("%-12s %6zu", e->set.kinds[k], e->asked[k]);
         for (int i = 0; i < e->n_columns; i++)
-            printf(" %12.1f", percent(e->columns[i].right[k], e->asked[k]));
+            printf(" %16.1f", percent(e->columns[i].right[k], e->asked[k]));
         putchar('\n');
     }
     printf("%-12s %6zu", "total", e->set.n_questions);
     for (int i = 0; i < e->n_columns; i++)
-        printf(" %12.1f", percent(count_right(&e->columns[i], n_kinds), e->set.n_questions));
+        printf(" %16.1f", percent(count_right(&e->columns[i], n_kinds), e->set.n_questions));
     printf("\n%-12s %6s", "seconds", "");
     for (int i = 0; i < e->n_columns; i++)
-        printf(" %12.1f", e->columns[i].seconds);
+        printf(" %16.1f", e->columns[i].seconds);
     putchar('\n');
 }
 
@@ -347,7 +347,7 @@ static bool parse_real(const char *text, double largest, double *value) {
     return end != text && !*end && *value >= 0 && *value <= largest;
 }
 
-/* The next of a list with commas, in `item`; moves *list behind it. */
+/* The next item of a comma-separated list, in `item`; *list then points after it. */
 static bool next_item(const char **list, char *item, size_t capacity) {
     const size_t n = strcspn(*list, ",");
     if (n == 0 || n >= capacity)
@@ -358,7 +358,7 @@ static bool next_item(const char **list, char *item, size_t capacity) {
     return true;
 }
 
-/* Names of a list as their indices, each once: values [*n], at most `most`. */
+/* The names in a list as indices, each once: values [*n], at most `most`. */
 static bool parse_names(const char *list, const char *const *names, int n_names, unsigned *values, int most, int *n) {
     char item[32];
     *n = 0;
@@ -465,7 +465,7 @@ static int parse_arguments(int argc, char **argv, options *chosen) {
         if (strcmp(argument, "--csv") == 0) {
             chosen->csv = true;
         } else if (i + 1 == argc || !parse_option(argument, argv[i + 1], chosen)) {
-            tool_say("trol-eval", "does not understand %s%s%s (trol-eval --help tells the options)", argument,
+            tool_say("trol-eval", "does not understand %s%s%s (trol-eval --help lists the options)", argument,
                      i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
             return 2;
         } else {

@@ -1,5 +1,5 @@
-/* trol-inspect - says what a checkpoint folder holds and whether all that is needed is there, and writes any
- * intermediate value of a run as a NumPy file. */
+/* trol-inspect - shows what a checkpoint folder holds and whether it is complete, and writes any intermediate value of
+ * a run as a NumPy file. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,11 +28,11 @@ static const char usage[] =
     "file:\n"
     "  pixels           [tiles, 3, side, side]    normalized, what the encoder gets\n"
     "  vision_features  [tiles, tokens, columns]  what the projector gets\n"
-    "  image_embeds     [tiles, tokens, hidden]   what takes the place of the image tokens\n"
-    "  embeddings       [tokens, hidden]          what enters the first layer\n"
-    "  pass1, pass2     [layers, tokens, hidden]  what the passes through each layer give\n"
+    "  image_embeds     [tiles, tokens, hidden]   what replaces the image tokens\n"
+    "  embeddings       [tokens, hidden]          input of the first layer\n"
+    "  pass1, pass2     [layers, tokens, hidden]  output of each layer's passes\n"
     "  gate             [layers, tokens]          the share of pass 2\n"
-    "  layer            [layers, tokens, hidden]  what leaves each layer\n"
+    "  layer            [layers, tokens, hidden]  output of each layer\n"
     "  logits           [tokens, vocabulary]      of every prompt token\n"
     "\n"
     "  --image FILE        a picture; may be repeated\n"
@@ -93,7 +93,7 @@ static const char *stage_name(int32_t index) {
 /* ---- collecting a stage --------------------------------------------------------------------------------------------
  */
 
-/* The values of one stage, in the order of layers and tokens, in which the engine shows them. */
+/* The values of one stage, in the engine's order: by layer and token. */
 typedef struct collection {
     const options *chosen;
     float *values;
@@ -123,7 +123,7 @@ static int collect(void *user, const char *stage, int32_t layer, int64_t first, 
         c->next_row = 0;
     }
     if (!picture && first != c->next_row)
-        return stop(c, TROL_ERROR_STATE, "the rows of a stage did not come in order");
+        return stop(c, TROL_ERROR_STATE, "the rows of a stage are out of order");
     const size_t added = (size_t)(n_rows * n_columns);
     if (c->count + added > c->capacity) {
         size_t capacity = 2 * (c->count + added);
@@ -169,7 +169,7 @@ static trol_status write_collection(const collection *c, const char *path, int32
     return status;
 }
 
-/* Logits go to the file as they come: a long prompt has more of them than fit in memory. */
+/* Logits are written immediately: those of a long prompt may not fit in memory. */
 typedef struct logits_file {
     npy_file *file;
     const char *path;
@@ -312,7 +312,7 @@ static int run_inspect(const options *chosen) {
     trol_error error;
     const trol_status status = trol_inspect(chosen->model, !chosen->no_tensors, print_line, NULL, &error);
     const int exit_status = standard_output_end("trol-inspect", status == TROL_OK ? 0 : 1);
-    if (status != TROL_OK && status != TROL_ERROR_CANCELLED) /* cancelled where printing failed, which was told */
+    if (status != TROL_OK && status != TROL_ERROR_CANCELLED) /* cancelled when printing failed, which was reported */
         tool_say("trol-inspect", "%s", error.message);
     return exit_status;
 }
@@ -321,17 +321,17 @@ static int run_inspect(const options *chosen) {
  */
 
 static int bad_usage(const char *what, const char *more) {
-    tool_say("trol-inspect", "%s%s (trol-inspect --help tells the options)", what, more);
+    tool_say("trol-inspect", "%s%s (trol-inspect --help lists the options)", what, more);
     return 2;
 }
 
-/* What the options need of each other. The exit status, or -1 to go on. */
+/* Checks the combination of options. The exit status, or -1 to continue. */
 static int check_options(const options *chosen) {
     if (!chosen->model)
         return fputs(usage, stderr), 2;
     if (!chosen->stage)
         return chosen->prompt || chosen->tokens || chosen->images.count
-                   ? bad_usage("pictures and prompts go with --dump STAGE", "")
+                   ? bad_usage("pictures and prompts need --dump STAGE", "")
                    : -1;
     if (is_picture_stage(chosen->stage))
         return chosen->images.count ? -1 : bad_usage("--image FILE is missing for the stage ", chosen->stage);

@@ -1,4 +1,5 @@
-/* trol-quantize - writes a checkpoint again with its matrices packed to 8 or 4 bits, to be mapped and used as it lies.
+/* trol-quantize - writes a copy of a checkpoint with its matrices packed to 8 or 4 bits, to be mapped and used as
+ * stored.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -21,9 +22,9 @@ static const char usage[] =
     "8 bits.\n"
     "\n"
     "  --type TYPE         q8 (default) or q4\n"
-    "  --vision-type TYPE  stored (default), q8 or q4, of the vision encoder and the projector\n"
-    "  -t, --threads N     default: one for each core\n"
-    "  --force             overwrites files that are in OUT already\n"
+    "  --vision-type TYPE  as-stored (default), q8 or q4, of the vision encoder and the projector\n"
+    "  -t, --threads N     default: one per core\n"
+    "  --force             overwrites files that are already in OUT\n"
     "  --quiet             no progress line\n"
     "  --help, --version\n";
 
@@ -39,7 +40,7 @@ static const argument_flag flags[] = {
     {.name = "IN", .kind = ARGUMENT_PLACE, .offset = AT(input), .smallest = 1},
     {.name = "OUT", .kind = ARGUMENT_PLACE, .offset = AT(output), .smallest = 1},
     {.name = "--type", .kind = ARGUMENT_CHOICE, .offset = AT(type), .choices = {"q8", "q4"}},
-    {.name = "--vision-type", .kind = ARGUMENT_CHOICE, .offset = AT(vision_type), .choices = {"stored", "q8", "q4"}},
+    {.name = "--vision-type", .kind = ARGUMENT_CHOICE, .offset = AT(vision_type), .choices = {"as-stored", "q8", "q4"}},
     {.name = "--threads",
      .short_name = "-t",
      .kind = ARGUMENT_INTEGER,
@@ -74,7 +75,7 @@ int main(int argc, char **argv) {
     options o = {0};
     trol_error error;
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof flags[0], &o, &error)) {
-        tool_say("trol-quantize", "%s (trol-quantize --help tells the options)", error.message);
+        tool_say("trol-quantize", "%s (trol-quantize --help lists the options)", error.message);
         return 2;
     }
     if (o.help)

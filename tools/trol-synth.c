@@ -21,7 +21,7 @@ static const char usage[] =
     "\n"
     "Writes a checkpoint with random weights in the size and layout of MODEL (TroL-1.8B, TroL-3.8B or TroL-7B) into "
     "the\n"
-    "folder DIR, which is made if it is not there.\n"
+    "folder DIR, which is created if necessary.\n"
     "\n"
     "  --layers N          decoder layers (default: all)\n"
     "  --vision-layers N   layers of the vision encoder (default: all)\n"
@@ -43,7 +43,7 @@ static void show_progress(int64_t done, int64_t total) {
 }
 
 static int bad_usage(const char *what, const char *value) {
-    tool_say("trol-synth", "%s %s (trol-synth --help tells the options)", what, value);
+    tool_say("trol-synth", "%s %s (trol-synth --help lists the options)", what, value);
     return 2;
 }
 
@@ -80,7 +80,7 @@ static bool parse_option(const char *option, const char *value, synthetic_option
     return true;
 }
 
-/* The exit status, or -1 to go on. */
+/* The exit status, or -1 to continue. */
 static int parse_arguments(int argc, char **argv, synthetic_options *options) {
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i];
@@ -99,7 +99,7 @@ static int parse_arguments(int argc, char **argv, synthetic_options *options) {
         else if (i + 1 == argc)
             return bad_usage("does not know, or misses the value of,", argument);
         else if (!parse_option(argument, argv[i + 1], options))
-            return tool_say("trol-synth", "does not understand %s %s (trol-synth --help tells the options)", argument,
+            return tool_say("trol-synth", "does not understand %s %s (trol-synth --help lists the options)", argument,
                             argv[i + 1]),
                    2;
         else

@@ -8,7 +8,7 @@
 
 #include "common/fail.h"
 
-/* Each returns whether the whole text is such a value. */
+/* Each returns whether the whole text is a value of its kind. */
 static bool read_integer(const char *text, double smallest, double largest, int32_t *value) {
     char *end;
     errno = 0;
@@ -74,7 +74,7 @@ static bool store(const argument_flag *flag, const char *text, void *place) {
     return false;
 }
 
-/* What a value should have been, as text. */
+/* Describes the expected value. */
 static const char *expectation(const argument_flag *flag, char *text, size_t bytes) {
     size_t used = 0;
     switch (flag->kind) {

@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The text of n_bytes bytes, NUL-terminated, from malloc; NULL: there is no memory. */
+/* The text of n_bytes bytes, NUL-terminated, from malloc; NULL: out of memory. */
 char *base64_encode(const void *bytes, size_t n_bytes);
 
 /* Reads a text of n_text characters into out, which has room for n_text bytes. White space is skipped, the URL-safe
- * alphabet is read, too, and padding may be left out. false: it is not base64. */
+ * alphabet is also accepted, and padding may be left out. false: it is not base64. */
 bool base64_decode(const char *text, size_t n_text, uint8_t *out, size_t *n_out);
 
 #endif

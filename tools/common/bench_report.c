@@ -15,7 +15,7 @@ bench_times bench_summary(double *seconds, size_t n) {
     return (bench_times){(seconds[(n - 1) / 2] + seconds[n / 2]) / 2, seconds[0], seconds[n - 1]};
 }
 
-/* What a row comes to. Rates are 0 where they mean nothing. */
+/* A row's results. Rates are 0 where they do not apply. */
 typedef struct rates {
     double milliseconds, spread_percent, tokens_per_second, gops, gbytes, peak_percent;
 } rates;
@@ -58,7 +58,8 @@ static void table_row(bench_report *report, const bench_row *row) {
     fprintf(report->stream, "\n");
 }
 
-/* Text with what JSON and CSV do not take as it is: quotes, backslashes and control characters become '_'. */
+/* Text in which characters that JSON or CSV would have to escape (quotes, backslashes, control characters) become
+ * '_'. */
 static void put_quoted(FILE *stream, const char *text) {
     putc('"', stream);
     for (; *text; text++)

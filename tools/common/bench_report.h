@@ -9,7 +9,7 @@
 
 typedef enum bench_format { BENCH_TABLE, BENCH_JSON, BENCH_CSV } bench_format;
 
-/* Times of one thing, done several times. */
+/* Times of repeated runs. */
 typedef struct bench_times {
     double median, smallest, largest; /* seconds */
 } bench_times;
@@ -22,10 +22,10 @@ typedef struct bench_row {
     int32_t n_threads;
     char test[32];             /* "prefill" */
     char traversal[8];         /* "prompt", or "" where it does not matter */
-    int64_t context, n_tokens; /* tokens before it, and tokens that it is about; 0: none */
+    int64_t context, n_tokens; /* tokens before those measured, and tokens measured; 0: none */
     bench_times times;         /* of all n_tokens */
-    double operations, bytes;  /* arithmetic operations, and bytes that memory must deliver; 0: not counted */
-    double peak_share;         /* of what the machine could do meanwhile, 1: all of it; 0: not measured */
+    double operations, bytes;  /* arithmetic operations, and bytes read from memory; 0: not counted */
+    double peak_share;         /* of the machine's peak at the time, 1: all of it; 0: not measured */
 } bench_row;
 
 typedef struct bench_report {
@@ -36,9 +36,9 @@ typedef struct bench_report {
     int write_error; /* errno of the first row that could not be written; 0: none */
 } bench_report;
 
-/* Each row is written when it is measured. */
+/* Each row is written as soon as it is measured. */
 void bench_report_row(bench_report *report, const bench_row *row);
-/* Closes what begun; also with no row at all. */
+/* Ends the report, even one without rows. */
 void bench_report_end(bench_report *report);
 
 #endif

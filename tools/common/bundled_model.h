@@ -1,4 +1,4 @@
-/* bundled_model.h - the model that a tool uses when none is named. */
+/* bundled_model.h - the model that a tool uses when none is given. */
 #ifndef TOOLS_BUNDLED_MODEL_H
 #define TOOLS_BUNDLED_MODEL_H
 

@@ -1,5 +1,5 @@
-/* checkpoint_writer.h - writes the files of a checkpoint folder all together or not at all: each goes beside its final
- * name first, and all are renamed at the end. For tools: standard C and the public header's types only. */
+/* checkpoint_writer.h - writes the files of a checkpoint folder all together or not at all: each is first written next
+ * to its final name, and all are renamed at the end. For tools: standard C and the public header's types only. */
 #ifndef TOOLS_CHECKPOINT_WRITER_H
 #define TOOLS_CHECKPOINT_WRITER_H
 
@@ -14,7 +14,7 @@
 enum { WRITER_MAX_FILES = 16 };
 
 typedef struct writer_file {
-    char path[4096], partial[4096 + 16]; /* the final name, and the one until then */
+    char path[4096], partial[4096 + 16]; /* the final name, and the temporary one */
     int descriptor;                      /* -1: closed */
 } writer_file;
 
@@ -27,16 +27,16 @@ typedef struct checkpoint_writer {
     size_t n_files;
 } checkpoint_writer;
 
-/* Each returns false with the error set (tool_fail returns a status other than 0, so !tool_fail(...) is false). One
- * file is open at a time: writer_open to writer_close. */
+/* Each returns false with the error set (tool_fail returns a non-zero status, so !tool_fail(...) is false). One file is
+ * open at a time, from writer_open to writer_close. */
 bool writer_open(checkpoint_writer *writer, const char *name);
 bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes);
 bool writer_close(checkpoint_writer *writer);
 /* A whole file. */
 bool writer_put(checkpoint_writer *writer, const char *name, const void *data, size_t n_bytes);
-/* Copies a file from another folder; one that is not there is left out if it is `optional`. */
+/* Copies a file from another folder; a missing one is skipped if `optional`. */
 bool writer_copy(checkpoint_writer *writer, const char *from_folder, const char *name, bool optional);
-/* Renames all files if `ok`, else removes them. Returns whether all went well. */
+/* Renames all files if `ok`, else removes them. Returns whether everything succeeded. */
 bool writer_finish(checkpoint_writer *writer, bool ok);
 
 #endif

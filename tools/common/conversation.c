@@ -138,7 +138,7 @@ static bool add_image(cJSON *parts, const conversation_image *image) {
     return fine;
 }
 
-/* The text places its pictures itself, with "<image>": parts hold them in order, before the text. */
+/* The text places its images with "<image>": parts hold them in order, before the text. */
 static bool add_message(cJSON *list, const conversation_message *m, const conversation_image *images) {
     cJSON *object = cJSON_CreateObject(), *parts = NULL;
     bool fine =
@@ -184,7 +184,7 @@ trol_status conversation_save(const conversation *c, const char *path, trol_erro
 
 /* ---- from a file ----------------------------------------------------------------------------- */
 
-/* Where in the file something is wrong. */
+/* Where in the file an error is. */
 typedef struct place {
     const char *path;
     size_t message; /* counted from 1 */
@@ -200,19 +200,18 @@ static trol_status read_image(const place *at, const cJSON *part, conversation_e
     const cJSON *url = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(part, "image_url"), "url");
     const char *text = cJSON_GetStringValue(url), *comma = text ? strstr(text, ";base64,") : NULL;
     if (!text || strncmp(text, "data:", 5) != 0 || !comma)
-        return wrong(at, "has a picture that is not a data: URL in base64");
+        return wrong(at, "has an image that is not a data: URL in base64");
     comma += strlen(";base64,");
     const size_t n_text = strlen(comma);
     image->bytes = malloc(n_text + 1);
     if (!image->bytes)
         return no_memory(at->error);
     if (!base64_decode(comma, n_text, (uint8_t *)image->bytes, &image->n_bytes))
-        return wrong(at, "has a picture whose data: URL is not valid base64");
+        return wrong(at, "has an image whose data: URL is not valid base64");
     return encode(user, image->bytes, image->n_bytes, &image->features, at->error);
 }
 
-/* Texts of several parts are put together as they are; a picture has its place where the text says "<image>", and in
- * front of the text where it does not. */
+/* The texts of several parts are concatenated; an image goes where the text says "<image>", or else before the text. */
 static trol_status read_parts(const place *at, const cJSON *parts, conversation_encoder encode, void *user, char **text,
                               conversation_image *images, size_t *n_images) {
     size_t room = 1;
@@ -240,7 +239,7 @@ static trol_status read_parts(const place *at, const cJSON *parts, conversation_
         if (!type || strcmp(type, "image_url") != 0)
             return wrong(at, "has a part that is neither text nor image_url");
         if (*n_images == MAX_MESSAGE_IMAGES)
-            return wrong(at, "has more than 64 pictures");
+            return wrong(at, "has more than 64 images");
         trol_status status = read_image(at, part, encode, user, &images[(*n_images)++]);
         if (status != TROL_OK)
             return status;
@@ -321,13 +320,13 @@ trol_status conversation_load(const char *path, conversation_encoder encode, voi
             if (status == TROL_OK)
                 status = read_message(&at, object, encode, user, c);
         }
-    /* system?, then user and assistant in turns */
+    /* system?, then user and assistant alternating */
     for (size_t i = 0, turn = 0; status == TROL_OK && i < c->n_messages; i++) {
         at.message = i + 1;
         if (i == 0 && c->messages[0].role == TROL_ROLE_SYSTEM)
             continue;
         if (c->messages[i].role != (turn++ % 2 == 0 ? TROL_ROLE_USER : TROL_ROLE_ASSISTANT))
-            status = wrong(&at, "is out of turn, expected user and assistant in turns");
+            status = wrong(&at, "is out of turn, expected user and assistant alternating");
     }
     if (status == TROL_OK && c->n_messages > 0 && c->messages[c->n_messages - 1].role == TROL_ROLE_USER)
         conversation_remove(c, c->n_messages - 1, 1); /* a question that was never answered */

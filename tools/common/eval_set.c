@@ -14,7 +14,7 @@ static trol_status out_of_memory(trol_error *error) {
 
 /* ---- grading --------------------------------------------------------------------------------- */
 
-/* The words of a text with one space around each: " the red circle ". NULL without memory. Free with free(). */
+/* The words of a text with one space around each: " the red circle ". NULL: out of memory. Free with free(). */
 static char *spaced_words(const char *text) {
     char *words = malloc(strlen(text) + 3), *end = words;
     if (!words)
@@ -86,7 +86,7 @@ static bool is_accept_list(const cJSON *lists) {
     return true;
 }
 
-/* The index of a kind, which joins the list if it is new; -1 without memory. */
+/* The index of a kind, which is added to the list if it is new; -1: out of memory. */
 static int find_kind(eval_set *set, const char *kind) {
     for (int i = 0; i < set->n_kinds; i++)
         if (strcmp(set->kinds[i], kind) == 0)
@@ -115,12 +115,12 @@ static trol_status take_question(eval_set *set, const char *folder, cJSON *json,
     const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
     const cJSON *reject = cJSON_GetObjectItemCaseSensitive(json, "reject");
     if (!q->question || !kind)
-        return tool_fail(error, TROL_ERROR_FORMAT, "%s: \"question\" or \"kind\" is no text", where);
+        return tool_fail(error, TROL_ERROR_FORMAT, "%s: \"question\" or \"kind\" is not a text", where);
     if (!is_accept_list(cJSON_GetObjectItemCaseSensitive(json, "accept")) || (reject && !is_list_of_strings(reject)))
         return tool_fail(error, TROL_ERROR_FORMAT,
                          "%s: expected \"accept\", a list of lists of texts, and \"reject\", a list of texts", where);
     if (image && !cJSON_IsNull(image) && !cJSON_IsString(image))
-        return tool_fail(error, TROL_ERROR_FORMAT, "%s: \"image\" is no file name", where);
+        return tool_fail(error, TROL_ERROR_FORMAT, "%s: \"image\" is not a file name", where);
     q->kind = find_kind(set, kind);
     if (q->kind < 0)
         return out_of_memory(error);
@@ -138,7 +138,7 @@ static bool same_image(const eval_question *a, const eval_question *b) {
     return a->image == b->image || (a->image && b->image && strcmp(a->image, b->image) == 0);
 }
 
-/* Questions about one picture together, otherwise in the order of the file. */
+/* Questions about the same picture together, otherwise in the order of the file. */
 static trol_status group_by_picture(eval_set *set, trol_error *error) {
     const size_t n = set->n_questions;
     eval_question *grouped = malloc((n + 1) * sizeof *grouped);

@@ -1,11 +1,11 @@
-/* fail.h - one sentence into a trol_error, as the library does it, or to standard error. */
+/* fail.h - one sentence into a trol_error, as in the library, or to standard error. */
 #ifndef TOOLS_FAIL_H
 #define TOOLS_FAIL_H
 
 #include "trol.h"
 
-/* Writes the sentence into *error, which may be NULL; control characters and what is no UTF-8 become '?'. Returns
- * status. */
+/* Writes the sentence into *error, which may be NULL; control characters and bytes that are not UTF-8 become '?'.
+ * Returns status. */
 trol_status tool_fail(trol_error *error, trol_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -102,7 +102,7 @@ static uint32_t crc32_of(const bytes *b) {
     return ~crc;
 }
 
-/* The fields that a zip's local header and its entry in the directory share, from "version needed" on. */
+/* The fields shared by a zip's local header and its directory entry, from "version needed" on. */
 static void zip_fields(bytes *b, const char *name, const bytes *content) {
     put_number(b, 20, 2);         /* version needed: 2.0 */
     put_number(b, 0, 4);          /* no flags; stored */
@@ -132,7 +132,7 @@ static void zip_add(bytes *archive, bytes *directory, const char *name, bytes *c
     content->count = 0;
 }
 
-/* The end of central directory record, behind the directory. */
+/* The end of central directory record, after the directory. */
 static void zip_end(bytes *archive, const bytes *directory, uint32_t entries) {
     uint32_t offset = (uint32_t)archive->count;
     put(archive, directory->data, directory->count);

@@ -6,7 +6,7 @@
 
 #include "trol.h"
 
-/* path "-": standard input. A NUL is put behind the bytes. *bytes comes from malloc; the caller frees it. */
+/* path "-": standard input. A NUL is appended to the bytes. *bytes comes from malloc; the caller frees it. */
 trol_status input_file_read(const char *path, size_t max_bytes, char **bytes, size_t *n_bytes, trol_error *error);
 
 #endif

@@ -1,5 +1,5 @@
-/* logprobs_file.h - the tokens of an answer with their log-probabilities, a JSON object a line; the file appears under
- * its name only when it is whole. */
+/* logprobs_file.h - the tokens of an answer with their log-probabilities, one JSON object per line; the file appears
+ * under its name only when it is complete. */
 #ifndef TOOLS_LOGPROBS_FILE_H
 #define TOOLS_LOGPROBS_FILE_H
 
@@ -9,13 +9,13 @@
 
 typedef struct logprobs_file logprobs_file;
 
-/* The model may be one without a tokenizer: "text" and "bytes" are left out then. It must outlive the file. */
+/* Without a tokenizer in the model, "text" and "bytes" are left out. The model must outlive the file. */
 trol_status logprobs_file_open(const char *path, const trol_model *model, bool has_tokenizer, logprobs_file **file,
                                trol_error *error);
 /* {"position": 30, "token": 5, "text": "...", "bytes": [...], "logprob": -0.1, "top": [{"token": ...}, ...]}: text is
- * what the bytes spell, with U+FFFD for what is not UTF-8; a log-probability of -infinity is null. */
+ * the bytes as text, with U+FFFD for what is not UTF-8; a log-probability of -infinity is null. */
 trol_status logprobs_file_append(logprobs_file *file, const trol_token_info *info, trol_error *error);
-/* Frees the file in any case. keep: gives it its name; else, or on failure, nothing is left of it. NULL: nothing. */
+/* Frees the file in any case. keep: gives it its name; else, or on failure, it is removed. NULL is allowed. */
 trol_status logprobs_file_close(logprobs_file *file, bool keep, trol_error *error);
 
 #endif

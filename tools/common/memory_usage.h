@@ -1,4 +1,4 @@
-/* memory_usage.h - how much memory this process takes, as Linux counts it. */
+/* memory_usage.h - how much memory this process uses, as counted by Linux. */
 #ifndef TOOLS_MEMORY_USAGE_H
 #define TOOLS_MEMORY_USAGE_H
 

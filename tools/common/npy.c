@@ -8,7 +8,7 @@
 #include "common/fail.h"
 #include "common/output_file.h"
 
-/* The whole header takes this many bytes, whatever the shape, so that the number of rows can be filled in at the end.
+/* The header always has this many bytes, whatever the shape, so that the number of rows can be filled in at the end.
  */
 enum { HEADER_BYTES = 192, PREFIX_BYTES = 10 };
 
@@ -18,7 +18,7 @@ struct npy_file {
     int n_row_dims;
 };
 
-/* Magic, version 1.0, header length, then a Python dict padded with spaces to a line of its own.
+/* Magic, version 1.0, header length, then a line with a Python dict, padded with spaces.
  * Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 static bool write_header(const npy_file *file) {
     char text[HEADER_BYTES + 1], shape[NPY_MAX_DIMS * 21 + 24];

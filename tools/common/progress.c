@@ -8,7 +8,7 @@ progress_line progress_start(bool quiet) {
 }
 
 void progress_show(progress_line *line, trol_stage stage, int64_t done, int64_t total) {
-    static const char *const names[] = {"loading the model", "looking at the picture", "reading the prompt"};
+    static const char *const names[] = {"loading the model", "encoding the picture", "reading the prompt"};
     int percent = total > 0 ? (int)(100.0 * (double)done / (double)total) : 0;
     if (!line->enabled || ((int)stage == line->last_stage && percent == line->last_percent))
         return;

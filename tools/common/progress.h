@@ -1,4 +1,4 @@
-/* progress.h - a line on a terminal that says how far a stage is. */
+/* progress.h - a line on a terminal that shows how far a stage is. */
 #ifndef TOOLS_PROGRESS_H
 #define TOOLS_PROGRESS_H
 
@@ -16,7 +16,7 @@ typedef struct progress_line {
 /* Enabled if standard error is a terminal and `quiet` is not set. */
 progress_line progress_start(bool quiet);
 void progress_show(progress_line *line, trol_stage stage, int64_t done, int64_t total);
-/* Before anything else is written to the terminal. */
+/* To be called before anything else is written to the terminal. */
 void progress_clear(progress_line *line);
 
 #endif

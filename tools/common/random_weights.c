@@ -60,7 +60,7 @@ static int by_name(const void *a, const void *b) {
 
 enum { QUANTILES = 65536 };
 
-/* The value below which a share p of the normal distribution lies: Newton's method on erfc. */
+/* The value below which a share p of the normal distribution is: Newton's method on erfc. */
 static double normal_quantile(double p) {
     double z = 0;
     for (int step = 0; step < 30; step++) {

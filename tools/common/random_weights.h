@@ -25,7 +25,7 @@ typedef struct random_tensor_list {
     bool failed; /* out of memory */
 } random_tensor_list;
 
-/* Dimensions beyond the first zero do not exist. */
+/* Dimensions from the first zero on do not exist. */
 void random_tensor_add(random_tensor_list *list, float mean, double deviation, const int64_t shape[4],
                        const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Of all tensors. */
@@ -37,7 +37,7 @@ void random_bf16(uint64_t seed, const char *name, float mean, double deviation, 
 /* `done` of `total` bytes are written. */
 typedef void (*random_progress)(int64_t done, int64_t total);
 
-/* Writes model.safetensors, tensors in the order of their names. progress may be NULL. */
+/* Writes model.safetensors, tensors sorted by name. progress may be NULL. */
 bool random_weights_write(checkpoint_writer *writer, random_tensor_list *list, random_dtype type, uint64_t seed,
                           random_progress progress);
 

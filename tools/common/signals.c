@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* For the handler, which can be given nothing and may call little. */
+/* For the handler, which takes no arguments and may call few functions. */
 enum { MAX_FILES = 8, MAX_PATH_BYTES = 4200 };
 static char paths[MAX_FILES][MAX_PATH_BYTES];
 static volatile sig_atomic_t is_unfinished[MAX_FILES];
@@ -37,7 +37,8 @@ static const char *read_hexadecimal(const char *text, uintptr_t *value) {
     }
 }
 
-/* The path in a line of /proc/self/maps, "begin-end rights offset device inode   path", if it is of that address. */
+/* The path in a line of /proc/self/maps, "begin-end rights offset device inode path", if the line covers the
+ * address. */
 static const char *path_in_line(const char *line, uintptr_t address) {
     uintptr_t begin, end;
     const char *at = read_hexadecimal(line, &begin);
@@ -52,8 +53,8 @@ static const char *path_in_line(const char *line, uintptr_t address) {
     return *at == '/' ? at : NULL;
 }
 
-/* The file that is mapped at that address, in `line`, which is scratch; NULL if that is not known. Calls only what a
- * signal handler may. */
+/* The file that is mapped at that address, in `line`, which is scratch; NULL if unknown. Calls only what a signal
+ * handler may. */
 static const char *mapped_file(uintptr_t address, char *line, size_t bytes) {
     char chunk[1024];
     const char *path = NULL;
@@ -86,13 +87,14 @@ static void say(const char *text) {
     }
 }
 
-/* The end of a file was taken away under its mapping: a download into the same place, a truncation, a failing disk. */
+/* A mapped file lost its end: a download to the same place, a truncation, a failing disk. */
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     static atomic_flag first = ATOMIC_FLAG_INIT;
     char line[4300];
     (void)context;
     if (info->si_code != BUS_ADRERR) {
-        signal(number, SIG_DFL); /* the instruction runs again and ends the program as it would have */
+        signal(number, SIG_DFL); /* the instruction runs again and ends the program as it would have without a handler
+                                  * without a handler */
         return;
     }
     while (atomic_flag_test_and_set(&first))
@@ -128,7 +130,7 @@ void signals_end_at_once(int number) {
     static const char clear[] = "\r\033[K";
     remove_unfinished();
     if (line_shown && *line_shown && write(STDERR_FILENO, clear, sizeof clear - 1) < 0)
-        _exit(128 + number); /* there is nobody to see the line */
+        _exit(128 + number); /* nobody sees the line */
     _exit(128 + number);
 }
 

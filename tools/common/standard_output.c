@@ -6,7 +6,7 @@
 
 #include "common/fail.h"
 
-/* Why standard output could not be written first; 0: that is not known. */
+/* errno of the first failed write to standard output; 0: unknown. */
 static int reason;
 
 bool standard_output_line(const char *text) {

@@ -1,18 +1,18 @@
-/* standard_output.h - whether what a tool printed did arrive: a full disk or a closed pipe shows only when it is asked.
+/* standard_output.h - whether what a tool printed has arrived: a full disk or a closed pipe shows only when checked.
  */
 #ifndef TOOLS_STANDARD_OUTPUT_H
 #define TOOLS_STANDARD_OUTPUT_H
 
 #include <stdbool.h>
 
-/* Prints a line, at once; false if that failed, whose reason standard_output_end then tells. */
+/* Prints and flushes a line; false if that failed, for a reason that standard_output_end then reports. */
 bool standard_output_line(const char *text);
 
-/* The last thing before the end of a program: its exit status, or where standard output could not be written 1, which
- * is told on standard error. */
+/* The last call of a program. Returns its exit status, or 1 if standard output could not be written, which is reported
+ * on standard error. */
 int standard_output_end(const char *tool, int exit_status);
 
-/* Prints a text that was asked for, usage or version. Returns the exit status. */
+/* Prints usage or version on request. Returns the exit status. */
 int standard_output_text(const char *tool, const char *text);
 /* "TOOL VERSION". */
 int standard_output_version(const char *tool);

@@ -15,7 +15,7 @@
 
 typedef struct model_sizes model_sizes;
 
-/* What is written of a family: tensors of the decoder and of the encoder, and the text of config.json. */
+/* What is written for a family: tensors of the decoder and the encoder, and the text of config.json. */
 typedef struct writer_family {
     void (*list_decoder)(random_tensor_list *list, const model_sizes *m);
     void (*list_vision)(random_tensor_list *list, const model_sizes *m);
