@@ -536,8 +536,8 @@ TROL_API void trol_stream_reset(trol_stream *stream);
  *  1. tokens that a constraint rules out (trol_sampler_choose_allowed) and NaN are excluded;
  *  2. the logit bias is added;
  *  3. penalties for tokens among the last repeat_last_n: in prompt and answer, a logit above 0 is divided by
- *  repeat_penalty and any other multiplied by it; in the answer only, frequency_penalty for each occurrence and
- *  presence_penalty once are subtracted;
+ *     repeat_penalty and any other multiplied by it; in the answer only, frequency_penalty for each occurrence and
+ *     presence_penalty once are subtracted;
  *  4. temperature 0 chooses the largest logit, the lowest id on a tie; otherwise logits are divided by it;
  *  5. the top_k likeliest remain (the lowest ids on a tie);
  *  6. of these, the fewest likeliest whose probabilities add up to at least top_p of the total remain;

@@ -194,7 +194,7 @@ static void check_unknown_keys(void) {
     static const struct {
         const char *json, *message;
     } refused[] = {{"\"partial_rotary_factor\":0.5", "partial_rotary_factor is 0.5, expected 1"},
-                   {"\"attention_multiplier\":0.0078125", "attention_multiplier is 0.0078125, which is not computed"},
+                   {"\"attention_multiplier\":0.0078125", "attention_multiplier is 0.0078125, which is not supported"},
                    {"\"embedding_multiplier\":12", "embedding_multiplier is 12, expected 1"},
                    {"\"residual_multiplier\":0.22", "residual_multiplier is 0.22"},
                    {"\"logit_scale\":0.0625", "logit_scale is 0.0625, expected 1"},
@@ -206,7 +206,7 @@ static void check_unknown_keys(void) {
                    {"\"mlp_bias\":true", "mlp_bias is true"},
                    {"\"num_local_experts\":16", "num_local_experts is 16"},
                    {"\"quantization_config\":{\"bits\":4}", "quantization_config is {\"bits\":4}"},
-                   {"\"attn_output_gate\":true", "attn_output_gate is true, which is not computed"},
+                   {"\"attn_output_gate\":true", "attn_output_gate is true, which is not supported"},
                    {"\"rotary\":{\"base\":1}", "rotary is {\"base\":1}"},
                    {"\"hidden_act\":\"gelu\"", "hidden_act is \"gelu\", expected silu"},
                    {"\"is_causal\":false", "is_causal is false, expected true"}},

@@ -66,7 +66,7 @@ static const struct {
     {"\"a", "not closed"},
     {"\"a\\\"", "not closed"},
     {"\"a\nb\"", "control character"},
-    {"\"\\x\"", "no known escape"},
+    {"\"\\x\"", "not followed by a known escape"},
     {"\"\\u12g4\"", "four hexadecimal"},
     {"\"\\u0000\"", "NUL"},
     {"\"\\ud800\"", "high surrogate"},

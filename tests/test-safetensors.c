@@ -147,12 +147,12 @@ static const struct {
     {"[]", "does not begin with {"},
     {" {}", "does not begin with {"},
     {"", "does not begin with {"},
-    {"{\"a\":", "no valid JSON"},
-    {"{}{}", "no valid JSON"},
+    {"{\"a\":", "not valid JSON"},
+    {"{}{}", "not valid JSON"},
     {"{\"a\":{},\"a\":{}}", "the key \"a\" twice"},
-    {"{\"a\":1}", "tensor a is described by no object"},
-    {"{\"__metadata__\":[]}", "__metadata__ is no object"},
-    {"{\"__metadata__\":{\"n\":1}}", "n in __metadata__ is no string"},
+    {"{\"a\":1}", "tensor a is not described by an object"},
+    {"{\"__metadata__\":[]}", "__metadata__ is not an object"},
+    {"{\"__metadata__\":{\"n\":1}}", "n in __metadata__ is not a string"},
     {ONE("\"shape\":[4],\"data_offsets\":[0,8]"), "has no dtype"},
     {ONE("\"dtype\":16,\"shape\":[4],\"data_offsets\":[0,8]"), "has no dtype"},
     {ONE("\"dtype\":\"F16\",\"data_offsets\":[0,8]"), "no valid shape"},
@@ -179,9 +179,8 @@ static const struct {
     {ONE("\"dtype\":\"F16\",\"shape\":[0],\"data_offsets\":[0,2]"), "expected 0"},
     {ONE("\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,0]"), "expected 2"},
     {ONE("\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]"), "has 1 bytes of data"},
-    {ONE("\"dtype\":\"F16\",\"shape\":[4294967296,2147483648],\"data_offsets\":[0,0]"), "more than any memory holds"},
-    {ONE("\"dtype\":\"F64\",\"shape\":[4503599627370496,64,64,2],\"data_offsets\":[0,0]"),
-     "more than any memory holds"},
+    {ONE("\"dtype\":\"F16\",\"shape\":[4294967296,2147483648],\"data_offsets\":[0,0]"), "larger than any memory"},
+    {ONE("\"dtype\":\"F64\",\"shape\":[4503599627370496,64,64,2],\"data_offsets\":[0,0]"), "larger than any memory"},
     {"{\"a\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"U8\",\"shape\":[9],\"data_"
      "offsets\":[7,16]}}",
      "the data of tensors a and b overlap"},
@@ -210,7 +209,7 @@ static void test_lengths(void) {
                    {1000, "cut short"},
                    {100000000, "cut short"},
                    {100000001, "at most 100000000"},
-                   {UINT64_MAX, "18446744073709551615 bytes long, expected at most"},
+                   {UINT64_MAX, "18446744073709551615 bytes long according to the file, expected at most"},
                    {(uint64_t)INT64_MAX, "at most"},
                    {0, "does not begin"}};
     unsigned char bytes[10] = {0, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
@@ -330,7 +329,7 @@ static const struct {
     {"null", "has no weight_map"},
     {"[]", "expected an object"},
     {"{}", "weight_map is empty"},
-    {"{\"x\":1}", "says of tensor x no file's name"},
+    {"{\"x\":1}", "does not give a file name for tensor x"},
     {"{\"x\":\"1.st\",\"y\":\"2.st\",\"x\":\"2.st\"}", "key \"x\" twice"},
     {"{\"x\":\"1.st\",\"y\":\"1.st\"}", "lists tensor y in 1.st, which does not hold it"},
     {"{\"x\":\"2.st\",\"y\":\"1.st\",\"z\":\"2.st\"}", "lists tensor x in 2.st, but it is in 1.st"},
@@ -388,7 +387,7 @@ static void test_shards(void) {
     }
     check_unlisted();
     test_write("model.safetensors.index.json", "{\"weight_map\":{\"x\":\"1.st\"}", 25);
-    check_refused("index", "model.safetensors.index.json is no valid JSON");
+    check_refused("index", "model.safetensors.index.json is not valid JSON");
     test_clear_folder();
 }
 

@@ -333,7 +333,7 @@ static void check_rules(void) {
     check_text(t, "b a", true,
                "b|\xe2\x96\x81"
                "a");
-    check_text(t, "</s>", true, "<|<0x2F>|<0x73>|>"); /* a control piece that is no added token */
+    check_text(t, "</s>", true, "<|<0x2F>|<0x73>|>"); /* a control piece that is not an added token */
     check_text(t, "<s>", true, "<s>");
     check_text(t, "<s>", false, "<|<0x73>|>");
     check_text(t,
@@ -512,7 +512,7 @@ static void check_broken_models(void) {
         {1, "identity", "a", 0, 1, TROL_ERROR_UNSUPPORTED, "unigram"},
         {2, "nmt_nfkc", "a", 0, 1, TROL_ERROR_UNSUPPORTED, "nmt_nfkc"},
         {2, "identity", "", 0, 1, TROL_ERROR_FORMAT, "piece 259 has no text"},
-        {2, "identity", "\xc3(", 0, 1, TROL_ERROR_FORMAT, "no UTF-8"},
+        {2, "identity", "\xc3(", 0, 1, TROL_ERROR_FORMAT, "not valid UTF-8"},
         {2, "identity", "a", NAN, 1, TROL_ERROR_FORMAT, "finite"},
         {2, "identity", "a", 0, 9, TROL_ERROR_FORMAT, "type 9"},
         {2, "identity", "<s>", 0, 1, TROL_ERROR_FORMAT, "both spelled"},
@@ -552,9 +552,9 @@ static void check_broken_json(void) {
         {"{}", "{\"<y>\": 400, \"<x>\": 401}", 401, TROL_ERROR_FORMAT, "added_tokens.json: \"<x>\" is token 401"},
         {"{}", "{\"<y>\": 1}", 2000, TROL_ERROR_FORMAT, "but \"<s>\" in"},
         {"{}", "{\"<s>\": 400}", 2000, TROL_ERROR_FORMAT, "both spelled"},
-        {"{}", "{\"<y>\": 1.5}", 2000, TROL_ERROR_FORMAT, "no whole number"},
+        {"{}", "{\"<y>\": 1.5}", 2000, TROL_ERROR_FORMAT, "not a whole number"},
         {"{}", "{\"<y>\": -1}", 2000, TROL_ERROR_FORMAT, "-1"},
-        {"{}", "[]", 2000, TROL_ERROR_FORMAT, "no JSON object"},
+        {"{}", "[]", 2000, TROL_ERROR_FORMAT, "not a JSON object"},
         {"{}", "{", 2000, TROL_ERROR_FORMAT, "added_tokens.json"},
         {"{}", "{}", 100, TROL_ERROR_FORMAT, "embeddings for 100 tokens"},
         {"{}", "{}", 0, TROL_ERROR_ARGUMENT, "0 tokens"},

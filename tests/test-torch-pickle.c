@@ -316,18 +316,17 @@ static const struct {
     {{"FloatStorage", "0", 6, 1, 1, {6}, {1}}, "reaches past"},
     {{"FloatStorage", "0", 6, 0, 2, {2, 3}, {4, 1}}, "reaches past"},
     {{"FloatStorage", "0", 6, 6, 0, {0}, {0}}, "reaches past"},
-    {{"FloatStorage", "0", 6, -1, 1, {6}, {1}}, "called with something else"},
-    {{"FloatStorage", "0", 6, 0, 1, {-6}, {1}}, "called with something else"},
-    {{"FloatStorage", "0", 6, 0, 1, {6}, {-1}}, "called with something else"},
-    {{"FloatStorage", "0", 6, 0, 9, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {1}}, "called with something else"},
+    {{"FloatStorage", "0", 6, -1, 1, {6}, {1}}, "called with something other"},
+    {{"FloatStorage", "0", 6, 0, 1, {-6}, {1}}, "called with something other"},
+    {{"FloatStorage", "0", 6, 0, 1, {6}, {-1}}, "called with something other"},
+    {{"FloatStorage", "0", 6, 0, 9, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {1}}, "called with something other"},
     {{"FloatStorage", "0", 6, 0, 4, {2147483647, 2147483647, 2147483647, 2147483647}, {0}}, "reaches past"},
     {{"FloatStorage", "0", 6, 0, 4, {2147483647, 2147483647, 2, 1}, {2147483647, 2147483647, 2147483647, 2147483647}},
      "reaches past"},
     {{"FloatStorage", "0", 6, 0, 2, {65536, 65536}, {0, 0}}, "has 4294967296 values, expected at most"},
-    {{"FloatStorage", "0", 7, 0, 1, {6}, {1}},
-     "storage data/0 is said to hold 7 values, but has 24 bytes, expected 28"},
-    {{"FloatStorage", "0", -1, 0, 1, {6}, {1}}, "is no storage"},
-    {{"FloatStorage", "1", 3, 0, 1, {3}, {1}}, "storage data/1 is said to hold 3 values, but has 6 bytes"},
+    {{"FloatStorage", "0", 7, 0, 1, {6}, {1}}, "storage data/0 should hold 7 values, but has 24 bytes, expected 28"},
+    {{"FloatStorage", "0", -1, 0, 1, {6}, {1}}, "is not a storage"},
+    {{"FloatStorage", "1", 3, 0, 1, {3}, {1}}, "storage data/1 should hold 3 values, but has 6 bytes"},
     {{"FloatStorage", "9", 6, 0, 1, {6}, {1}}, "storage data/9 is missing"},
     {{"FloatStorage", "../version", 0, 0, 1, {0}, {1}}, "storage data/../version is missing"},
     {{"FloatStorage", "", 6, 0, 1, {6}, {1}}, "is missing"},
@@ -399,15 +398,15 @@ static const struct {
     {PICKLE("N)R"), "found None, expected a global"},
     {PICKLE("ccollections\nOrderedDict\nN\x85R"), "calls collections.OrderedDict with 1 arguments"},
     {PICKLE("ctorch\nFloatStorage\n)R"), "calls torch.FloatStorage with 0 arguments"},
-    {PICKLE("ctorch._utils\n_rebuild_tensor_v2\n)R"), "called with something else"},
-    {PICKLE("ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR"), "called with something else"},
+    {PICKLE("ctorch._utils\n_rebuild_tensor_v2\n)R"), "called with something other"},
+    {PICKLE("ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR"), "called with something other"},
     {PICKLE("Q"), "stack is empty"},
     {PICKLE("NQ"), "found None, expected a tuple"},
-    {PICKLE(")Q"), "is no storage"},
-    {PICKLE("(X\7\0\0\0storageccollections\nOrderedDict\nX\1\0\0\0000X\3\0\0\0cpuK\6tQ"), "is no storage"},
-    {PICKLE("(X\7\0\0\0storadectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuK\6tQ"), "is no storage"},
-    {PICKLE("q\0"), "nothing is there to be remembered"},
-    {PICKLE("(q\0"), "nothing is there to be remembered"},
+    {PICKLE(")Q"), "is not a storage"},
+    {PICKLE("(X\7\0\0\0storageccollections\nOrderedDict\nX\1\0\0\0000X\3\0\0\0cpuK\6tQ"), "is not a storage"},
+    {PICKLE("(X\7\0\0\0storadectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuK\6tQ"), "is not a storage"},
+    {PICKLE("q\0"), "there is nothing to put into the memo"},
+    {PICKLE("(q\0"), "there is nothing to put into the memo"},
     {PICKLE("}r\xff\xff\xff\xff"), "memo's number is too large"},
     {PICKLE("h\0"), "never put"},
     {PICKLE("}q\5h\4"), "never put"},
@@ -418,18 +417,18 @@ static const struct {
     {PICKLE("t"), "no mark is on its stack"},
     {PICKLE("NNu"), "no mark is on its stack"},
     {PICKLE("}(Nu"), "a key has no value"},
-    {PICKLE("N(NNu"), "in something that is no dict"},
+    {PICKLE("N(NNu"), "in something that is not a dict"},
     {PICKLE("(NNu"), "stack is empty"},
     {PICKLE("NNs"), "stack is empty"},
-    {PICKLE("NNNs"), "in something that is no dict"},
-    {PICKLE("}(NNs"), "in something that is no dict"},
+    {PICKLE("NNNs"), "in something that is not a dict"},
+    {PICKLE("}(NNs"), "in something that is not a dict"},
     {PICKLE("}(Ns"), "a mark is where a value"},
     {PICKLE("}Nb"), "found None, expected a dict"},
-    {PICKLE("N}b"), "attributes are set of something"},
-    {PICKLE("}b"), "attributes are set of something"},
+    {PICKLE("N}b"), "attributes are set on something"},
+    {PICKLE("}b"), "attributes are set on something"},
     {PICKLE("X\xff\xff\xff\xff"), "cut short"},
     {PICKLE("X\3\0\0\0ab"), "cut short"},
-    {PICKLE("X\2\0\0\0\xc0\x80"), "a text is no UTF-8"},
+    {PICKLE("X\2\0\0\0\xc0\x80"), "a text is not UTF-8"},
     {PICKLE("X\3\0\0\0a\0b"), "holds a NUL character"},
     {PICKLE("J\1\2\3"), "cut short"},
     {PICKLE("M\1"), "cut short"},
@@ -541,9 +540,9 @@ static void test_archives(void) {
     put_archive(&zip, big, 3, &plain);
     check_refused(&zip, "big", "byteorder is \"big\", expected \"little\"");
     zip.n = 0;
-    check_refused(&zip, "nothing", "no valid zip archive");
+    check_refused(&zip, "nothing", "not a valid zip archive");
     put(&zip, "\x80\2\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15); /* how torch.save began before 1.6 */
-    check_refused(&zip, "old file", "no valid zip archive");
+    check_refused(&zip, "old file", "not a valid zip archive");
 }
 
 /* Every beginning of a file is refused, and no change of a few bits does harm. */
@@ -557,7 +556,7 @@ static void test_damage(void) {
     put_state_dict(&pickle, tensors, 3);
     put_file(&zip, pickle.bytes, pickle.n, &plain);
     for (copy = zip, copy.n = 0; copy.n < zip.n; copy.n++)
-        check_refused(&copy, "cut short", "no valid zip archive");
+        check_refused(&copy, "cut short", "not a valid zip archive");
     for (int i = 0; i < 20000; i++) {
         copy = zip;
         for (int flips = 1 + (int)(test_random(&random) % 3); flips > 0; flips--)

@@ -4,8 +4,8 @@
 
 #include "trol.h"
 
-/* Writes the sentence (cut at a character border, control characters and broken UTF-8 made printable) into *error,
- * which may be NULL. */
+/* Writes the sentence (cut between characters, control characters and broken UTF-8 made printable) into *error, which
+ * may be NULL. */
 void fail_sentence(trol_error *error, trol_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

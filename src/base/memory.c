@@ -55,7 +55,7 @@ trol_status memory_copy_text(const char *text, size_t n_bytes, char **copy, trol
 void memory_free(void *memory) { free(memory); }
 
 /* The workspace is a list of slabs that together form one address range of "offsets": slab i covers the offsets from
- * its `start` up to start + capacity; an allocation lies within one slab. */
+ * its `start` up to start + capacity; an allocation is within one slab. */
 typedef struct slab {
     unsigned char *bytes;
     size_t start, capacity;

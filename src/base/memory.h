@@ -17,7 +17,7 @@ trol_status memory_alloc(size_t count, size_t size, const char *what, void **mem
 trol_status memory_alloc_zero(size_t count, size_t size, const char *what, void **memory, trol_error *error);
 /* Makes room for `count` elements in a growing array (realloc, capacity doubled); the array is unchanged on failure. */
 trol_status memory_grow(void **array, size_t *capacity, size_t count, size_t size, const char *what, trol_error *error);
-/* A copy of text[0 .. n_bytes-1] with a NUL behind it. */
+/* A copy of text[0 .. n_bytes-1] with a NUL after it. */
 trol_status memory_copy_text(const char *text, size_t n_bytes, char **copy, trol_error *error);
 /* For all of the above. Accepts NULL. */
 void memory_free(void *memory);

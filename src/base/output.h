@@ -12,7 +12,7 @@ typedef struct output {
     FILE *file;
     char *buffer;    /* the file's */
     char *path;      /* as it was asked for */
-    char *place;     /* where it will be: behind the links */
+    char *place;     /* where it will be, links followed */
     char *temporary; /* where it is until then; NULL: a device or a pipe */
 } output;
 

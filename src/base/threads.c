@@ -3,7 +3,7 @@
  * how many have joined it. The caller closes a section once no chunk is left, so a worker that has lost its CPU to
  * another program, or wakes late, is not waited for unless it is in the middle of a chunk.
  *
- * A child of fork has the pool's memory but none of its workers: the first section there starts them anew. */
+ * A child of fork has the pool's memory but none of its workers: the first section there starts new ones. */
 #define _GNU_SOURCE
 #include "base/threads.h"
 
@@ -251,8 +251,8 @@ static void forget_parent(trol_threads *threads) {
     atomic_store(&threads->n_sleeping, 0);
 }
 
-/* In a child of fork: the first caller starts the workers anew, others wait for it. Fewer threads than there were,
- * where no more can be started, are only slower. */
+/* In a child of fork: the first caller starts new workers, others wait for it. Fewer threads than there were, where no
+ * more can be started, are only slower. */
 static void follow_fork(trol_threads *threads) {
     const long self = getpid();
     long process;

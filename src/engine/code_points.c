@@ -234,7 +234,7 @@ static void to_digits(const digit_writer *w, uint32_t number, uint8_t *digits) {
         digits[i] = (uint8_t)(number % w->places[i].base);
 }
 
-/* The part of a set that lies in smallest .. largest, less `offset`, in digits. */
+/* The part of a set within smallest .. largest, less `offset`, in digits. */
 static trol_status add_part(grammar *g, const code_points *set, uint32_t smallest, uint32_t largest, uint32_t offset,
                             const digit_place *places, size_t n, uint32_t from, uint32_t to, trol_error *error) {
     digit_writer w = {.g = g, .places = places, .n = n, .to = to};

@@ -19,7 +19,7 @@ enum { CODE_POINT_LAST = 0x10ffff };
 
 trol_status code_points_add(code_points *set, uint32_t first, uint32_t last, trol_error *error);
 trol_status code_points_add_all(code_points *set, const code_points *added, trol_error *error);
-/* Sorts and joins ranges, and takes surrogates out: they are no characters. */
+/* Sorts and joins ranges, and removes surrogates, which are not characters. */
 trol_status code_points_normalize(code_points *set, trol_error *error);
 /* All characters that are not in the normalized set. */
 trol_status code_points_invert(code_points *set, trol_error *error);

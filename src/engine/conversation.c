@@ -1,4 +1,4 @@
-/* conversation.c - text in: tokenizing, and prompts made of messages and pictures. */
+/* conversation.c - text in: tokenizing, and prompts made of messages and images. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,7 +107,8 @@ trol_status trol_render_prompt(const trol_model *model, const trol_message *mess
     return prompt_expand(model->image_token, image_tokens, n_images, tokens, n_tokens, error);
 }
 
-/* Before a text is tokenized, which nothing can stop: does it have more bytes than so many tokens can stand for? */
+/* Before a text is tokenized, which cannot be cancelled: does it have more bytes than this many tokens can stand
+ * for? */
 static trol_status check_length(const trol_session *s, const trol_message *messages, size_t n, trol_error *error) {
     static const char white_space[] = " \t\n\v\f\r"; /* at its ends a token of the template may swallow it */
     const size_t longest = tokenizer_longest(s->model->tokenizer), room = (size_t)s->params.context_size;
@@ -129,7 +130,7 @@ static trol_status check_length(const trol_session *s, const trol_message *messa
     return TROL_OK;
 }
 
-/* The prompt's tokens, one for each picture as yet. Before seconds go into pictures: would the messages take so many,
+/* The prompt's tokens, for now one per image. Before seconds are spent on images: does their number match the messages,
  * and do they fit with one token each? */
 static trol_status render(const trol_session *s, const trol_message *messages, size_t n_messages, size_t n_images,
                           int32_t **ids, size_t *n_ids, trol_error *error) {
@@ -144,7 +145,7 @@ static trol_status render(const trol_session *s, const trol_message *messages, s
                 s->params.context_size);
 }
 
-/* Gives the pictures in a rendered prompt their tokens and processes it. */
+/* Expands the images in a rendered prompt to their tokens and processes it. */
 static trol_status prefill_rendered(trol_session *s, int32_t **ids, size_t *n_ids, trol_features *const *features,
                                     size_t n_features, trol_error *error) {
     int32_t *image_tokens = calloc(n_features + 1, sizeof *image_tokens);

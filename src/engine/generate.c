@@ -29,7 +29,7 @@ typedef struct generation {
     trol_text_callback callback; /* may be NULL */
     void *user;
     int32_t max_tokens, n_tokens;
-    bool token_waits;        /* the last token of the answer was said but not fed yet */
+    bool has_pending;        /* the last token of the answer was shown but not fed yet */
     float *logits;           /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
     trol_token_logprob *top; /* [n_top_logprobs] */
     uint64_t *allowed;       /* [(vocab_size + 63) / 64]: by the constraint; NULL without one */
@@ -137,7 +137,7 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
         return TROL_OK;
     }
     g->n_tokens++;
-    g->token_waits = true;
+    g->has_pending = true;
     TRY(trol_stream_put(g->stream, token, &text, &stopped, error));
     TRY(show(g, text, error));
     if (stopped)
@@ -155,13 +155,13 @@ static trol_status take_token(generation *g, int32_t token, const float *logits,
 static trol_status choose_and_take(generation *g, const float *logits, int32_t *token, trol_stop *stop,
                                    trol_error *error) {
     const uint64_t state = trol_sampler_state(g->params->sampler);
-    g->token_waits = false;
+    g->has_pending = false;
     g->session->is_busy = true; /* for the callbacks and a constraint's hooks */
     trol_status status = choose(g, logits, token, error);
     if (status == TROL_OK)
         status = take_token(g, *token, logits, stop, error);
     g->session->is_busy = false;
-    if (status != TROL_OK && !g->token_waits)
+    if (status != TROL_OK && !g->has_pending)
         trol_sampler_set_state(g->params->sampler, state);
     return status;
 }
@@ -228,7 +228,7 @@ static trol_status begin_sampler(const generation *g, trol_error *error) {
         else if (!prompt)
             TRY(trol_sampler_accept(sampler, s->timeline.ids[i], error));
     }
-    return g->token_waits ? trol_sampler_accept(sampler, s->pending_token, error) : TROL_OK;
+    return g->has_pending ? trol_sampler_accept(sampler, s->pending_token, error) : TROL_OK;
 }
 
 static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_error *error) {
@@ -243,18 +243,18 @@ static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_er
     if (g->params->constraint)
         TRY(memory_alloc((size_t)(vocab + 63) / 64, sizeof *g->allowed, "a constraint", (void **)&g->allowed, error));
     TRY(begin_sampler(g, error));
-    if (g->token_waits)
+    if (g->has_pending)
         return resume(g, stop, error);
     return choose_and_take(g, s->logits, token, stop, error);
 }
 
 static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
     int32_t token = g->session->pending_token;
-    g->token_waits = g->session->has_pending;
+    g->has_pending = g->session->has_pending;
     trol_status status = begin(g, &token, stop, error);
     while (status == TROL_OK && !*stop)
         status = feed(g, &token, stop, error);
-    g->session->has_pending = g->token_waits;
+    g->session->has_pending = g->has_pending;
     g->session->pending_token = token;
     /* Half a character at the end is shown only when nothing can follow that completes it. */
     const char *text;

@@ -219,13 +219,13 @@ void identity_of_arithmetic(const trol_model *model, char text[ARITHMETIC_BYTES]
     const kernels *table = model->kernels;
     const unsigned instructions = table->traits & ~(unsigned)CPU_PREFERS_L2_PREFETCH; /* which changes no bits */
     const matrix *text_matrix = &model->weights->decoder.layers[0].qkv.weight,
-                 *picture_matrix = &model->vision.weights->layers[0].fc1.weight;
+                 *image_matrix = &model->vision.weights->layers[0].fc1.weight;
     char blas[ARITHMETIC_BYTES / 2] = "";
     memset(text, 0, ARITHMETIC_BYTES);
     (void)linear_describe_blas(table, blas, sizeof blas);
     snprintf(text, ARITHMETIC_BYTES, "libtrol %s, %s kernels (%x), weights %s, of pictures %s, compute %s%s%s",
              trol_version(), cpu_level_name(table->level), instructions, element_name(text_matrix->type),
-             element_name(picture_matrix->type), model->decoder.arithmetic == LINEAR_BF16 ? "bf16" : "exact",
+             element_name(image_matrix->type), model->decoder.arithmetic == LINEAR_BF16 ? "bf16" : "exact",
              blas[0] ? ", " : "", blas);
 }
 

@@ -1,4 +1,4 @@
-/* identity.h - what tells pictures and models apart: BLAKE2b, so that nobody can make a second one of equal identity.
+/* identity.h - what distinguishes images and models: BLAKE2b, so that nobody can make a second one of equal identity.
  *
  * A model is known by what is computed with, as it is in memory: a checkpoint that is packed while it is loaded and one
  * that trol_quantize packed before are the same model. Of each tensor the type, the shape and a fixed sample of the

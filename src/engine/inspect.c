@@ -1,4 +1,4 @@
-/* inspect.c - a description of a checkpoint folder, line by line, that goes on past what is wrong. */
+/* inspect.c - a description of a checkpoint folder, line by line, that continues after errors. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 #include "model/config.h"
 #include "model/weights.h"
 
-/* Where the lines go, and the first thing that was wrong. */
+/* Where the lines go, and the first error. */
 typedef struct report {
     trol_line_callback callback;
     void *user;
@@ -56,7 +56,7 @@ static void bad(report *r, const char *thing, trol_status status, const trol_err
         *r->error = *error;
 }
 
-/* What the readers warn of goes among the lines. */
+/* The readers' warnings go among the lines. */
 static void log_line(void *user, trol_log_level level, const char *message) {
     if (level == TROL_LOG_WARNING)
         line(user, "%-22s note: %s", "", message);
@@ -180,7 +180,7 @@ static torch_file *inspect_gate_file(report *r, const char *folder) {
     return file;
 }
 
-/* What the loader makes of config, tensors and gate together: every tensor of the model, with its shape. */
+/* Checks config, tensors and gate together, as the loader does: every tensor of the model, with its shape. */
 static weights *inspect_weights(report *r, const char *folder, const logger *log, model_config *config) {
     trol_error error;
     weights *w = NULL;
@@ -215,7 +215,7 @@ static weights *inspect_weights(report *r, const char *folder, const logger *log
     return w;
 }
 
-/* A link that leads nowhere counts: reading it tells what is wrong. */
+/* A dangling link counts: reading it reports what is wrong. */
 static bool has_file(const char *folder, const char *name) {
     char *path = NULL;
     struct stat info;

@@ -57,7 +57,7 @@ static trol_status home_folder(const char *user, char **home, trol_error *error)
     return status;
 }
 
-/* A path from the environment with "~" or "~user" in front replaced, as Python's expanduser does. */
+/* A path from the environment with a leading "~" or "~user" replaced, like Python's expanduser. */
 static trol_status expand_home(const char *path, char **expanded, trol_error *error) {
     const size_t name_bytes = strcspn(path, "/");
     char user[256], *home;
@@ -76,7 +76,7 @@ static const char *variable(const char *name) {
     return value && *value ? value : NULL;
 }
 
-/* $NAME and ${NAME} in a path replaced, those of variables that are not set left, as Python's expandvars does. */
+/* $NAME and ${NAME} in a path replaced, except for variables that are not set, like Python's expandvars. */
 static trol_status expand_variables(const char *path, char **expanded, trol_error *error) {
     char text[4096], name[256];
     size_t used = 0;

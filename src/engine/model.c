@@ -27,7 +27,7 @@ static trol_status check_params(const trol_model_params *p, trol_error *error) {
     return TROL_OK;
 }
 
-/* A link that leads nowhere is there, too: opening it tells what is wrong. */
+/* A dangling link exists as well: opening it reports what is wrong. */
 static trol_status file_exists(const char *folder, const char *name, bool *exists, trol_error *error) {
     char *path;
     struct stat info;
@@ -94,7 +94,7 @@ done:
     return status;
 }
 
-/* One line where what multiplies is not what its name suggests. */
+/* One line if what multiplies is not what the kernels' name suggests. */
 static void describe_arithmetic(const trol_model *model, const trol_model_params *p) {
     char text[600];
     if (linear_describe_blas(model->kernels, text, sizeof text))
@@ -171,7 +171,7 @@ trol_status model_take_workspace(trol_model *model, workspace **space, trol_erro
     return *space ? TROL_OK : workspace_new(space, error);
 }
 
-/* A long prompt's scratch goes back to the system, what a decode step needs is kept. */
+/* A long prompt's scratch is returned to the system; what a decode step needs is kept. */
 void model_return_workspace(trol_model *model, workspace *space) {
     enum { KEPT_BYTES = 32 << 20 };
     workspace_release(space, 0);

@@ -1,4 +1,4 @@
-/* model.h - what trol_model and trol_features are: everything that is loaded once and shared. */
+/* model.h - trol_model and trol_features: everything that is loaded once and shared. */
 #ifndef ENGINE_MODEL_H
 #define ENGINE_MODEL_H
 
@@ -89,14 +89,14 @@ void image_rows_free(image_rows *rows);
 void model_lock(trol_model *model);
 void model_unlock(trol_model *model);
 
-/* Scratch memory for one call; give it back with model_return_workspace. */
+/* Scratch memory for one call; return it with model_return_workspace. */
 trol_status model_take_workspace(trol_model *model, workspace **space, trol_error *error);
 void model_return_workspace(trol_model *model, workspace *space);
 
 /* The bytes of the model's tokens, for constraints: made with the first call. */
 trol_status model_get_vocabulary(trol_model *model, const struct vocabulary **found, trol_error *error);
 
-/* Warns, once for a model, where a context of n_tokens is longer than what the model was trained for. */
+/* Warns, once per model, if a context of n_tokens is longer than the model was trained for. */
 void model_note_length(trol_model *model, size_t n_tokens);
 
 /* 0 <= token < n_tokens, or an error that names the token. */

@@ -1,8 +1,8 @@
-/* prompt.c - a family's template and the rules of a conversation, in front of the tokenizer.
+/* prompt.c - a family's template and the rules of a conversation, before the tokenizer.
  *
  * A prompt is collected as a list of text pieces, template and messages alike, which the tokenizer takes as one text.
- * Only an answer given as tokens interrupts it: then the list so far is encoded, the tokens are put behind, and a new
- * list begins. */
+ * Only an answer given as tokens interrupts it: the list so far is encoded, the tokens are appended, and a new list
+ * begins. */
 #include "engine/prompt.h"
 
 #include <inttypes.h>
@@ -16,12 +16,12 @@ const char prompt_default_system[] =
     "of "
     "Layers). You must give helpful, detailed, and polite answers to the user's questions";
 
-/* How a user's text shows where a picture goes, in all families. */
+/* The marker in a user's text for an image, in all families. */
 static const char placeholder[] = "<image>";
 enum { PLACEHOLDER_BYTES = sizeof placeholder - 1 };
 
-/* The next "<image>" of a text, with the backslashes before it: each two of them stand for one, and an odd one makes
- * the marker plain text. */
+/* The next "<image>" of a text, with the backslashes before it: each pair stands for one, and an odd one makes the
+ * marker plain text. */
 typedef struct marker {
     const char *begin, *end; /* of backslashes and marker; NULL: there is none */
     size_t n_backslashes;    /* that are left */
@@ -40,7 +40,7 @@ static marker find_marker(const char *text) {
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
-/* Whether text that spells the token, and may be special, becomes it. */
+/* Whether text that spells the token, in a special piece, becomes it. */
 static trol_status is_recognized(const tokenizer *t, const char *spelling, bool *recognized, trol_error *error) {
     const text_piece piece = {spelling, strlen(spelling), true};
     int32_t *ids = NULL;
@@ -91,7 +91,7 @@ static trol_status check_message(const trol_message *message, size_t number, tro
     return TROL_OK;
 }
 
-/* System first if at all, then user and assistant in turns, user last. */
+/* An optional system message, then user and assistant alternating, user last. */
 static trol_status check_messages(const trol_message *messages, size_t n_messages, bool raw, trol_error *error) {
     size_t first = !raw && n_messages > 0 && messages[0].role == TROL_ROLE_SYSTEM ? 1 : 0;
     if (raw && n_messages != 1)
@@ -118,7 +118,7 @@ static size_t count_placeholders(const trol_message *messages, size_t n_messages
     return count;
 }
 
-static trol_status check_pictures(size_t n_images, size_t n_placeholders, bool raw, trol_error *error) {
+static trol_status check_images(size_t n_images, size_t n_placeholders, bool raw, trol_error *error) {
     if (n_placeholders == n_images || (n_placeholders == 0 && !raw))
         return TROL_OK;
     return fail(error, TROL_ERROR_ARGUMENT,
@@ -134,8 +134,8 @@ typedef struct prompt {
     bool special;
     text_piece *pieces; /* [n_pieces], texts that are not encoded yet */
     size_t n_pieces, piece_capacity;
-    size_t n_placed; /* pictures placed so far */
-    size_t n_images; /* pictures among the pieces */
+    size_t n_placed; /* images placed so far */
+    size_t n_images; /* images among the pieces */
     int32_t *ids;    /* [n_ids] */
     size_t n_ids, id_capacity;
     trol_error *error;
@@ -151,7 +151,7 @@ static trol_status put_text(prompt *p, const char *text, size_t n_bytes, bool sp
 
 static trol_status put_template(prompt *p, const char *text) { return put_text(p, text, strlen(text), true); }
 
-static trol_status put_picture(prompt *p) {
+static trol_status put_image(prompt *p) {
     p->n_placed++;
     p->n_images++;
     TRY(put_template(p, p->family->image_open));
@@ -159,19 +159,19 @@ static trol_status put_picture(prompt *p) {
     return put_template(p, p->family->image_close);
 }
 
-/* A user's text, with a picture for each marker in it. */
+/* A user's text, with an image for each marker in it. */
 static trol_status put_user_text(prompt *p, const char *text) {
     for (marker m = find_marker(text); m.begin; text = m.end, m = find_marker(text)) {
         TRY(put_text(p, text, (size_t)(m.begin - text) + m.n_backslashes, p->special));
         if (m.literal)
             TRY(put_text(p, placeholder, PLACEHOLDER_BYTES, false));
         else
-            TRY(put_picture(p));
+            TRY(put_image(p));
     }
     return put_text(p, text, strlen(text), p->special);
 }
 
-/* Encodes the pieces that have come together. */
+/* Encodes the pieces collected so far. */
 static trol_status flush(prompt *p) {
     size_t first = p->n_ids, n_images = 0;
     int32_t image_token = tokenizer_id(p->t, p->family->image_token);
@@ -220,7 +220,7 @@ static trol_status put_answer(prompt *p, const trol_message *message, size_t num
     return put_template(p, p->family->assistant_close);
 }
 
-/* in_front: pictures that go in front of the first user's text. */
+/* in_front: images that go before the first user text. */
 static trol_status put_conversation(prompt *p, const trol_message *messages, size_t n_messages, size_t in_front) {
     size_t first = messages[0].role == TROL_ROLE_SYSTEM ? 1 : 0;
     TRY(put_template(p, p->family->begin));
@@ -232,7 +232,7 @@ static trol_status put_conversation(prompt *p, const trol_message *messages, siz
         }
         TRY(put_template(p, p->family->user_open));
         while (p->n_placed < in_front) {
-            TRY(put_picture(p));
+            TRY(put_image(p));
             TRY(put_template(p, "\n"));
         }
         TRY(put_user_text(p, messages[i].text));
@@ -255,7 +255,7 @@ trol_status prompt_render(const prompt_template *family, const tokenizer *t, con
     TRY(prompt_check(family, t, error));
     TRY(check_messages(messages, n_messages, raw, error));
     size_t n_placeholders = count_placeholders(messages, n_messages);
-    TRY(check_pictures(n_images, n_placeholders, raw, error));
+    TRY(check_images(n_images, n_placeholders, raw, error));
     if (raw)
         TRY_GOTO(put_user_text(&p, messages[0].text), done);
     else
@@ -272,7 +272,7 @@ done:
 
 static trol_status expand(int32_t image_token, const int32_t *image_tokens, size_t n_images, const int32_t *ids,
                           size_t n_ids, int32_t **expanded, size_t *n_expanded, trol_error *error) {
-    size_t count = n_ids - n_images, picture = 0;
+    size_t count = n_ids - n_images, image = 0;
     for (size_t i = 0; i < n_images; i++) {
         if (image_tokens[i] < 1)
             return fail(error, TROL_ERROR_ARGUMENT, "picture %zu has %" PRId32 " tokens, expected at least 1", i + 1,
@@ -284,7 +284,7 @@ static trol_status expand(int32_t image_token, const int32_t *image_tokens, size
     for (size_t i = 0; i < n_ids; i++) {
         int32_t copies = 1;
         if (ids[i] == image_token)
-            copies = image_tokens[picture++];
+            copies = image_tokens[image++];
         for (; copies > 0; copies--)
             (*expanded)[(*n_expanded)++] = ids[i];
     }

@@ -1,7 +1,8 @@
-/* quantize.c - writes a checkpoint again with its matrices packed to 8 or 4 bits, as kernels/quantize.h lays down.
+/* quantize.c - writes a copy of a checkpoint with its matrices packed to 8 or 4 bits, as documented in
+ * kernels/quantize.h.
  *
  * Packed tensors come first: their sizes are multiples of 64, so each of them is aligned without a hole in the file.
- * Nothing is held but a few groups of rows; the source is mapped and read once. */
+ * Only a few groups of rows are held; the source is mapped and read once. */
 #define _DEFAULT_SOURCE /* madvise */
 #include <cjson/cJSON.h>
 #include <dirent.h>
@@ -27,7 +28,7 @@
 
 enum {
     GROUPS_AT_ONCE = 64,           /* rows / 16 that are packed, then written */
-    COPY_AT_ONCE = 1 << 20,        /* bytes of a tensor that stays as it is */
+    COPY_AT_ONCE = 1 << 20,        /* bytes of a tensor that is copied */
     LARGEST_SIDE_FILE = 256 << 20, /* config, tokenizer, gate ... */
     DATA_ALIGNMENT = 64
 };
@@ -47,7 +48,7 @@ typedef struct packer {
     trol_threads *threads;
     const model_family *family;
     tensor_source *source;
-    entry *entries; /* packed ones first, both in order of name */
+    entry *entries; /* packed ones first, each part sorted by name */
     size_t n_entries;
     output out;
     int64_t n_bytes_done, n_bytes_total; /* of the source's tensors */
@@ -108,7 +109,8 @@ static trol_status plan(packer *p) {
 
 /* ---- the header ------------------------------------------------------------------------------ */
 
-/* FNV-1a over every tensor's name, dtype, shape and first bytes: tells checkpoints apart without reading them whole. */
+/* FNV-1a over every tensor's name, dtype, shape and first bytes: distinguishes checkpoints without reading all of
+ * them. */
 static uint64_t fingerprint(const tensor_source *source) {
     uint64_t hash = 14695981039346656037ull;
     for (size_t i = 0; i < tensor_source_count(source); i++) {
@@ -330,7 +332,7 @@ static trol_status list_side_files(side_files *files, const char *from, trol_err
     return TROL_OK;
 }
 
-/* A copy that does not appear yet. */
+/* A copy that is not visible yet. */
 static trol_status copy_file(const char *from_folder, const char *to_folder, const char *name, output *out,
                              trol_error *error) {
     char *from = NULL, *to = NULL, *bytes = NULL;
@@ -359,7 +361,7 @@ static trol_status check_absent(const char *folder, const char *name, trol_error
     return status;
 }
 
-/* Makes the folder if it is not there; refuses the source itself, and one that holds any of the files already. */
+/* Creates the folder if necessary; refuses the source itself, and a folder that already holds any of the files. */
 static trol_status open_folder(packer *p, const char *from, const char *to, const side_files *files, bool *made) {
     struct stat source, target;
     *made = mkdir(to, 0777) == 0;
@@ -377,7 +379,7 @@ static trol_status open_folder(packer *p, const char *from, const char *to, cons
     return TROL_OK;
 }
 
-/* All is written before anything appears, the weights last. */
+/* Everything is written before any file appears, the weights last. */
 static trol_status write_folder(packer *p, const char *from, const char *to, const side_files *files) {
     char *path;
     TRY(path_join(to, weights_name, &path, p->error));

@@ -17,7 +17,7 @@ enum {
 
 /* ---- classes of characters ------------------------------------------------------------------- */
 
-/* Characters that no set tells apart. */
+/* Characters that no set distinguishes. */
 typedef struct classes {
     code_points *sets; /* [n] */
     size_t n, capacity;
@@ -224,7 +224,7 @@ static trol_status settle_members(construction *c, subset *s, bool *dead) {
     return TROL_OK;
 }
 
-/* The state of the subset whose members lie at the end of members[]. */
+/* The state of the subset whose members are at the end of members[]. */
 static trol_status find_state(construction *c, const subset *s, bool at_begin, uint32_t *state) {
     TRY(grow_slots(c));
     size_t place = hash_subset(c, s) & (c->n_slots - 1);

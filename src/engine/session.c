@@ -181,13 +181,13 @@ static size_t count_image_tokens(const trol_session *s, const int32_t *tokens, s
     return count;
 }
 
-/* What is held already is stepped over, the rest appended to the timeline. */
+/* Tokens already held are skipped, the rest are appended to the timeline. */
 static trol_status prepare_prompt(part *p) {
     trol_session *s = p->session;
     TRY(check_prompt_tokens(p, p->error));
     TRY(take_cancel(s, p->error));
     timeline_piece piece = {p->tokens, p->n_tokens, s->features, s->n_features, s->n_image_tokens};
-    if (!s->observer && !s->logits_callback) /* they want to see every token */
+    if (!s->observer && !s->logits_callback) /* they observe every token */
         p->n_reused = timeline_common_prefix(&s->timeline, &piece, s->prompt_cursor, s->prompt_total);
     if (p->n_reused == p->n_tokens)
         return TROL_OK;
@@ -210,8 +210,8 @@ static trol_status check_answer(const part *p, trol_error *error) {
     return TROL_OK;
 }
 
-/* Mode all equals recomputing the whole text at each token: where one turns the rope of all before it, that is what it
- * takes. Of n more tokens, how many the last such recomputation has; 0: there is none. */
+/* Mode all equals recomputing the whole text at each token: where a token changes the rope of all before it, it is done
+ * so. Of n more tokens, how many the last such recomputation covers; 0: there is none. */
 static size_t count_recomputed(const trol_session *s, size_t n) {
     const decoder_config *c = &s->model->config.decoder;
     double variant = s->timeline.rope_variant;
@@ -240,7 +240,7 @@ static trol_status prepare_answer(part *p) {
     return p->n_recomputed ? timeline_restart(&s->timeline, p->n_recomputed, &p->fresh, p->error) : TROL_OK;
 }
 
-/* What follows a recomputation among the tokens of one step: an answer to it, in a batch after it. */
+/* The tokens of a step after a recomputation: an answer to it, in the next batch. */
 static trol_status prepare_rest(part *p) {
     const timeline_piece piece = {.ids = p->tokens + p->n_recomputed, .n = p->n_tokens - p->n_recomputed};
     TRY(timeline_append(&p->fresh, &piece, p->error));
@@ -278,7 +278,7 @@ static void fill_item(part *p) {
     }
 }
 
-/* What is held stays for a later prompt to share, but it is no text that an answer could follow. */
+/* What is held is kept for a later prompt to share, but no answer can follow it. */
 void session_fail_prompt(trol_session *s) {
     end_prompt(s);
     s->has_logits = 0;
@@ -311,7 +311,7 @@ static void finish_answer(part *p) {
     s->has_pending = 0;
 }
 
-/* After the step: the part is done, or its session is as it was. */
+/* After the step: the part is done, or its session is unchanged. */
 static void finish_part(part *p, double seconds) {
     trol_session *s = p->session;
     if (p->item.timeline && p->status == TROL_OK)
@@ -349,7 +349,7 @@ static trol_status check_part(const part *parts, size_t index) {
     return TROL_OK;
 }
 
-/* The second batch of those that need one; their first was committed to the fresh timeline only. */
+/* The second batch of parts that need one; their first was committed to the fresh timeline only. */
 static void run_rests(part *parts, step_item **items, size_t n) {
     size_t n_items = 0;
     for (size_t i = 0; i < n; i++) {
@@ -379,7 +379,7 @@ static void run_parts(part *parts, step_item **items, size_t n, bool together) {
         part *p = &parts[i];
         p->status = check_part(parts, i);
         if (p->status != TROL_OK) {
-            p->session = NULL; /* it has no part in this */
+            p->session = NULL; /* not part of this */
         } else {
             p->prompt = p->session->in_prompt;
             p->status = p->prompt ? prepare_prompt(p) : prepare_answer(p);

@@ -1,4 +1,4 @@
-/* session.h - what trol_session is: a timeline, the prompt on its way into it, and the logits after the last token. */
+/* session.h - trol_session: a timeline, the prompt being added to it, and the logits after the last token. */
 #ifndef ENGINE_SESSION_H
 #define ENGINE_SESSION_H
 
@@ -17,24 +17,24 @@ struct trol_session {
 
     bool is_busy; /* a callback of one of its calls may be running, from which it cannot be changed */
 
-    bool in_prompt;           /* between begin and end, where the following counts */
+    bool in_prompt;           /* between begin and end; the following is valid then */
     size_t prompt_total;      /* tokens of the whole prompt */
     size_t prompt_cursor;     /* tokens that came so far, */
     size_t n_image_tokens;    /* image tokens among them */
-    trol_features **features; /* [n_features]: the prompt's pictures, in order */
+    trol_features **features; /* [n_features]: the prompt's images, in order */
     size_t n_features;
 
     float *logits;        /* [vocab_size] after the last token */
     uint32_t has_logits;  /* these and the next are 0 or 1 */
-    uint32_t is_failed;   /* the last prompt did not complete: there is nothing to answer */
+    uint32_t is_failed;   /* the last prompt was not completed: there is nothing to answer */
     uint32_t has_pending; /* the answer was cut: its last token was shown but not fed yet */
     int32_t pending_token;
-    trol_session_stats stats; /* all but what trol_session_get_stats adds up */
+    trol_session_stats stats; /* all but the sums made by trol_session_get_stats */
     int64_t *n_skipped;       /* [n_layers]: tokens whose second pass was skipped */
 };
 
-/* Feeds n answer tokens as one batch without committing them; all_logits [n, vocab_size] after each. The tokens count
- * one by one, as session_accept takes them; session_settle forgets those that it did not. Not for traversal mode all.
+/* Feeds n answer tokens as one batch without committing them; all_logits [n, vocab_size] after each. session_accept
+ * commits them one by one; session_settle forgets the rest. Not for traversal mode all.
  */
 trol_status session_propose(trol_session *session, const int32_t *tokens, size_t n, float *all_logits,
                             trol_error *error);

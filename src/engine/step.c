@@ -1,8 +1,8 @@
-/* step.c - from timelines' tokens to batches of the decoder: embeddings and pictures into rows, positions into angles,
- * keys and values into each timeline's planes, and the wanted rows' logits out.
+/* step.c - from timelines' tokens to batches of the decoder: embeddings and image embeddings to rows, positions to
+ * angles, keys and values to each timeline's planes, and the logits of the wanted rows.
  *
- * Items of one traversal mode go together. Nothing that the caller sees changes before all of it is computed; then each
- * item is committed, or undone. */
+ * Items of the same traversal mode form a batch. Nothing visible to the caller changes until everything is computed;
+ * then each item is committed or undone. */
 #include "engine/step.h"
 
 #include <stdlib.h>
@@ -22,7 +22,7 @@ typedef struct item_state {
     atomic_int overflow;
 } item_state;
 
-/* A call of step_run, and the batch that is on its way. */
+/* A call of step_run, and its current batch. */
 typedef struct step_call {
     const trol_model *model;
     run r;
@@ -41,8 +41,8 @@ typedef struct step_call {
 
 static size_t first_token(const step_item *item) { return item->timeline->n_tokens; }
 
-/* Whether the tokens go through every layer twice. A prompt of one token in all does not in mode prompt: the authors'
- * code goes by the number of tokens in its call. */
+/* Whether the tokens go through every layer twice. A prompt of a single token does not in mode prompt: the authors'
+ * code decides by the number of tokens in the call. */
 static bool is_traversed(const step_item *item) {
     if (item->timeline->traversal == TROL_TRAVERSAL_PROMPT)
         return item->prompt && item->length > 1;
@@ -57,7 +57,7 @@ static bool pass2_is_scratch(const step_item *item) {
 
 /* ---- stopping -------------------------------------------------------------------------------- */
 
-/* Fails an item; its batch stops where nobody is left who wants it. */
+/* Fails an item; its batch stops once no item needs it. */
 static void stop_item(item_state *state, trol_status status, const char *sentence) {
     step_call *call = state->call;
     state->item->status = fail(state->item->error, status, "%s", sentence);
@@ -68,7 +68,7 @@ static void stop_item(item_state *state, trol_status status, const char *sentenc
         atomic_store(&call->cancel, 1);
 }
 
-/* An f16 cache ends at 65,504: what is larger would become infinite, and the answer with it. */
+/* An f16 cache holds at most 65,504: larger values would become infinite and spoil the answer. */
 static void check_overflow(step_call *call) {
     for (size_t i = 0; i < call->n_group; i++)
         if (call->group[i].item->status == TROL_OK && atomic_load(&call->group[i].overflow))
@@ -77,7 +77,7 @@ static void check_overflow(step_call *call) {
                       "(--cache-type f32) holds it");
 }
 
-/* Progress of one prompt, as much of it as of the batch. */
+/* Progress of one prompt, in proportion to that of the batch. */
 static bool report_progress(const step_call *call, const step_item *item) {
     const double share = (double)atomic_load(&call->done) / (double)call->total;
     const int64_t done = (int64_t)first_token(item) + (int64_t)(share * (double)item->n_tokens);
@@ -126,25 +126,25 @@ static int observe_item(void *user, const char *stage, int32_t layer, int64_t fi
 
 /* ---- the batch ------------------------------------------------------------------------------- */
 
-/* x: each token's embedding, or its picture's row. */
+/* x: each token's embedding, or its image's row. */
 static void embed_rows(step_call *call, const step_item *item, int64_t first_row, bool *is_image) {
     const matrix *table = &call->model->weights->decoder.embeddings;
     const int64_t hidden = table->columns;
     const size_t row_bytes = (size_t)hidden * element_bytes(table->type);
     for (size_t i = 0; i < item->n_tokens; i++) {
         const size_t token = first_token(item) + i;
-        const float *picture = timeline_image_row(item->timeline, token);
+        const float *image_row = timeline_image_row(item->timeline, token);
         float *row = call->batch.x + (first_row + (int64_t)i) * hidden;
-        is_image[first_row + (int64_t)i] = picture != NULL;
-        if (picture)
-            memcpy(row, picture, (size_t)hidden * sizeof *row);
+        is_image[first_row + (int64_t)i] = image_row != NULL;
+        if (image_row)
+            memcpy(row, image_row, (size_t)hidden * sizeof *row);
         else
             ops_to_float(&call->r, table->type,
                          (const char *)table->data + (size_t)item->timeline->ids[token] * row_bytes, row, hidden);
     }
 }
 
-/* Angles of an item's rows: the length that rope goes by is the whole prompt's, or what an answer token makes of it. */
+/* Angles of an item's rows: rope depends on the length of the whole prompt, or of the text up to an answer token. */
 static void rope_rows(const step_call *call, const step_item *item, int64_t first_row, int32_t *positions, float *cos,
                       float *sin) {
     const decoder_config *c = &call->model->config.decoder;
@@ -354,7 +354,7 @@ static void finish(step_call *call) {
     }
 }
 
-/* By traversal mode, then those that are traversed, then prompts. */
+/* By traversal mode, then traversed items first, then prompts first. */
 static int place_of(const step_item *item) {
     return (int)item->timeline->traversal * 4 + (is_traversed(item) ? 0 : 2) + (item->prompt ? 0 : 1);
 }
@@ -404,7 +404,7 @@ static void fail_all(step_item *const *items, size_t n, trol_status status, cons
 }
 
 void step_run(step_item *const *items, size_t n, bool together) {
-    trol_model *model = (trol_model *)items[0]->timeline->model; /* whose workspaces are taken and given back */
+    trol_model *model = (trol_model *)items[0]->timeline->model; /* whose workspaces are taken and returned */
     step_call call = {.model = model, .together = together};
     workspace *space;
     for (size_t i = 0; i < n; i++)

@@ -1,5 +1,5 @@
-/* stream.c - tokens in, text out: characters whose bytes have not all come wait, and so do white space, which is shown
- * only if something follows it, and what may still become a stop string. */
+/* stream.c - tokens in, text out. Held back are incomplete characters, white space, which is shown only if something
+ * follows it, and what may still become a stop string. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,7 +109,7 @@ static trol_status append_token(trol_stream *s, int32_t token, trol_error *error
         return append_bytes(s, number, (size_t)n, error);
     }
     const char *spelling = tokenizer_spelling(t, token);
-    if (!spelling) /* a row of the vocabulary that no token has: it spells nothing */
+    if (!spelling) /* a row of the vocabulary without a token: it has no text */
         return TROL_OK;
     const size_t before = s->n_bytes;
     if (s->special && tokenizer_is_special(t, token))
@@ -137,8 +137,8 @@ static trol_status decode_bytes(trol_stream *s, bool last, trol_error *error) {
 
 /* ---- what may be shown ----------------------------------------------------------------------- */
 
-/* Looks for a stop string that ends after the first `known` bytes of the text; the one that is complete first counts,
- * of several the longest. The text ends before it then. */
+/* Looks for a stop string that ends after the first `known` bytes of the text: the one that is complete first, the
+ * longest on a tie. The text then ends before it. */
 static void find_stop(trol_stream *s, size_t known) {
     for (size_t end = known + 1; end <= s->n_text; end++) {
         size_t longest = 0;
@@ -167,7 +167,7 @@ static size_t stop_begun(const trol_stream *s) {
     return longest;
 }
 
-/* Takes out of the text what may be shown; with `last` nothing more follows it. */
+/* Removes from the text what may be shown; with `last` nothing follows it. */
 static trol_status show(trol_stream *s, bool last, const char **text, trol_error *error) {
     const size_t limit = last ? s->n_text : s->n_text - stop_begun(s);
     size_t begin = 0, end = s->keep_space ? limit : 0;

@@ -51,7 +51,7 @@ static double variant_of(const timeline *t, size_t length) {
     return rope_variant(&c->rope, c->head_dim, (int64_t)length);
 }
 
-/* A walk along a piece: the picture and the row that its next image token takes. */
+/* A walk along a piece: the image and the row that its next image token takes. */
 typedef struct walk {
     const timeline_piece *piece;
     size_t image, row;
@@ -64,7 +64,7 @@ static walk walk_begin(const timeline_piece *piece) {
     return w;
 }
 
-/* The picture of the next image token, and its row; NULL: there is none left. */
+/* The image of the next image token, and its row; NULL: none is left. */
 static trol_features *walk_next(walk *w, size_t *row) {
     if (w->image >= w->piece->n_images)
         return NULL;
@@ -110,7 +110,7 @@ size_t timeline_common_prefix(const timeline *t, const timeline_piece *piece, si
 
 /* ---- tokens in and out ----------------------------------------------------------------------- */
 
-/* Gates of more tokens; those that are there move to the new rows. */
+/* Room for the gates of more tokens; existing gates move to the new rows. */
 static trol_status reserve_gates(timeline *t, size_t n_tokens, trol_error *error) {
     if (!t->keep_gates || n_tokens <= t->gates_capacity)
         return TROL_OK;
@@ -125,7 +125,7 @@ static trol_status reserve_gates(timeline *t, size_t n_tokens, trol_error *error
     return TROL_OK;
 }
 
-/* Room for so many tokens in the lists. */
+/* Room for this many tokens in the lists. */
 static trol_status reserve(timeline *t, size_t n_tokens, trol_error *error) {
     static const char what[] = "a session's tokens";
     TRY(memory_grow((void **)&t->ids, &t->ids_capacity, n_tokens, sizeof *t->ids, what, error));
@@ -139,7 +139,7 @@ static void clear_gates(timeline *t, size_t first, size_t n) {
             t->gates[(size_t)layer * t->gates_capacity + i] = NAN;
 }
 
-/* The index of a picture among the timeline's, where it is put if it is new; `first` is its first token. */
+/* The index of an image among the timeline's, to which it is added if new; `first` is its first token. */
 static trol_status find_image(timeline *t, trol_features *features, size_t first, int32_t *index, trol_error *error) {
     for (size_t i = t->n_images; i-- > 0;)
         if (t->images[i].features == features) {
@@ -268,7 +268,7 @@ static trol_status exchange_numbers(timeline *t, exchange *e, size_t context) {
     return reserve(t, t->n_tokens, e->error);
 }
 
-/* One picture: reading, it is put after the others. */
+/* One image; when reading, it is appended. */
 static trol_status exchange_image(timeline *t, exchange *e, trol_features *features) {
     const uint64_t row_bytes = (uint64_t)t->model->config.decoder.hidden_size * sizeof(float);
     int32_t n_tokens = features ? features->n_tokens : 0, n_tiles = features ? features->n_tiles : 0;

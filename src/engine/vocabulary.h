@@ -1,4 +1,4 @@
-/* vocabulary.h - the bytes that tokens stand for, as a tree in one array: a walk visits what begins alike once and
+/* vocabulary.h - the bytes that tokens stand for, as a tree in one array: a walk visits common beginnings once and
  * skips what has become impossible. Special tokens are not in it: they stand for no text. */
 #ifndef ENGINE_VOCABULARY_H
 #define ENGINE_VOCABULARY_H

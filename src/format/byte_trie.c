@@ -1,4 +1,5 @@
-/* byte_trie.c - the children of a node are a linked list, those of the root a table: there most places fail at once. */
+/* byte_trie.c - a node's children are a linked list, except the root's, which are a table: most searches fail there at
+ * once. */
 #include "format/byte_trie.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* byte_trie.h - texts with ids, to be found at a place of a longer text, byte by byte. */
+/* byte_trie.h - texts with ids, looked up at a position of a longer text, byte by byte. */
 #ifndef FORMAT_BYTE_TRIE_H
 #define FORMAT_BYTE_TRIE_H
 
@@ -9,7 +9,7 @@
 
 typedef struct byte_trie_node {
     uint32_t first_child, next_sibling; /* 0: none */
-    int32_t id;                         /* of the text that ends here; -1 if none does */
+    int32_t id;                         /* of the text that ends here; -1: none */
     uint8_t byte;
 } byte_trie_node;
 
@@ -21,7 +21,7 @@ typedef struct byte_trie {
 
 enum { BYTE_TRIE_ROOT = 0 };
 
-/* Adds text[0 .. n_bytes-1], n_bytes > 0; a text that is there already gets the new id. A zeroed trie is empty. */
+/* Adds text[0 .. n_bytes-1], n_bytes > 0; a text that is already there gets the new id. A zeroed trie is empty. */
 trol_status byte_trie_add(byte_trie *trie, const char *text, size_t n_bytes, int32_t id, trol_error *error);
 void byte_trie_free(byte_trie *trie);
 

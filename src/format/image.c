@@ -1,4 +1,4 @@
-/* image.c - trol_image: telling the format of a file's bytes, decoding them, and turning pictures upright. */
+/* image.c - trol_image: recognizing the format of a file, decoding it, and turning images upright. */
 #include "format/image.h"
 
 #include <stdarg.h>
@@ -26,7 +26,7 @@ typedef enum format_kind {
 typedef struct known_format {
     format_kind kind;
     const char *name;
-    size_t offset, n_bytes; /* of the bytes that tell the format */
+    size_t offset, n_bytes; /* of the bytes that identify the format */
     const char *magic;
 } known_format;
 
@@ -202,8 +202,8 @@ trol_status trol_image_load_rgb(const uint8_t *rgb, int32_t width, int32_t heigh
         return fail(error, TROL_ERROR_ARGUMENT, "a picture of %d x %d pixels", width, height);
     size_t row = 3 * (size_t)width;
     if (stride < row && height > 1)
-        return fail(error, TROL_ERROR_ARGUMENT, "rows of %d pixels are %zu bytes apart; at least %zu are needed", width,
-                    stride, row);
+        return fail(error, TROL_ERROR_ARGUMENT, "rows of %d pixels have a stride of %zu bytes, expected at least %zu",
+                    width, stride, row);
     trol_image *copy;
     TRY(image_new(&copy, error));
     trol_status status = image_alloc("picture", width, height, IMAGE_MAX_PIXELS, copy, error);
@@ -234,8 +234,8 @@ int32_t trol_image_orientation(const trol_image *image) { return image ? image->
 
 /* ---- turning upright ------------------------------------------------------------------------- */
 
-/* Where pixel (0, 0) of the upright picture is in the stored one, and how far one step in the upright picture's x and
- * y goes there, in pixels. */
+/* The index, in pixels of the stored image, of the upright image's pixel (0, 0), and how far a step in the upright
+ * image's x and y moves it. */
 typedef struct walk {
     int64_t start, step_x, step_y;
 } walk;

@@ -1,5 +1,5 @@
-/* image_exif.c - the orientation in a picture's EXIF data (a small TIFF inside a JPEG's APP1 segment, a PNG's eXIf
- * chunk or a WebP's EXIF chunk). Broken EXIF data are no reason to refuse a picture: it counts as upright then. */
+/* image_exif.c - the orientation in a file's EXIF data (a small TIFF inside a JPEG's APP1 segment, a PNG's eXIf chunk
+ * or a WebP's EXIF chunk). An image with broken EXIF data is not refused: it counts as upright. */
 #include "format/image_formats.h"
 
 enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3 };
@@ -11,8 +11,8 @@ static uint32_t tiff_number(const uint8_t *bytes, int n, bool big) {
     return number;
 }
 
-/* bytes: "II*\0" or "MM\0*", the offset of the first directory; there a count and entries of 12 bytes (tag, type,
- * count, value). */
+/* bytes: "II*\0" or "MM\0*", the offset of the first directory: a count, then entries of 12 bytes (tag, type, count,
+ * value). */
 int32_t exif_orientation_tiff(const uint8_t *bytes, size_t n_bytes) {
     const uint8_t *tiff = bytes;
     if (n_bytes >= 6 && memcmp(bytes, "Exif\0\0", 6) == 0) {

@@ -1,9 +1,8 @@
-/* image_formats.h - what the decoders of single picture formats share; used by the image_*.c files only.
+/* image_formats.h - what the decoders of single formats share; used by the image_*.c files only.
  *
- * JPEG, WebP and HEIF are decoded by the libraries that are made for them, which check what they read; PNG by
- * stb_image, which fills in what a broken file lacks and, in the versions that are installed today, trusts some of what
- * it reads: so it sees a file that was walked from its first byte to its last and written anew here. The small formats
- * are decoded on the spot. */
+ * JPEG, WebP and HEIF are decoded by their own libraries, which check what they read. PNG is decoded by stb_image,
+ * which fills in what a broken file lacks and, in current versions, trusts some of what it reads: so it is given a file
+ * that was checked from the first byte to the last and rewritten here. The small formats are decoded directly. */
 #ifndef FORMAT_IMAGE_FORMATS_H
 #define FORMAT_IMAGE_FORMATS_H
 
@@ -15,8 +14,8 @@
 #include "base/error.h"
 #include "format/image.h"
 
-/* Bytes read one after the other. Past the end everything is 0 and past_end is set, so that a header can be read in one
- * go and checked once. */
+/* Bytes read in sequence. Past the end they are 0 and past_end is set, so that a header can be read in one go and
+ * checked once. */
 typedef struct byte_reader {
     const uint8_t *bytes;
     size_t n_bytes, position;
@@ -74,27 +73,27 @@ trol_status image_check_size(const char *format, int64_t width, int64_t height, 
 trol_status image_alloc(const char *format, int64_t width, int64_t height, int64_t max_pixels, trol_image *image,
                         trol_error *error);
 
-/* One warning to the caller's log, the picture's name in front: what is damaged in a file that is decoded all the same.
+/* One warning to the caller's log, after the file's name: what is damaged in a file that is decoded anyway.
  */
 void image_notice(const image_settings *settings, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Whether bytes without a magic number are a TGA: every field of the header makes sense. */
 bool tga_plausible(byte_reader in);
 
-/* Unpacks zlib data into out [room]: as many bytes as there are before they end, overflow or make no sense (returned).
- * *checksum_right: they came to their end, and the Adler-32 after it is theirs. */
+/* Unpacks zlib data into out [room] until they end, overflow or make no sense, and returns the number of bytes.
+ * *checksum_right: the end was reached, and the Adler-32 after it matches. */
 size_t inflate_zlib(const uint8_t *bytes, size_t n_bytes, uint8_t *out, size_t room, bool *checksum_right);
 
 /* Decode into *image (width, height, pixels; orientation where the format has one). */
 typedef trol_status image_decoder(byte_reader in, const image_settings *settings, trol_image *image, trol_error *error);
 image_decoder jpeg_decode, png_decode, gif_decode, bmp_decode, pnm_decode, tga_decode, webp_decode, heif_decode;
 
-/* Decodes a PNG that was written anew: *pixels [height, width, 3], freed with memory_free. */
+/* Decodes a PNG that was rewritten: *pixels [height, width, 3], freed with memory_free. */
 trol_status stb_decode(const uint8_t *bytes, size_t n_bytes, int32_t width, int32_t height, uint8_t **pixels,
                        trol_error *error);
 
-/* The EXIF orientation, 1 to 8, that a JPEG or PNG gives, or a TIFF structure from its first byte (an "Exif\0\0" in
- * front is passed over); 1 where there is none or it is broken. */
+/* The EXIF orientation, 1 to 8, that a JPEG or PNG gives, or a TIFF structure from its first byte (an "Exif\0\0" before
+ * it is skipped); 1 where there is none or it is broken. */
 int32_t exif_orientation_jpeg(byte_reader in);
 int32_t exif_orientation_png(byte_reader in);
 int32_t exif_orientation_tiff(const uint8_t *bytes, size_t n_bytes);

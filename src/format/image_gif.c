@@ -1,6 +1,7 @@
 /* image_gif.c - the first frame of a GIF. Transparency is ignored, as alpha is: each pixel has its palette's colour.
- * (stb_image would draw the frame onto a background instead.) What the frame does not cover has the transparent index,
- * or else index 0, as Pillow has it; an index past the palette is black, or a grey of its level where there is none. */
+ * (stb_image would draw the frame onto a background instead.) As in Pillow, pixels that the frame does not cover get
+ * the transparent index, or else index 0; an index past the palette is black, or grey of its own level if there is no
+ * palette. */
 #include "format/image_formats.h"
 
 #include "base/memory.h"
@@ -13,7 +14,7 @@ typedef struct gif {
     int transparent;                  /* index; -1: none */
     int32_t left, top, width, height; /* of the frame */
     bool interlaced;
-    /* LZW: code c spells what prefix[c] spells, then suffix[c]. */
+    /* LZW: code c stands for what prefix[c] stands for, followed by suffix[c]. */
     int16_t prefix[MAX_CODES];
     uint8_t suffix[MAX_CODES], spelled[MAX_CODES];
     uint32_t bits;
@@ -64,7 +65,7 @@ static int next_code(gif *g, int size) {
     return code;
 }
 
-/* The row of the picture in which row `i` of the data belongs. */
+/* The image row to which row `i` of the data belongs. */
 static int32_t row_place(const gif *g, int32_t i) {
     static const struct { int32_t first, step; } passes[4] = {{0, 8}, {4, 8}, {2, 4}, {1, 2}};
     if (!g->interlaced)
@@ -108,7 +109,7 @@ static trol_status decode_frame(gif *g, trol_image *image, trol_error *error) {
         if (previous == NO_CODE ? code >= clear : code > next || (code == next && next >= MAX_CODES))
             return fail(error, TROL_ERROR_FORMAT, "the GIF is damaged: its data contain an impossible code");
         int n_spelled = 0, rest = code;
-        if (code == next) { /* what the previous code spells, and its first index once more */
+        if (code == next) { /* what the previous code stands for, followed by its first index */
             g->spelled[n_spelled++] = first;
             rest = previous;
         }
@@ -129,8 +130,8 @@ static trol_status decode_frame(gif *g, trol_image *image, trol_error *error) {
     return TROL_OK;
 }
 
-/* What follows the last pixel: the rest of its blocks, and at least the beginning of what comes next. All pixels are
- * there without it. */
+/* What follows the last pixel: the rest of its blocks, and at least the start of the next one. No pixel depends on
+ * it. */
 static void finish_frame(gif *g, const image_settings *settings) {
     skip_bytes(&g->in, (uint64_t)g->block_left);
     skip_blocks(&g->in);

@@ -70,8 +70,8 @@ static trol_status fail_decoding(struct heif_error reason, const char *format, t
                 text);
 }
 
-/* libheif 1.15 takes this limit for each side (of what is coded, which is a little larger), later versions for the side
- * of a square of as many pixels: the pixels themselves are counted here. */
+/* libheif 1.15 applies this limit to each side (of the coded size, which is a little larger), later versions to the
+ * side of a square with as many pixels: the pixels themselves are checked here. */
 static void set_limits(struct heif_context *context, int64_t max_pixels) {
     int side = max_pixels < IMAGE_MAX_SIDE ? (int)max_pixels : IMAGE_MAX_SIDE;
     heif.context_set_maximum_image_size_limit(context, side + 64);

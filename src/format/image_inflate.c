@@ -1,5 +1,5 @@
-/* image_inflate.c - zlib's format (RFC 1950 and 1951), unpacked bit by bit: for PNGs that are damaged at their end,
- * where it must be known how much there is and whether the checksum is right. Whole PNGs are unpacked by stb_image. */
+/* image_inflate.c - zlib's format (RFC 1950 and 1951), unpacked bit by bit: for PNGs with a damaged end, where it must
+ * be known how much data there is and whether the checksum is right. Whole PNGs are unpacked by stb_image. */
 #include "format/image_formats.h"
 
 enum { MAX_BITS = 15, MAX_LITERALS = 288, MAX_DISTANCES = 32, END_OF_BLOCK = 256 };
@@ -10,15 +10,15 @@ typedef struct inflater {
     int n_bits;
     uint8_t *out;
     size_t n_out, room;
-    bool overflows; /* there is more than `room` */
+    bool overflows; /* more data than `room` */
 } inflater;
 
-/* A canonical Huffman code: how many codes there are of each length, and the symbols in the order of their codes. */
+/* A canonical Huffman code: the number of codes of each length, and the symbols in the order of their codes. */
 typedef struct huffman {
     uint16_t count[MAX_BITS + 1], symbol[MAX_LITERALS];
 } huffman;
 
-/* The next n bits, the first one lowest; 0 past the end. */
+/* The next n bits, first bit lowest; 0 past the end. */
 static uint32_t take_bits(inflater *f, int n) {
     while (f->n_bits < n) {
         f->bits |= (uint32_t)read_u8(&f->in) << f->n_bits;
@@ -30,7 +30,7 @@ static uint32_t take_bits(inflater *f, int n) {
     return taken;
 }
 
-/* False if the lengths make more codes than there can be. */
+/* False if the lengths give more codes than there can be. */
 static bool build_code(huffman *code, const uint8_t *lengths, int n) {
     uint16_t offset[MAX_BITS + 2] = {0};
     memset(code, 0, sizeof *code);
@@ -50,7 +50,7 @@ static bool build_code(huffman *code, const uint8_t *lengths, int n) {
     return true;
 }
 
-/* The symbol of the next code; -1: no code begins so. */
+/* The symbol of the next code; -1: not a code. */
 static int take_symbol(inflater *f, const huffman *code) {
     int value = 0, first = 0, index = 0;
     for (int length = 1; length <= MAX_BITS; length++) {
@@ -187,7 +187,7 @@ size_t inflate_zlib(const uint8_t *bytes, size_t n_bytes, uint8_t *out, size_t r
         sound = kind == 0 ? inflate_stored(&f) : kind == 1 ? inflate_fixed(&f) : kind == 2 && inflate_dynamic(&f);
     }
     if (last && sound && !f.in.past_end && !f.overflows) {
-        uint32_t sum = read_u32_big(&f.in); /* from the next whole byte on: no more than 7 bits are left over */
+        uint32_t sum = read_u32_big(&f.in); /* from the next whole byte on: at most 7 bits are left over */
         *checksum_right = !f.in.past_end && sum == adler_32(out, f.n_out);
     }
     return f.n_out;

@@ -1,10 +1,9 @@
-/* image_jpeg.c - JPEG through libjpeg-turbo, with the settings that Pillow leaves as they are (slow integer DCT, fancy
- * upsampling, block smoothing), so that the pixels are the reference's: baseline, progressive and arithmetic coding,
- * every sampling factor, grey, RGB, YCbCr, CMYK and YCCK. Of an MPO the first picture is taken: it is the first JPEG of
- * the file.
+/* image_jpeg.c - JPEG through libjpeg-turbo, with the defaults, as in Pillow (slow integer DCT, fancy upsampling, block
+ * smoothing), so that the pixels are the reference's: baseline, progressive and arithmetic coding, every sampling
+ * factor, grey, RGB, YCbCr, CMYK and YCCK. Of an MPO the first image is taken: it is the first JPEG in the file.
  *
- * What is an error is Pillow's choice, too: what libjpeg calls fatal, and input that ends before the last row. Other
- * damage is decoded, with a notice. libjpeg neither prints nor exits here: errors leave it by a long jump. */
+ * What counts as an error is also Pillow's choice: what libjpeg calls fatal, and input that ends before the last row.
+ * Other damage is decoded, with a notice. libjpeg neither prints nor exits here: errors leave it by longjmp. */
 #include "format/image_formats.h"
 
 #include <limits.h>
@@ -18,25 +17,25 @@
 #include "base/memory.h"
 
 enum {
-    /* libjpeg's fast decoder of Huffman codes passes over impossible codes without a word; it is used only where at
-     * least 512 bytes of input are at hand, so that input is handed over in smaller pieces. The pixels are the same. */
+    /* libjpeg's fast decoder of Huffman codes skips impossible codes without a warning; it is used only when at least
+     * 512 bytes of input are available, so the input is passed in smaller pieces. The pixels are the same. */
     PIECE_BYTES = 511,
-    /* Pillow hands over pieces of this size: of what comes after the last row, it sees no more than such a piece. */
+    /* Pillow passes pieces of this size: it sees at most one such piece of what follows the last row. */
     PILLOW_PIECE_BYTES = 65536,
-    /* Each scan of a progressive JPEG goes over the whole picture, however short its data are. Ten are usual; libjpeg's
-     * own fuzzers stop at 500, too. */
+    /* Each scan of a progressive JPEG covers the whole image, however short its data. Ten are usual; libjpeg's own
+     * fuzzers also stop at 500. */
     MAX_SCANS = 500
 };
 
 typedef struct jpeg {
-    struct jpeg_error_mgr errors; /* the first member: libjpeg knows its address only */
+    struct jpeg_error_mgr errors; /* the first member: libjpeg knows only its address */
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
     struct jpeg_decompress_struct library;
     jmp_buf escape;
     const uint8_t *bytes;
-    size_t end, given;  /* input is handed over up to `end`; so far up to `given` */
-    const char *damage; /* the first that was met; NULL: none */
+    size_t end, given;  /* input is passed up to `end`; so far up to `given` */
+    const char *damage; /* the first one found; NULL: none */
     bool too_many_scans;
 } jpeg;
 
@@ -48,7 +47,7 @@ static void leave(j_common_ptr library) { longjmp(state_of(library)->escape, 1);
 
 static void print_nothing(j_common_ptr library) { (void)library; }
 
-/* What a warning says about the picture; NULL: nothing that would matter to its pixels. */
+/* What a warning means for the image; NULL: nothing that affects its pixels. */
 static const char *damage_of(const struct jpeg_error_mgr *errors) {
     switch (errors->msg_code) {
     case JWRN_HUFF_BAD_CODE:
@@ -61,7 +60,7 @@ static const char *damage_of(const struct jpeg_error_mgr *errors) {
         return "a restart marker is missing or in the wrong place";
     case JWRN_BOGUS_PROGRESSION:
         return "its scans do not follow from each other";
-    case JWRN_EXTRANEOUS_DATA: /* in front of a restart marker: what is decoded is not what was encoded */
+    case JWRN_EXTRANEOUS_DATA: /* before a restart marker: what is decoded is not what was encoded */
         return errors->msg_parm.i[1] >= 0xd0 && errors->msg_parm.i[1] <= 0xd7
                    ? "a part of its data is longer than its pixels need"
                    : NULL;
@@ -173,7 +172,7 @@ static void set_up(jpeg *j, byte_reader in) {
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-/* The memory in which libjpeg may keep a whole picture's coefficients: 2 bytes for each, all components of full size.
+/* The memory in which libjpeg may keep a whole image's coefficients: 2 bytes each, all components at full size.
  */
 static long coefficient_bytes(const struct jpeg_decompress_struct *library) {
     int64_t width = ((int64_t)library->image_width + 31) / 32 * 32,
@@ -199,7 +198,7 @@ static trol_status read_header(jpeg *j, const image_settings *settings, trol_ima
     return TROL_OK;
 }
 
-/* Grey values, packed at the beginning of a row of three bytes a pixel, are spread over it. */
+/* Spreads grey values, packed at the start of a row of three bytes per pixel, over the row. */
 static void spread_grey(uint8_t *row, int32_t width) {
     for (int32_t x = width - 1; x >= 0; x--)
         memset(row + 3 * x, row[x], 3);
@@ -234,7 +233,7 @@ static trol_status read_rows(jpeg *j, const trol_image *image, trol_error *error
             spread_grey(row, image->width);
     }
     limit_input_as_pillow(j);
-    jpeg_finish_decompress(library); /* what is wrong after the last row may be fatal, too; its absence is not */
+    jpeg_finish_decompress(library); /* an error after the last row may be fatal; missing data there is not */
     return TROL_OK;
 }
 

@@ -1,10 +1,10 @@
-/* image_png.c - checks a PNG chunk by chunk, checksums included, and writes it anew for stb_image with only the header,
- * the palette (filled up, so that no index is without a colour) and the data: alpha is dropped, and nothing else in the
- * file can matter.
+/* image_png.c - checks a PNG chunk by chunk, checksums included, and rewrites it for stb_image with only the header,
+ * the palette (filled up, so that every index has a colour) and the data: alpha is dropped, and nothing else in the
+ * file matters.
  *
- * A PNG may lack its tail. It is decoded with a notice as long as all pixels are there and one of the two checksums of
- * its data holds: those of all IDAT chunks, or the Adler-32 at the end of what they contain. Its data are then written
- * anew without compression. */
+ * A PNG may lack its tail. It is decoded with a notice if all pixels are there and one of the two checksums of its data
+ * is right: those of all IDAT chunks, or the Adler-32 at the end of their contents. Its data are then rewritten without
+ * compression. */
 #include "format/image_formats.h"
 
 #include "base/memory.h"
@@ -33,13 +33,13 @@ typedef struct png {
     int32_t width, height;
     int depth, color;
     bool interlaced;
-    const uint8_t *header, *palette; /* contents of the chunks; NULL: did not come */
+    const uint8_t *header, *palette; /* contents of the chunks; NULL: not there */
     size_t n_palette;
     uint8_t *plain; /* the new file */
-    size_t n_plain; /* bytes of it; while the data come, where they end */
+    size_t n_plain; /* bytes of it; while data chunks are read, where they end */
     size_t data_begin;
     bool ended;
-    bool tail_lost;    /* the file stops, or stops making sense, after its data began */
+    bool tail_lost;    /* the file stops, or stops making sense, after the start of its data */
     bool data_unsound; /* the checksum of an IDAT chunk is wrong or missing */
 } png;
 
@@ -71,8 +71,8 @@ static void write_u32(uint8_t *to, uint32_t value) {
         to[i] = (uint8_t)(value >> (24 - 8 * i));
 }
 
-/* Writes a chunk around n_bytes contents at p->plain + p->n_plain; NULL: they are there already. No reader of this file
- * looks at its checksums, so they are 0. */
+/* Writes a chunk around n_bytes of contents at p->plain + p->n_plain; NULL: they are already there. The reader of this
+ * file ignores its checksums, so they are 0. */
 static void write_chunk(png *p, const char *type, const uint8_t *contents, size_t n_bytes) {
     uint8_t *to = p->plain + p->n_plain;
     write_u32(to, (uint32_t)n_bytes);
@@ -83,7 +83,7 @@ static void write_chunk(png *p, const char *type, const uint8_t *contents, size_
     p->n_plain += n_bytes + CHUNK_OVERHEAD;
 }
 
-/* Before the first data: everything that comes in front of them. */
+/* Before the first data chunk: everything that precedes it. */
 static trol_status begin_data(png *p, trol_error *error) {
     if (p->color == COLOR_PALETTE) {
         if (!p->palette)
@@ -133,7 +133,7 @@ static trol_status read_chunk(png *p, uint32_t type, const uint8_t *contents, si
     }
 }
 
-/* A chunk that the end of the file cuts off: of picture data, what there is counts. */
+/* A chunk that is cut off by the end of the file: image data count as far as they go. */
 static trol_status read_cut_chunk(png *p, byte_reader *in, uint32_t type, size_t n_bytes, trol_error *error) {
     p->tail_lost = true;
     if (!in->past_end && type == CHUNK('I', 'D', 'A', 'T') && p->header) {
@@ -176,7 +176,7 @@ static void end_data(png *p, size_t n_data) {
     write_chunk(p, "IEND", NULL, 0);
 }
 
-/* Makes room for a new file with n_data bytes of data and begins it. */
+/* Makes room for a new file with n_data bytes of data and starts it. */
 static trol_status begin_plain(png *p, size_t n_data, trol_error *error) {
     size_t room = n_data + SIGNATURE_BYTES + HEADER_BYTES + PALETTE_BYTES + 4 * CHUNK_OVERHEAD;
     TRY(memory_alloc(room, 1, "a PNG's data", (void **)&p->plain, error));
@@ -189,8 +189,8 @@ static trol_status read_file(png *p, byte_reader in, trol_error *error) {
     TRY(begin_plain(p, in.n_bytes, error)); /* the data are at most the file's */
     TRY(walk_chunks(p, &in, error));
     size_t n_data = p->n_plain - p->data_begin - 8;
-    /* Each row takes at most its samples (up to 8 bytes a pixel), a filter byte, and the same for interlacing's small
-     * passes. More is a decompression bomb, or not a picture of this size. */
+    /* Each row takes at most its samples (up to 8 bytes per pixel), a filter byte, and the same for interlacing's small
+     * passes. More is a decompression bomb, or not an image of this size. */
     size_t most = 2 * ((size_t)p->width * 8 + 8) * (size_t)p->height + 65536;
     if (n_data > most)
         return fail(
@@ -201,9 +201,9 @@ static trol_status read_file(png *p, byte_reader in, trol_error *error) {
     return TROL_OK;
 }
 
-/* ---- what lacks its tail --------------------------------------------------------------------- */
+/* ---- files without their tail ------------------------------------------------------------------ */
 
-/* The bytes of all rows, each with its filter byte; of an interlaced picture those of seven passes. */
+/* The bytes of all rows, each with its filter byte; of an interlaced image those of seven passes. */
 static size_t row_bytes(const png *p) {
     static const struct {
         int32_t x, y, step_x, step_y;
@@ -219,7 +219,7 @@ static size_t row_bytes(const png *p) {
     return sum;
 }
 
-/* Writes the file anew with the rows given, in blocks without compression. */
+/* Rewrites the file with the given rows, in blocks without compression. */
 static trol_status write_stored(png *p, const uint8_t *rows, size_t n_bytes, trol_error *error) {
     enum { BLOCK_BYTES = 65535 };
     memory_free(p->plain);
@@ -243,12 +243,12 @@ static trol_status write_stored(png *p, const uint8_t *rows, size_t n_bytes, tro
     return TROL_OK;
 }
 
-/* Unpacks the data of a file that lacks something and writes it anew if they are all there and can be trusted. */
+/* Unpacks the data of an incomplete file and rewrites it if they are all there and can be trusted. */
 static trol_status restore(png *p, const image_settings *settings, trol_error *error) {
     size_t n_rows = row_bytes(p), n_data = p->n_plain - p->data_begin - 8 - 4 - CHUNK_OVERHEAD;
     uint8_t *rows;
     bool checksum_right;
-    /* Nothing is packed to less than a 1032nd. */
+    /* Deflate's highest ratio is 1032. */
     if (n_rows / 1032 > n_data)
         return fail_cut_short("PNG", p->width, p->height, error);
     TRY(memory_alloc(n_rows, 1, "a PNG's rows", (void **)&rows, error));
@@ -283,7 +283,7 @@ static trol_status decode(png *p, byte_reader in, const image_settings *settings
         if (status != TROL_ERROR_FORMAT)
             return status;
     }
-    TRY(restore(p, settings, error)); /* stb_image does not decode data without their checksum, either */
+    TRY(restore(p, settings, error)); /* stb_image does not decode data without their checksum either */
     return stb_decode(p->plain, p->n_plain, p->width, p->height, &image->pixels, error);
 }
 

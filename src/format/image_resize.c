@@ -1,9 +1,9 @@
-/* image_resize.c - the two bicubic resizes, to the byte: torch's interpolate on uint8 tensors and Pillow 10's. Both go
- * over the width first and then over the height, with 8 bits in between, and skip a pass that changes no size. They
- * differ in which pixels have a weight and in how weights become integers; the passes themselves are shared.
+/* image_resize.c - the two bicubic resizes, byte for byte: torch's interpolate on uint8 tensors and Pillow 10's. Both
+ * resize the width first and then the height, with 8 bits in between, and skip a pass that keeps the size. They differ
+ * in which pixels have a weight and in how weights become integers; the passes themselves are shared.
  *
- * A row goes through the width when the height first needs it, into a ring of as many rows as one output row needs, so
- * that memory does not depend on the height and rows that nobody needs are never touched. */
+ * A row is resized in width when the height pass first needs it, into a ring of as many rows as one output row needs:
+ * memory does not depend on the height, and rows that are not needed are never read. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,8 +55,8 @@ static double cubic_torch(double x) {
     return 0.0;
 }
 
-/* The four weights of output pixel i, those of taps outside the picture added to the edge pixel's. Returns how many
- * pixels have one; *largest grows to the largest sum on the way. */
+/* The four weights of output pixel i, those of taps outside the image added to the edge pixel's. Returns how many
+ * pixels have one; *largest is raised to the largest sum on the way. */
 static int32_t weigh_torch(int32_t n_in, int32_t n_out, int32_t i, int32_t *first, double weights[4], double *largest) {
     double center = (double)n_in / (double)n_out * (i + 0.5) - 0.5, floor_center = floor(center);
     int32_t n = 0, last_pixel = -1;
@@ -155,13 +155,13 @@ static void add_row(int32_t *restrict sums, const uint8_t *restrict row, int32_t
         sums[i] += weight * row[i];
 }
 
-/* The rows of the picture, resized in width, as far as they are needed at the moment. */
+/* The image's rows, resized in width, that are needed at the moment. */
 typedef struct row_ring {
     const trol_image *image;
-    const side_filter *width; /* NULL: the width stays */
+    const side_filter *width; /* NULL: the width is kept */
     uint8_t *rows;            /* [n_rows, row_bytes] */
     size_t row_bytes;
-    int32_t n_rows, next; /* rows below `next` have been resized */
+    int32_t n_rows, next; /* rows up to `next` - 1 have been resized */
 } row_ring;
 
 static const uint8_t *ring_row(row_ring *ring, int32_t y) {

@@ -1,4 +1,4 @@
-/* image_simple.c - BMP, PNM and TGA, decoded on the spot. */
+/* image_simple.c - BMP, PNM and TGA. */
 #include "format/image_formats.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 
 typedef struct bmp {
     byte_reader in;
-    int64_t width, height; /* height below 0: the rows come from the top */
+    int64_t width, height; /* negative height: rows from top to bottom */
     uint32_t header_bytes, data_offset, compression, n_colors;
     int bits;
     uint32_t masks[3]; /* of red, green and blue in a pixel of 16 or 32 bits */
@@ -34,7 +34,7 @@ static trol_status read_bmp_header(bmp *b, int64_t max_pixels, trol_error *error
     }
     if (b->compression == BMP_BIT_FIELDS || b->compression == BMP_ALPHA_BIT_FIELDS)
         for (int i = 0; i < 3; i++)
-            b->masks[i] = read_u32_little(in); /* inside the longer headers, after the shortest */
+            b->masks[i] = read_u32_little(in); /* in the longer headers, after the shortest */
     else
         for (int i = 0; i < 3; i++)
             b->masks[i] = b->bits == 16 ? 0x7c00u >> 5 * i : 0xff0000u >> 8 * i;
@@ -104,7 +104,7 @@ trol_status bmp_decode(byte_reader in, const image_settings *settings, trol_imag
     TRY(read_bmp_header(&b, settings->max_pixels, error));
     TRY(read_bmp_palette(&b, error));
     int64_t height = b.height < 0 ? -b.height : b.height, stride = (b.width * b.bits + 31) / 32 * 4;
-    int64_t last_row = (b.width * b.bits + 7) / 8; /* without what fills it up */
+    int64_t last_row = (b.width * b.bits + 7) / 8; /* without padding */
     if (b.data_offset > in.n_bytes || (int64_t)(in.n_bytes - b.data_offset) < stride * (height - 1) + last_row)
         return fail_cut_short("BMP", b.width, height, error);
     TRY(image_alloc("BMP", b.width, height, settings->max_pixels, image, error));
@@ -117,7 +117,7 @@ trol_status bmp_decode(byte_reader in, const image_settings *settings, trol_imag
 
 /* ---- PNM: black and white, grey and colour, as text (P1 to P3) or bytes (P4 to P6) ------------ */
 
-/* Passes over white space and comments; the character after them. */
+/* Skips white space and comments; the character after them. */
 static uint8_t skip_pnm_space(byte_reader *in) {
     bool comment = false;
     for (;;) {
@@ -131,7 +131,7 @@ static uint8_t skip_pnm_space(byte_reader *in) {
     }
 }
 
-/* A number and the one character after it; -1: there is none. */
+/* A number and the one character after it; -1: none. */
 static int64_t read_pnm_number(byte_reader *in) {
     uint8_t c = skip_pnm_space(in);
     if (c < '0' || c > '9')
@@ -143,7 +143,7 @@ static int64_t read_pnm_number(byte_reader *in) {
     return number;
 }
 
-/* A digit 0 or 1, which needs no white space around it; -1: something else. */
+/* A digit 0 or 1, which needs no white space around it; -1: anything else. */
 static int64_t read_pnm_bit(byte_reader *in) {
     uint8_t c = skip_pnm_space(in);
     return c == '0' || c == '1' ? c - '0' : -1;
@@ -179,7 +179,7 @@ static trol_status read_pnm_header(pnm *p, trol_error *error) {
     return TROL_OK;
 }
 
-/* The bytes that the samples take at least: as text, a digit each and what is between them. */
+/* The bytes that the samples take at least: as text, a digit each and a separator. */
 static size_t least_pnm_bytes(const pnm *p) {
     size_t width = (size_t)p->width, height = (size_t)p->height, n_samples = width * height * p->n_channels;
     switch (p->kind) {
@@ -195,7 +195,7 @@ static size_t least_pnm_bytes(const pnm *p) {
     }
 }
 
-/* Sample i of the picture, from 0 to p->maximum; -1: there is none. */
+/* Sample i of the image, from 0 to p->maximum; -1: none. */
 static int64_t read_pnm_sample(pnm *p, size_t i) {
     switch (p->kind) {
     case '1': {
@@ -208,7 +208,7 @@ static int64_t read_pnm_sample(pnm *p, size_t i) {
     case '4': {
         size_t bit = i % (size_t)p->width % 8;
         if (bit)
-            p->in.position--; /* the same byte once more */
+            p->in.position--; /* the same byte again */
         return !(read_u8(&p->in) >> (7 - bit) & 1);
     }
     default:
@@ -227,7 +227,7 @@ trol_status pnm_decode(byte_reader in, const image_settings *settings, trol_imag
     size_t n_samples = (size_t)p.width * (size_t)p.height * p.n_channels;
     for (size_t i = 0; i < n_samples; i++) {
         int64_t value = read_pnm_sample(&p, i);
-        /* A number may end where the file does. */
+        /* A number may end at the end of the file. */
         if (value < 0 && p.in.past_end)
             return fail_cut_short("PNM", p.width, p.height, error);
         if (value < 0 || (text && value > p.maximum))
@@ -309,9 +309,9 @@ static void read_tga_pixel(tga *t, int64_t i, uint8_t *rgb) {
         memcpy(rgb, t->palette[read_u8(&t->in)], 3);
         break;
     case TGA_GREY:
-        if (t->bits == 1) { /* rows of whole bytes, the first pixel highest */
+        if (t->bits == 1) { /* rows of whole bytes, first pixel highest */
             if (bit)
-                t->in.position--; /* the same byte once more */
+                t->in.position--; /* the same byte again */
             memset(rgb, read_u8(&t->in) >> (7 - bit) & 1 ? 255 : 0, 3);
             break;
         }
@@ -323,8 +323,8 @@ static void read_tga_pixel(tga *t, int64_t i, uint8_t *rgb) {
     }
 }
 
-/* The palette; entries that the file does not give are grey of their own level, as Pillow has them, and those before
- * its first black. */
+/* The palette; as in Pillow, entries that the file does not give are grey of their own level, and those before its
+ * first are black. */
 static void read_tga_palette(tga *t) {
     for (int i = 0; i < 256; i++)
         memset(t->palette[i], i < t->palette_first ? 0 : i, 3);

@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 
-/* No part of decoding a picture within the highest limits takes more than its samples of 16 bits. */
+/* No buffer for an image within the highest limits is larger than its samples of 16 bits. */
 #define MAX_ALLOCATION ((size_t)IMAGE_HIGHEST_MAX_PIXELS * 8 + 65536)
 
 static void *allocate(size_t n_bytes) { return n_bytes <= MAX_ALLOCATION ? malloc(n_bytes) : NULL; }
@@ -26,7 +26,7 @@ static void *reallocate(void *memory, size_t n_bytes) {
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 
-/* Not popped: functions without use are reported at the end of this file. */
+/* Not popped: unused functions are reported at the end of this file. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -53,7 +53,7 @@ trol_status stb_decode(const uint8_t *bytes, size_t n_bytes, int32_t width, int3
     }
     if (found_width != width || found_height != height) {
         free(decoded);
-        return fail(error, TROL_ERROR_FORMAT, "the PNG says that it has %d x %d pixels and decodes to %d x %d", width,
+        return fail(error, TROL_ERROR_FORMAT, "the PNG's header says %d x %d pixels, but it decodes to %d x %d", width,
                     height, found_width, found_height);
     }
     *pixels = decoded; /* from malloc, which memory_free accepts */

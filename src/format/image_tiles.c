@@ -1,4 +1,4 @@
-/* image_tiles.c - the grid of tiles for a picture, the tiles themselves, and bytes to normalized planes. */
+/* image_tiles.c - the grid of tiles for an image, the tiles themselves, and bytes to normalized planes. */
 #include <math.h>
 #include <string.h>
 
@@ -29,13 +29,13 @@ void image_choose_grid(int32_t width, int32_t height, int32_t tile_size, int32_t
     }
 }
 
-/* Cuts a picture [rows * S, columns * S, 3] into tiles [rows * columns, S, S, 3]. */
-static void cut_tiles(const uint8_t *picture, int32_t columns, int32_t rows, size_t side, uint8_t *tiles) {
+/* Cuts an image [rows * S, columns * S, 3] into tiles [rows * columns, S, S, 3]. */
+static void cut_tiles(const uint8_t *pixels, int32_t columns, int32_t rows, size_t side, uint8_t *tiles) {
     size_t row_bytes = 3 * side;
     for (int32_t r = 0; r < rows; r++)
         for (int32_t c = 0; c < columns; c++)
             for (size_t y = 0; y < side; y++, tiles += row_bytes)
-                memcpy(tiles, picture + (((size_t)r * side + y) * (size_t)columns + (size_t)c) * row_bytes, row_bytes);
+                memcpy(tiles, pixels + (((size_t)r * side + y) * (size_t)columns + (size_t)c) * row_bytes, row_bytes);
 }
 
 static trol_status fill_tiles(const trol_image *image, int32_t side, int32_t columns, int32_t rows, bool thumbnail,

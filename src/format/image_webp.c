@@ -1,5 +1,5 @@
 /* image_webp.c - WebP through libwebp: lossy and lossless, alpha dropped after decoding; of an animation the first
- * frame on its canvas, which is black where the frame does not cover it, as Pillow has it. */
+ * frame on its canvas, which is black where the frame does not cover it, as in Pillow. */
 #include "format/image_formats.h"
 
 #ifndef TROL_WEBP
@@ -52,12 +52,12 @@ static trol_status fail_decoding(VP8StatusCode code, const trol_image *image, tr
     }
 }
 
-/* Puts the frame in its place on the canvas image->pixels. */
+/* Copies the frame to its place on the canvas image->pixels. */
 static trol_status decode_frame(const WebPIterator *frame, trol_image *image, trol_error *error) {
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
         return fail(error, TROL_ERROR_UNSUPPORTED,
-                    "the libwebp that is installed is not the one that was built against");
+                    "the installed libwebp is not the version that this library was built with");
     int64_t right = (int64_t)frame->x_offset + frame->width, bottom = (int64_t)frame->y_offset + frame->height;
     if (frame->width < 1 || frame->height < 1 || frame->x_offset < 0 || frame->y_offset < 0 || right > image->width ||
         bottom > image->height)

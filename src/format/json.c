@@ -1,8 +1,8 @@
 /* json.c - a strict check of the text first, then cJSON builds the tree.
  *
- * cJSON alone is too kind for files that come from anywhere: it takes control characters and broken UTF-8 in strings,
- * numbers such as 01, cuts a string at \u0000, and a tree of a thousand levels. So one pass over the text checks all of
- * the grammar; what cJSON then gets, it reads as the standard says. */
+ * cJSON alone is too lenient for untrusted files: it accepts control characters and broken UTF-8 in strings, numbers
+ * such as 01 and a tree of a thousand levels, and cuts a string at \u0000. So one pass over the text checks the whole
+ * grammar first; what cJSON is then given, it reads as the standard says. */
 #include "format/json.h"
 
 #include <math.h>
@@ -17,11 +17,11 @@
 
 enum {
     MAX_DEPTH = 64,
-    MAX_VALUES = 4 << 20,      /* cJSON takes about 80 bytes for each: 320 MB at most */
+    MAX_VALUES = 4 << 20,      /* cJSON needs about 80 bytes for each: 320 MB at most */
     MAX_NUMBER_CHARACTERS = 60 /* cJSON cuts longer ones */
 };
 
-/* Integers up to here are exact in a double, and no other integer is rounded to them. */
+/* Integers up to this are exact in a double, and no other integer is rounded to one of them. */
 static const double LARGEST_EXACT = 9007199254740991.0;
 
 /* ---- the grammar ----------------------------------------------------------------------------- */
@@ -74,7 +74,7 @@ static bool scan_number(scanner *s) {
     return s->at - begin <= MAX_NUMBER_CHARACTERS || wrong(s, "a number has more than 60 characters");
 }
 
-/* The four hexadecimal digits of a \u escape; -1 if they are none. */
+/* The four hexadecimal digits of a \u escape; -1 if they are not. */
 static int32_t scan_hexadecimal(scanner *s) {
     int32_t value = 0;
     for (int i = 0; i < 4; i++, s->at++) {
@@ -97,7 +97,7 @@ static bool scan_unicode_escape(scanner *s) {
     if (unit == 0)
         return wrong(s, "a string holds a NUL character");
     if (unit >= 0xdc00 && unit < 0xe000)
-        return wrong(s, "a low surrogate has no high one in front");
+        return wrong(s, "a low surrogate has no high one before it");
     if (unit < 0xd800 || unit >= 0xe000)
         return true;
     if (s->n_bytes - s->at >= 2 && s->text[s->at] == '\\' && s->text[s->at + 1] == 'u') {
@@ -106,7 +106,7 @@ static bool scan_unicode_escape(scanner *s) {
         if (unit >= 0xdc00 && unit < 0xe000)
             return true;
     }
-    return wrong(s, "a high surrogate has no low one behind");
+    return wrong(s, "a high surrogate has no low one after it");
 }
 
 static bool scan_string(scanner *s) {
@@ -126,7 +126,7 @@ static bool scan_string(scanner *s) {
             s->at++;
             char escape = next_character(s);
             if (escape == '\0' || !strchr("\"\\/bfnrtu", escape))
-                return wrong(s, "a backslash is followed by no known escape");
+                return wrong(s, "a backslash is not followed by a known escape");
             s->at++;
             if (escape == 'u' && !scan_unicode_escape(s))
                 return false;
@@ -223,7 +223,7 @@ static trol_status check_grammar(const char *text, size_t n_bytes, const char *n
             line++;
             line_begin = i + 1;
         }
-    return fail(error, TROL_ERROR_FORMAT, "%s is no valid JSON: %s (line %zu, byte %zu)", name, s.problem, line,
+    return fail(error, TROL_ERROR_FORMAT, "%s is not valid JSON: %s (line %zu, byte %zu)", name, s.problem, line,
                 s.at - line_begin + 1);
 }
 
@@ -238,7 +238,8 @@ typedef struct key_list {
     size_t capacity;
 } key_list;
 
-/* No object below `value` (64 levels at most, as the grammar was checked) has a key twice. `list` is scratch. */
+/* Checks that no object below `value` (at most 64 levels, as the grammar was checked) has a key twice. `list` is
+ * scratch. */
 static trol_status check_keys(const cJSON *value, const char *name, key_list *list, trol_error *error) {
     if (cJSON_IsObject(value)) {
         size_t n_keys = 0;
@@ -264,7 +265,7 @@ trol_status json_parse(const char *text, size_t n_bytes, const char *name, cJSON
     *json = NULL;
     TRY(check_grammar(text, n_bytes, name, error));
     cJSON *parsed = cJSON_ParseWithLength(text, n_bytes);
-    if (!parsed) /* the grammar holds, so only memory can have been short */
+    if (!parsed) /* the grammar is right, so it can only be out of memory */
         return fail_memory(error, n_bytes, name);
     key_list list = {0};
     trol_status status = check_keys(parsed, name, &list, error);

@@ -11,18 +11,18 @@
 #include "base/file.h"
 
 /* Parses text[0 .. n_bytes-1]: all of it must be one valid JSON value, UTF-8 without NUL characters, nested at most 64
- * deep, of at most 4 million values, no key twice in an object. `name` in messages. Free *json with cJSON_Delete. */
+ * deep, of at most 4 million values, no key twice in an object. Messages name `name`. Free *json with cJSON_Delete. */
 trol_status json_parse(const char *text, size_t n_bytes, const char *name, cJSON **json, trol_error *error);
 /* file_read and json_parse. */
 trol_status json_read_file(const char *path, size_t max_bytes, cJSON **json, trol_error *error);
 
-/* Whether value is a number, whole, and of at most 2^53 - 1 either way, so that no other one is read as the same. */
+/* Whether value is a whole number of magnitude at most 2^53 - 1, so that no other number is read as the same. */
 bool json_exact_integer(const cJSON *value, int64_t *integer);
 
-/* Members of an object. Where the member is absent or null: the default is taken (json_*_or) or it is an error. A value
- * of another type, no whole number, or one outside smallest .. largest is an error that names `file`, the key, what was
- * found and what was expected. A key may be given with those of the objects around it, "llm_config.hidden_size": errors
- * give all of it, and what is looked up in `object` is the part behind the last '.'. */
+/* Members of an object. If the member is absent or null, the default is used (json_*_or) or it is an error. A value of
+ * another type, one that is not whole, or one outside smallest .. largest is an error that names `file`, the key, what
+ * was found and what was expected. A key may be given with those of the objects around it, "llm_config.hidden_size":
+ * errors give all of it, and the part after the last '.' is looked up in `object`. */
 trol_status json_integer(const cJSON *object, const char *file, const char *key, int64_t smallest, int64_t largest,
                          int64_t *value, trol_error *error);
 trol_status json_integer_or(const cJSON *object, const char *file, const char *key, int64_t otherwise, int64_t smallest,
@@ -37,7 +37,7 @@ trol_status json_bool_or(const cJSON *object, const char *file, const char *key,
 trol_status json_string(const cJSON *object, const char *file, const char *key, const char **value, trol_error *error);
 trol_status json_string_or(const cJSON *object, const char *file, const char *key, const char *otherwise,
                            const char **value, trol_error *error);
-/* NULL if absent or null; an error if it is no object. */
+/* NULL if absent or null; an error if it is not an object. */
 trol_status json_object_or_null(const cJSON *object, const char *file, const char *key, const cJSON **value,
                                 trol_error *error);
 

@@ -41,7 +41,7 @@ typedef struct metadata_entry {
 } metadata_entry;
 
 struct tensor_source {
-    void *entries; /* entry *[n_entries], in order of name once the source is open */
+    void *entries; /* entry *[n_entries], sorted by name once the source is open */
     size_t n_entries, entry_capacity;
     void *files; /* mapped_file[n_files] */
     size_t n_files, file_capacity;
@@ -59,7 +59,7 @@ typedef struct dtype {
     element_type type;
 } dtype;
 
-/* 0 bits and ELEMENT_OTHER for names that this library does not know. */
+/* 0 bits and ELEMENT_OTHER for unknown names. */
 static dtype dtype_of(const char *name) {
     static const dtype known[] = {
         {"F64", 64, ELEMENT_OTHER},    {"F32", 32, ELEMENT_F32},          {"F16", 16, ELEMENT_F16},
@@ -87,7 +87,7 @@ const char *tensor_shape_text(const int64_t *shape, int n_dims, char *text, size
     return text;
 }
 
-/* A size that agrees with dtype and shape, where the dtype's size is known. */
+/* Checks the size against dtype and shape, where the dtype's size is known. */
 static trol_status check_size(const tensor *t, unsigned bits, trol_error *error) {
     char shape[200];
     uint64_t total = bits;
@@ -99,7 +99,7 @@ static trol_status check_size(const tensor *t, unsigned bits, trol_error *error)
     if (empty)
         total = 0;
     if (overflow)
-        return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s has the shape %s, which is more than any memory holds",
+        return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s has the shape %s, which is larger than any memory",
                     t->file, t->name, tensor_shape_text(t->shape, t->n_dims, shape, sizeof shape));
     if (bits != 0 && (total % 8 != 0 || total / 8 != t->n_bytes))
         return fail(error, TROL_ERROR_FORMAT, "%s: tensor %s has %zu bytes of data, expected %llu for %s of shape %s",
@@ -139,7 +139,7 @@ void tensor_source_close(tensor_source *source) {
     memory_free(source);
 }
 
-/* Copies text behind *end and moves *end on. */
+/* Copies text to *end and advances *end. */
 static const char *put_text(char **end, const char *text) {
     size_t bytes = strlen(text) + 1;
     char *copy = memcpy(*end, text, bytes);
@@ -147,7 +147,7 @@ static const char *put_text(char **end, const char *text) {
     return copy;
 }
 
-/* Appends a copy of a tensor, in no order. */
+/* Appends a copy of a tensor, unsorted. */
 static trol_status append_entry(tensor_source *source, const tensor *added, trol_error *error) {
     void *memory;
     size_t texts = strlen(added->name) + strlen(added->file) + strlen(added->dtype_name) + 3;
@@ -221,7 +221,7 @@ static int compare_entries(const void *a, const void *b) {
     return strcmp(left->tensor.name, right->tensor.name);
 }
 
-/* Brings the tensors of all files into order; no name may be there twice. */
+/* Sorts the tensors of all files; each name may be there only once. */
 static trol_status sort_entries(tensor_source *source, trol_error *error) {
     entry **entries = entries_of(source);
     if (source->n_entries > 1)
@@ -237,10 +237,10 @@ static trol_status sort_entries(tensor_source *source, trol_error *error) {
 
 static trol_status add_metadata(tensor_source *source, const cJSON *object, const char *file, trol_error *error) {
     if (!cJSON_IsObject(object))
-        return fail(error, TROL_ERROR_FORMAT, "%s: __metadata__ is no object", file);
+        return fail(error, TROL_ERROR_FORMAT, "%s: __metadata__ is not an object", file);
     for (const cJSON *member = object->child; member; member = member->next) {
         if (!cJSON_IsString(member))
-            return fail(error, TROL_ERROR_FORMAT, "%s: %.200s in __metadata__ is no string", file, member->string);
+            return fail(error, TROL_ERROR_FORMAT, "%s: %.200s in __metadata__ is not a string", file, member->string);
         TRY(memory_grow(&source->metadata, &source->metadata_capacity, source->n_metadata + 1, sizeof(metadata_entry),
                         file, error));
         metadata_entry added = {0};
@@ -255,7 +255,7 @@ static trol_status add_metadata(tensor_source *source, const cJSON *object, cons
     return TROL_OK;
 }
 
-/* Exactly `n` or (exact false) at most `n` whole numbers of an array that are not negative. Returns how many, or -1. */
+/* Reads an array of exactly `n`, or (exact false) at most `n`, non-negative whole numbers. Returns how many, or -1. */
 static int read_integers(const cJSON *array, int n, bool exact, int64_t *values) {
     if (!cJSON_IsArray(array))
         return -1;
@@ -272,7 +272,7 @@ static trol_status add_tensor(tensor_source *source, const cJSON *member, const 
     const char *name = member->string;
     int64_t offsets[2];
     if (!cJSON_IsObject(member))
-        return fail(error, TROL_ERROR_FORMAT, "%s: tensor %.200s is described by no object", file, name);
+        return fail(error, TROL_ERROR_FORMAT, "%s: tensor %.200s is not described by an object", file, name);
     const cJSON *dtype_name = cJSON_GetObjectItemCaseSensitive(member, "dtype");
     if (!cJSON_IsString(dtype_name))
         return fail(error, TROL_ERROR_FORMAT, "%s: tensor %.200s has no dtype", file, name);
@@ -304,7 +304,8 @@ static int compare_data(const void *a, const void *b) {
     return left->n_bytes < right->n_bytes ? -1 : left->n_bytes > right->n_bytes;
 }
 
-/* No two tensors from entry `first` on, all of one file, share a byte. Says in the log how much belongs to none. */
+/* Checks that no two tensors from entry `first` on, all of one file, share a byte. Logs how many bytes belong to
+ * none. */
 static trol_status check_overlaps(tensor_source *source, size_t first, size_t data_bytes, const logger *log,
                                   trol_error *error) {
     size_t n = source->n_entries - first, used = 0;
@@ -313,7 +314,7 @@ static trol_status check_overlaps(tensor_source *source, size_t first, size_t da
     entry **entries = entries_of(source) + first;
     if (n > 1)
         qsort(entries, n, sizeof *entries, compare_data);
-    const tensor *last = NULL; /* of those that have any data */
+    const tensor *last = NULL; /* of those that have data */
     for (size_t i = 0; i < n; i++) {
         const tensor *t = &entries[i]->tensor;
         if (t->n_bytes == 0)
@@ -337,13 +338,15 @@ static trol_status read_header(tensor_source *source, const mapped_file *file, c
     for (int i = LENGTH_BYTES; i-- > 0;)
         header_bytes = header_bytes << 8 | bytes[i];
     if (header_bytes > MAX_HEADER_BYTES)
-        return fail(error, TROL_ERROR_FORMAT,
-                    "%s: its header is said to be %llu bytes long, expected at most %d: is it a safetensors file?",
-                    file->name, (unsigned long long)header_bytes, MAX_HEADER_BYTES);
+        return fail(
+            error, TROL_ERROR_FORMAT,
+            "%s: its header is %llu bytes long according to the file, expected at most %d: is it a safetensors file?",
+            file->name, (unsigned long long)header_bytes, MAX_HEADER_BYTES);
     if (header_bytes > file->n_bytes - LENGTH_BYTES)
-        return fail(error, TROL_ERROR_FORMAT,
-                    "%s: its header is said to be %llu bytes long, but the file has only %zu: is it cut short?",
-                    file->name, (unsigned long long)header_bytes, file->n_bytes);
+        return fail(
+            error, TROL_ERROR_FORMAT,
+            "%s: its header is %llu bytes long according to the file, but the file has only %zu: is it cut short?",
+            file->name, (unsigned long long)header_bytes, file->n_bytes);
     if (header_bytes == 0 || bytes[LENGTH_BYTES] != '{')
         return fail(error, TROL_ERROR_FORMAT, "%s: its header does not begin with {", file->name);
 
@@ -385,7 +388,7 @@ static trol_status map_file(int descriptor, const char *path, mapped_file *file,
     return TROL_OK;
 }
 
-/* Adds the tensors of one file, in no order. */
+/* Adds the tensors of one file, unsorted. */
 static trol_status add_file(tensor_source *source, const char *path, const logger *log, trol_error *error) {
     int descriptor;
     mapped_file file = {0};
@@ -417,12 +420,12 @@ static int compare_values(const void *a, const void *b) {
     return strcmp((*(const cJSON *const *)a)->valuestring, (*(const cJSON *const *)b)->valuestring);
 }
 
-/* Shards lie beside the index: a name with a folder in it could lead anywhere. */
+/* Shards are stored next to the index: a name with a folder in it could lead anywhere. */
 static bool is_plain_name(const char *name) {
     return name[0] != '\0' && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* Opens each file that the index names, once. listed: the members of weight_map, in order of their file. */
+/* Opens each file that the index names, once. listed: the members of weight_map, sorted by file. */
 static trol_status add_shards(tensor_source *source, const char *folder, const char *index, const cJSON *const *listed,
                               size_t n, const logger *log, trol_error *error) {
     for (size_t i = 0; i < n; i++) {
@@ -431,8 +434,8 @@ static trol_status add_shards(tensor_source *source, const char *folder, const c
             continue;
         if (!is_plain_name(shard))
             return fail(error, TROL_ERROR_FORMAT,
-                        "%s: tensor %.200s is said to be in \"%.200s\", expected the plain name of a file beside it",
-                        index, listed[i]->string, shard);
+                        "%s: tensor %.200s is in \"%.200s\", expected the plain name of a file beside it", index,
+                        listed[i]->string, shard);
         char *path;
         TRY(path_join(folder, shard, &path, error));
         trol_status status = add_file(source, path, log, error);
@@ -446,7 +449,7 @@ static int compare_name(const void *name, const void *member) {
     return strcmp(name, (*(const cJSON *const *)member)->string);
 }
 
-/* Leaves out what the shards hold beyond what the index lists. listed: in order of name. */
+/* Drops what the shards hold and the index does not list. listed: sorted by name. */
 static void drop_unlisted(tensor_source *source, const char *index, const cJSON *const *listed, size_t n,
                           const logger *log) {
     enum { MAX_NAMED = 3 };
@@ -469,7 +472,8 @@ static void drop_unlisted(tensor_source *source, const char *index, const cJSON 
                     path_name(index));
 }
 
-/* Each tensor of the index is where it says. listed: in order of name, as the source is; the source holds no others. */
+/* Checks that each tensor of the index is where it says. listed: sorted by name, as the source is; the source holds no
+ * others. */
 static trol_status check_index(const tensor_source *source, const char *index, const cJSON *const *listed, size_t n,
                                trol_error *error) {
     for (size_t i = 0; i < n; i++) {
@@ -492,7 +496,7 @@ static trol_status list_members(const cJSON *map, const char *index, const cJSON
     for (const cJSON *member = map->child; member; member = member->next) {
         ++*n;
         if (!cJSON_IsString(member))
-            return fail(error, TROL_ERROR_FORMAT, "%s: weight_map says of tensor %.200s no file's name", index,
+            return fail(error, TROL_ERROR_FORMAT, "%s: weight_map does not give a file name for tensor %.200s", index,
                         member->string);
     }
     if (*n == 0)
@@ -532,7 +536,7 @@ done:
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* Whether there is anything of that name, a link that leads nowhere included. */
+/* Whether there is anything of that name, dangling links included. */
 static bool exists(const char *path) {
     struct stat info;
     return lstat(path, &info) == 0;
@@ -543,7 +547,7 @@ static trol_status open_single(tensor_source *source, const char *path, const lo
     return sort_entries(source, error);
 }
 
-/* The one file where it is there, else the shards. */
+/* The single file if it is there, else the shards. */
 static trol_status open_folder(tensor_source *source, const char *folder, const logger *log, trol_error *error) {
     char *single = NULL, *index = NULL, name[256];
     bool unfinished;
@@ -564,7 +568,7 @@ done:
     return status;
 }
 
-/* Makes a source and fills it with `fill`; whole or not at all. */
+/* Makes a source and fills it with `fill`, completely or not at all. */
 static trol_status open_source(const char *path, const logger *log, tensor_source **source, trol_error *error,
                                trol_status (*fill)(tensor_source *, const char *, const logger *, trol_error *)) {
     tensor_source *opened;

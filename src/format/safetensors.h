@@ -1,7 +1,7 @@
 /* safetensors.h - the tensors of a checkpoint folder, mapped into memory: model.safetensors, or the shards that
  * model.safetensors.index.json names. Format: 8 bytes header length, a JSON header, then the data.
  *
- * Nothing is read but the headers; every offset, length and shape is checked before it is used. */
+ * Only the headers are read; every offset, length and shape is checked before it is used. */
 #ifndef FORMAT_SAFETENSORS_H
 #define FORMAT_SAFETENSORS_H
 
@@ -32,14 +32,14 @@ typedef struct tensor_source tensor_source;
 trol_status tensor_source_open(const char *folder, const logger *log, tensor_source **source, trol_error *error);
 /* One safetensors file of any name. */
 trol_status tensor_source_open_file(const char *path, const logger *log, tensor_source **source, trol_error *error);
-/* An empty source; tensors are added by the caller, who keeps their data's memory: for synthetic weights and tests.
- * Names are copied. A name that is there already is an error. */
+/* An empty source to which the caller, who keeps the data, adds tensors: for synthetic weights and tests. Names are
+ * copied. A name that is already there is an error. */
 trol_status tensor_source_new(tensor_source **source, trol_error *error);
 trol_status tensor_source_add(tensor_source *source, const tensor *added, trol_error *error);
 void tensor_source_close(tensor_source *source);
 
 size_t tensor_source_count(const tensor_source *source);
-/* In order of name. Tensors stay where they are until the source is closed. */
+/* Sorted by name. Tensors stay in place until the source is closed. */
 const tensor *tensor_source_at(const tensor_source *source, size_t index);
 /* NULL if there is none of that name. */
 const tensor *tensor_source_find(const tensor_source *source, const char *name);

@@ -1,6 +1,6 @@
 /* sentencepiece_model.c - a strict, bounded reader of the protobuf wire format, and the four messages of a model file
- * that matter: ModelProto, SentencePiece, TrainerSpec and NormalizerSpec. Fields that are not named here change nothing
- * about tokenizing with a finished model and are skipped. */
+ * that matter: ModelProto, SentencePiece, TrainerSpec and NormalizerSpec. Other fields do not affect tokenizing with a
+ * finished model and are skipped. */
 #include "format/sentencepiece_model.h"
 
 #include <inttypes.h>
@@ -107,8 +107,8 @@ static trol_status check_piece(const message *m, const sentencepiece *piece, siz
         return fail(error, TROL_ERROR_FORMAT, "%s: piece %zu has no text", m->file, id);
     size_t valid = utf8_valid_prefix(piece->text, piece->n_bytes);
     if (valid != piece->n_bytes)
-        return fail(error, TROL_ERROR_FORMAT, "%s: the text of piece %zu is no UTF-8 from its byte %zu on", m->file, id,
-                    valid);
+        return fail(error, TROL_ERROR_FORMAT, "%s: the text of piece %zu is not valid UTF-8 from its byte %zu on",
+                    m->file, id, valid);
     if (!isfinite(piece->score))
         return fail(error, TROL_ERROR_FORMAT, "%s: the score of piece %zu is %f, expected a finite number", m->file, id,
                     (double)piece->score);
@@ -145,7 +145,7 @@ static trol_status read_piece(message m, size_t id, sentencepiece *piece, trol_e
     return TROL_OK;
 }
 
-/* What the file says beside its pieces; a field that is absent has SentencePiece's default. */
+/* What the file holds besides its pieces; an absent field has SentencePiece's default. */
 typedef struct model_options {
     uint64_t model_type;
     bool byte_fallback, whitespace_as_suffix;
@@ -194,7 +194,7 @@ static trol_status read_normalizer_spec(message m, model_options *options, trol_
     return TROL_OK;
 }
 
-/* Of the denormalizer only whether it rewrites characters matters. */
+/* Of the denormalizer it only matters whether it rewrites characters. */
 static trol_status read_denormalizer_spec(message m, model_options *options, trol_error *error) {
     model_options ignored = {0};
     TRY(read_normalizer_spec(m, &ignored, error));
@@ -206,7 +206,7 @@ static trol_status check_options(const char *file, const model_options *options,
     static const char *const model_types[] = {"0", "1 (unigram)", "2 (BPE)", "3 (word)", "4 (char)"};
     if (options->model_type != 2)
         return fail(error, TROL_ERROR_UNSUPPORTED, "%s: model_type is %s, expected 2 (BPE)", file,
-                    options->model_type < 5 ? model_types[options->model_type] : "none that is known");
+                    options->model_type < 5 ? model_types[options->model_type] : "unknown");
     if (!options->byte_fallback)
         return fail(error, TROL_ERROR_UNSUPPORTED, "%s: byte_fallback is false, expected true", file);
     if (options->whitespace_as_suffix)

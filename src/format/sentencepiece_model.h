@@ -1,5 +1,5 @@
 /* sentencepiece_model.h - the pieces of a tokenizer.model file (a protobuf, ModelProto of SentencePiece's
- * sentencepiece_model.proto), and a refusal by name of every option that this tokenizer does not compute. */
+ * sentencepiece_model.proto), and a refusal by name of every option that this tokenizer does not support. */
 #ifndef FORMAT_SENTENCEPIECE_MODEL_H
 #define FORMAT_SENTENCEPIECE_MODEL_H
 
@@ -34,11 +34,11 @@ typedef struct sentencepiece {
 typedef struct sentencepiece_model {
     sentencepiece *pieces; /* [n_pieces], the index is the token id */
     size_t n_pieces;
-    bool add_dummy_prefix; /* what the file's normalizer says */
+    bool add_dummy_prefix; /* the file's normalizer setting */
 } sentencepiece_model;
 
-/* Reads bytes[0 .. n_bytes-1], which the model then points into. It is a BPE model with byte fallback and an identity
- * normalizer, or an error. `file` is named in messages. */
+/* Reads bytes[0 .. n_bytes-1], which the model then points into. Anything but a BPE model with byte fallback and an
+ * identity normalizer is an error. Messages name `file`. */
 trol_status sentencepiece_model_parse(const char *bytes, size_t n_bytes, const char *file, sentencepiece_model *model,
                                       trol_error *error);
 void sentencepiece_model_free(sentencepiece_model *model);

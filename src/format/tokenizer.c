@@ -14,7 +14,7 @@
 #include "format/json.h"
 #include "format/tokenizer_tables.h"
 
-/* Published files have 0.5 to 1.5 MB. */
+/* Published files are 0.5 to 1.5 MB. */
 #define MAX_FILE_BYTES ((size_t)64 << 20)
 
 /* ---- added tokens: tokenizer_config.json, added_tokens.json ---------------------------------- */
@@ -25,13 +25,13 @@ typedef struct added_token {
     const char *text; /* points into the JSON */
 } added_token;
 
-/* All that is read from the folder, held until the tables are built. */
+/* Everything read from the folder, kept until the tables are built. */
 typedef struct tokenizer_files {
     char *model_path, *config_path, *added_path;
     char *model_bytes;
     sentencepiece_model model;
     cJSON *config, *added_json; /* added_json: NULL if there is no such file */
-    added_token *added;         /* [n_added], in order of id, no id twice */
+    added_token *added;         /* [n_added], sorted by id, no id twice */
     size_t n_added, added_capacity;
 } tokenizer_files;
 
@@ -65,7 +65,7 @@ static trol_status add_added_token(tokenizer_files *files, const char *path, int
     return TROL_OK;
 }
 
-/* The id in a key such as "32000"; -1 if it is no such number. */
+/* The id in a key such as "32000"; -1 if it is not one. */
 static int64_t id_of_key(const char *key) {
     size_t length = strspn(key, "0123456789");
     if (length == 0 || length > 10 || key[length] != '\0' || (key[0] == '0' && length > 1))
@@ -96,7 +96,7 @@ static int compare_added(const void *a, const void *b) {
     return (first > second) - (first < second);
 }
 
-/* Both files may list a token: it must be the same one. */
+/* If both files list a token, it must be the same one. */
 static trol_status unite_added(tokenizer_files *files, trol_error *error) {
     size_t kept = 0;
     if (files->n_added > 1)
@@ -123,15 +123,14 @@ static trol_status read_added_tokens(tokenizer_files *files, int64_t n_tokens, t
     TRY(json_object_or_null(files->config, files->config_path, "added_tokens_decoder", &decoder, error));
     cJSON_ArrayForEach(entry, decoder) TRY(read_decoder_entry(files, entry, n_tokens, error));
     struct stat info;
-    if (lstat(files->added_path, &info) == 0 ||
-        errno != ENOENT) /* a link that leads nowhere is told, not passed over */
+    if (lstat(files->added_path, &info) == 0 || errno != ENOENT) /* a dangling link is reported, not ignored */
         TRY(json_read_file(files->added_path, MAX_FILE_BYTES, &files->added_json, error));
     if (files->added_json && !cJSON_IsObject(files->added_json))
-        return fail(error, TROL_ERROR_FORMAT, "%s is no JSON object", files->added_path);
+        return fail(error, TROL_ERROR_FORMAT, "%s is not a JSON object", files->added_path);
     cJSON_ArrayForEach(entry, files->added_json) {
         int64_t id;
         if (!json_exact_integer(entry, &id))
-            return fail(error, TROL_ERROR_FORMAT, "%s: the id of \"%.100s\" is no whole number", files->added_path,
+            return fail(error, TROL_ERROR_FORMAT, "%s: the id of \"%.100s\" is not a whole number", files->added_path,
                         entry->string);
         TRY(add_added_token(files, files->added_path, id, entry->string, 0, n_tokens, error));
     }
@@ -167,7 +166,7 @@ static bool is_marker(const sentencepiece *piece) {
     return piece->text[piece->n_bytes - 1] == ']';
 }
 
-/* The byte of a piece spelled "<0x0A>"; -1 if it is spelled otherwise. */
+/* The byte of a piece spelled "<0x0A>"; -1 for any other spelling. */
 static int byte_of_piece(const sentencepiece *piece) {
     static const char digits[] = "0123456789ABCDEF";
     if (piece->n_bytes != 6 || memcmp(piece->text, "<0x", 3) != 0 || piece->text[5] != '>')
@@ -182,7 +181,7 @@ static uint32_t rank_of_score(float score) {
     return bits >> 31 ? bits : 0x7fffffff - bits;
 }
 
-/* Copies a spelling behind the others; `used` bytes are taken so far. There is room: the texts were counted before. */
+/* Copies a spelling after the others, which take `used` bytes. There is room: the texts were counted before. */
 static void put_spelling(tokenizer *t, int32_t id, const char *text, size_t n_bytes, size_t *used) {
     memcpy(t->spellings + *used, text, n_bytes);
     t->spellings[*used + n_bytes] = '\0';
@@ -394,7 +393,7 @@ trol_status tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_id
                              trol_error *error) {
     char *bytes = NULL;
     size_t n_bytes = 0, capacity = 0, used;
-    bool first = true; /* no token had a text so far */
+    bool first = true; /* no token has had a text so far */
     void *repaired = NULL;
     trol_status status = TROL_OK;
     *text = NULL;

@@ -1,41 +1,41 @@
-/* tokenizer_encode.c - text to tokens. Three steps, each on what the one before left over:
+/* tokenizer_encode.c - text to tokens. Three steps, each on what the previous one left:
  *
- *  1. Added tokens are cut out of the text, at each place the longest, and swallow white space beside them as their
- *     flags say. What lies between two of them is a run.
- *  2. In a run, spaces become U+2581 (one more is put in front where the family has a dummy prefix), and user-defined
- *     pieces are cut out, again the longest at each place. They are symbols that merge with nothing.
- *  3. The rest starts as one symbol for each character. Of all neighbours whose concatenation is a piece, those with
- *     the best score merge, the leftmost of equals, until none are left; symbols that are no piece become bytes.
+ *  1. Added tokens are cut out of the text, the longest at each position, and swallow white space next to them as their
+ *     flags say. The text between two of them is a run.
+ *  2. In a run, spaces become U+2581 (with one more at the start if the family has a dummy prefix), and user-defined
+ *     pieces are cut out, again the longest at each position. They are symbols that merge with nothing.
+ *  3. The rest starts as one symbol per character. Of all neighbours whose concatenation is a piece, those with the
+ *     best score merge, the leftmost on a tie, until none are left; symbols that are not a piece become bytes.
  *
- * Step 3 takes pairs from a heap, so a run of n characters costs O(n log n) time and O(n) memory.
+ * Step 3 takes pairs from a heap, so a run of n characters takes O(n log n) time and O(n) memory.
  *
- * Text that must stay plain is carried along as a mark on each byte: a special token matches only where no byte of it
- * is marked, and so a plain text is cut as if the model had no such token, even where it joins one that is not plain.
+ * Each byte of text that must stay plain is marked: a special token matches only where none of its bytes is marked, so
+ * plain text is cut as if the model had no such token, even next to text that is not plain.
  */
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "format/tokenizer_tables.h"
 
-/* Places in a run, where a space takes three bytes, are 32 bits wide. */
+/* Positions in a run, where a space takes three bytes, have 32 bits. */
 #define MAX_TEXT_BYTES ((size_t)1 << 30)
 
 typedef struct symbol {
     uint32_t offset, n_bytes; /* in the run; n_bytes 0: merged into its left neighbour */
     int32_t previous, next;   /* neighbours; -1: none */
-    int32_t id;               /* of the piece that it is; -1 if it is none */
+    int32_t id;               /* of its piece; -1: not a piece */
     bool frozen;              /* a user-defined piece: merges with nothing */
     bool plain;               /* at least one of its bytes must stay plain */
 } symbol;
 
-/* Two neighbours that could become one piece. It is out of date when they are no longer of that size together. */
+/* Two neighbours that could become one piece. Outdated once their total size has changed. */
 typedef struct merge {
     uint64_t order; /* rank of the piece, then the left symbol's index: the smallest merges first */
     uint32_t n_bytes;
     int32_t id;
 } merge;
 
-/* The heap's entry i has its children at 4i + 1 to 4i + 4: a long text's heap is larger than the caches, and four
- * children share a line or two. */
+/* Heap entry i has its children at 4i + 1 to 4i + 4: a long text's heap is larger than the caches, and four children
+ * share a cache line or two. */
 enum { HEAP_CHILDREN = 4 };
 
 typedef struct encoder {
@@ -46,7 +46,7 @@ typedef struct encoder {
     char *run;          /* [run_capacity], with U+2581 for spaces */
     uint8_t *run_plain; /* [plain_capacity] */
     symbol *symbols;    /* [symbol_capacity] */
-    merge *heap;        /* [heap_capacity], n_heap of them: each is no later than its children */
+    merge *heap;        /* [heap_capacity], n_heap used: each is no later than its children */
     size_t run_capacity, plain_capacity, symbol_capacity, heap_capacity, n_heap;
     int32_t **ids; /* the caller's array */
     size_t *n_ids, *ids_capacity;
@@ -73,7 +73,7 @@ static trol_status push_symbol(encoder *e, const symbol *s) {
 
 /* ---- step 3: merging ------------------------------------------------------------------------- */
 
-/* The piece that a text may become; -1 if there is none. */
+/* The piece with this text; -1 if there is none. */
 static int32_t find_piece(const tokenizer *t, const char *text, size_t n_bytes, bool plain) {
     int32_t id = spelling_find(t, text, n_bytes);
     if (id < 0 || !(t->tokens[id].flags & TOKEN_MATCHES) || (plain && (t->tokens[id].flags & TOKEN_SPECIAL)))
@@ -115,7 +115,7 @@ static void rise(merge *heap, size_t at) {
     heap[at] = moved;
 }
 
-/* Puts a symbol and its right neighbour at the end of the heap if they may merge. */
+/* Appends a symbol and its right neighbour to the heap if they can merge. */
 static trol_status add_merge(encoder *e, int32_t left, bool *added) {
     *added = false;
     if (left < 0 || e->symbols[left].next < 0)
@@ -266,7 +266,7 @@ static trol_status encode_run(encoder *e, size_t begin, size_t end) {
 
 /* ---- step 1: added tokens -------------------------------------------------------------------- */
 
-/* Where the white space in front of text[end] begins, but not before `begin`. */
+/* Where the white space before text[end] begins, but not before `begin`. */
 static size_t skip_space_back(const encoder *e, size_t begin, size_t end) {
     while (end > begin) {
         size_t start = end - 1;
@@ -323,7 +323,7 @@ static trol_status count_text(const text_piece *pieces, size_t n_pieces, size_t 
         *n_bytes += pieces[i].n_bytes;
         size_t valid = utf8_valid_prefix(pieces[i].text, pieces[i].n_bytes);
         if (valid != pieces[i].n_bytes)
-            return fail(error, TROL_ERROR_ARGUMENT, "the text is no valid UTF-8 from byte %zu on (0x%02x)", valid,
+            return fail(error, TROL_ERROR_ARGUMENT, "the text is not valid UTF-8 from byte %zu on (0x%02x)", valid,
                         (unsigned)(uint8_t)pieces[i].text[valid]);
     }
     return TROL_OK;

@@ -16,21 +16,21 @@ enum { SPACE_SYMBOL_BYTES = 3 };
 enum token_flags {
     TOKEN_EXISTS = 1,        /* some file defines this id */
     TOKEN_SPECIAL = 2,       /* an added token, a control or unknown piece, or [UNUSED_TOKEN_n] */
-    TOKEN_LEFT_OUT = 4,      /* no part of decoded text: the special ones but [UNUSED_TOKEN_n] */
-    TOKEN_MATCHES = 8,       /* a piece that text may become: normal, user-defined or unused */
+    TOKEN_LEFT_OUT = 4,      /* not part of decoded text: the special ones except [UNUSED_TOKEN_n] */
+    TOKEN_MATCHES = 8,       /* a piece that text can become: normal, user-defined or unused */
     TOKEN_BYTE = 16,         /* stands for one byte */
-    TOKEN_STRIPS_LEFT = 32,  /* an added token that swallows the white space in front of it */
+    TOKEN_STRIPS_LEFT = 32,  /* an added token that swallows the white space before it */
     TOKEN_STRIPS_RIGHT = 64, /* or behind it */
 };
 
 typedef struct token {
     uint32_t offset, n_bytes; /* of its spelling in `spellings` */
-    uint32_t rank;            /* orders merges: the smaller, the higher the score; equal for equal scores */
+    uint32_t rank;            /* orders merges: the higher the score, the smaller; equal for equal scores */
     uint8_t flags;            /* token_flags */
     uint8_t byte;             /* TOKEN_BYTE: which */
 } token;
 
-/* A place of the hash table over all spellings. */
+/* A slot of the hash table over all spellings. */
 typedef struct spelling_slot {
     uint32_t hash;
     int32_t id; /* -1: free */

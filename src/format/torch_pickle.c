@@ -1,8 +1,7 @@
-/* torch_pickle.c - a machine for the few pickle opcodes that torch.save of a state dict emits.
+/* torch_pickle.c - a machine for the few pickle opcodes that torch.save emits for a state dict.
  *
- * A pickle is a program for a stack machine. This one builds tensors and dicts of them and nothing else: it has no way
- * to name, let alone call, anything but the globals listed below. Its memory is bounded by the pickle's length and by
- * the limits below.
+ * A pickle is a program for a stack machine. This one builds only tensors and dicts of them: it cannot name, let alone
+ * call, anything but the globals listed below. Its memory is bounded by the pickle's length and the limits below.
  *
  * The archive has one folder of any name with the entries data.pkl (the pickle), data/KEY (a storage: little-endian
  * numbers) and byteorder ("little" or "big"; absent in older files, which are little). Other entries (version,
@@ -71,7 +70,7 @@ enum opcode {
     OP_NEWFALSE = 0x89
 };
 
-/* The name of an opcode that is not understood here, for messages; NULL if pickle has none of that number. */
+/* The name of an unsupported opcode, for messages; NULL if pickle has none of that number. */
 static const char *refused_name(unsigned char opcode) {
     static const struct {
         unsigned char opcode;
@@ -223,7 +222,7 @@ static trol_status pop(machine *m, kind expected, value *v) {
     return TROL_OK;
 }
 
-/* How many values lie above the topmost mark. */
+/* How many values are above the topmost mark. */
 static trol_status count_to_mark(machine *m, size_t *count) {
     for (*count = 0; *count < m->n_stack; ++*count)
         if (stack_of(m)[m->n_stack - 1 - *count].kind == KIND_MARK)
@@ -257,7 +256,7 @@ static const value *tuple_items(const machine *m, value tuple) {
 
 static const char *text_of(const machine *m, value text) { return (const char *)m->pickle + text.begin; }
 
-/* The text is for the length of a message: at most 200 bytes. */
+/* Cut to 200 bytes, for messages. */
 static int shown(value text) { return text.length < 200 ? (int)text.length : 200; }
 
 /* ---- reading the pickle ---------------------------------------------------------------------- */
@@ -293,7 +292,7 @@ static trol_status push_text(machine *m) {
     TRY(take_unsigned(m, 4, &length));
     TRY(take_bytes(m, length, &bytes));
     if (utf8_valid_prefix((const char *)bytes, length) != length || memchr(bytes, '\0', length))
-        return broken(m, "a text is no UTF-8 or holds a NUL character");
+        return broken(m, "a text is not UTF-8 or holds a NUL character");
     return push(m, (value){.kind = KIND_TEXT, .begin = (uint32_t)(bytes - m->pickle), .length = length});
 }
 
@@ -331,7 +330,7 @@ static trol_status push_global(machine *m) {
 
 static trol_status put_memo(machine *m, uint32_t index) {
     if (m->n_stack == 0 || stack_of(m)[m->n_stack - 1].kind == KIND_MARK)
-        return broken(m, "nothing is there to be remembered");
+        return broken(m, "there is nothing to put into the memo");
     if (index >= MAX_MEMO)
         return broken(m, "a memo's number is too large");
     if (index >= m->n_memo) {
@@ -359,7 +358,7 @@ static trol_status load_storage(machine *m) {
     if (id.length != 5 || item[0].kind != KIND_TEXT || !same_text(text_of(m, item[0]), item[0].length, "storage") ||
         item[1].kind != KIND_GLOBAL || item[1].integer < GLOBAL_FLOAT_STORAGE || item[2].kind != KIND_TEXT ||
         item[3].kind != KIND_TEXT || item[4].kind != KIND_INTEGER || item[4].integer < 0)
-        return broken(m, "a persistent id is no storage, expected ('storage', type, key, location, size)");
+        return broken(m, "a persistent id is not a storage, expected ('storage', type, key, location, size)");
     char name[256];
     int name_bytes = snprintf(name, sizeof name, "data/%.*s", shown(item[2]), text_of(m, item[2]));
     const zip_entry *entry = zip_find(m->archive, m->prefix, m->prefix_bytes, name, (size_t)name_bytes);
@@ -370,7 +369,7 @@ static trol_status load_storage(machine *m) {
                                                                  : ELEMENT_BF16;
     if ((uint64_t)item[4].integer > entry->n_bytes / element_bytes(type))
         return fail(m->error, TROL_ERROR_FORMAT,
-                    "%s: its storage %s is said to hold %lld values, but has %zu bytes, expected %lld", m->path, name,
+                    "%s: its storage %s should hold %lld values, but has %zu bytes, expected %lld", m->path, name,
                     (long long)item[4].integer, entry->n_bytes,
                     (long long)item[4].integer * (long long)element_bytes(type));
     TRY(memory_grow(&m->storages, &m->storages_capacity, m->n_storages + 1, sizeof(storage), m->path, m->error));
@@ -378,7 +377,7 @@ static trol_status load_storage(machine *m) {
     return push(m, (value){.kind = KIND_STORAGE, .begin = (uint32_t)m->n_storages++});
 }
 
-/* Whole numbers, none negative, of a tuple of at most MAX_DIMS. */
+/* The non-negative whole numbers of a tuple of at most MAX_DIMS. */
 static bool read_dims(const machine *m, value tuple, int64_t *dims) {
     if (tuple.kind != KIND_TUPLE || tuple.length > MAX_DIMS)
         return false;
@@ -391,12 +390,12 @@ static bool read_dims(const machine *m, value tuple, int64_t *dims) {
     return true;
 }
 
-/* Counts the tensor's values and checks that all of them lie in the storage. */
+/* Counts the tensor's values and checks that all of them are within the storage. */
 static trol_status measure(machine *m, built_tensor *t, int64_t storage_values) {
     int64_t count = 1, last = t->offset;
     for (int i = 0; i < t->n_dims; i++)
         if (t->shape[i] == 0)
-            return TROL_OK; /* no values: wherever it lies, nothing is read */
+            return TROL_OK; /* no values: wherever it starts, nothing is read */
     bool overflow = false;
     for (int i = 0; i < t->n_dims; i++) {
         int64_t reach = 0;
@@ -446,7 +445,7 @@ static bool same_place(const built_tensor *a, const built_tensor *b) {
            memcmp(a->shape, b->shape, sizeof a->shape) == 0 && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
 }
 
-/* Gives the tensor its values: those of an earlier one in the same place, or new ones. */
+/* Gives the tensor its values: those of an earlier tensor at the same place, or new ones. */
 static trol_status give_values(machine *m, built_tensor *t) {
     const built_tensor *earlier = m->tensors;
     for (size_t i = 0; i < m->n_tensors; i++)
@@ -476,7 +475,7 @@ static trol_status rebuild_tensor(machine *m, value arguments) {
         item[1].integer < 0 || !read_dims(m, item[2], t.shape) || !read_dims(m, item[3], t.stride) ||
         item[2].length != item[3].length || item[4].kind != KIND_BOOL ||
         (item[5].kind != KIND_DICT && item[5].kind != KIND_NONE))
-        return broken(m, "_rebuild_tensor_v2 is called with something else than (storage, offset, size, stride, "
+        return broken(m, "_rebuild_tensor_v2 is called with something other than (storage, offset, size, stride, "
                          "requires_grad, hooks)");
     if (m->n_tensors == MAX_TENSORS)
         return fail(m->error, TROL_ERROR_FORMAT, "%s holds more than %d tensors", m->path, MAX_TENSORS);
@@ -509,7 +508,7 @@ static trol_status reduce(machine *m) {
                 global_names[callee.integer].module, global_names[callee.integer].name, arguments.length);
 }
 
-/* n topmost values are keys and contents of the dict below them, or (SETITEMS) below a mark below them. */
+/* The n topmost values are keys and values of the dict below them, or (SETITEMS) below the mark below them. */
 static trol_status set_items(machine *m, size_t n, bool marked) {
     size_t all = n + marked + 1;
     if (n % 2 != 0)
@@ -518,7 +517,7 @@ static trol_status set_items(machine *m, size_t n, bool marked) {
         return broken(m, "its stack is empty");
     const value *dict = stack_of(m) + (m->n_stack - all), *item = dict + 1 + marked;
     if (dict->kind != KIND_DICT)
-        return broken(m, "items are set in something that is no dict");
+        return broken(m, "items are set in something that is not a dict");
     for (size_t i = 0; i < n; i++)
         if (item[i].kind == KIND_MARK)
             return broken(m, "a mark is where a value is expected");
@@ -541,7 +540,7 @@ static trol_status build(machine *m) {
     value state;
     TRY(pop(m, KIND_DICT, &state));
     if (m->n_stack == 0 || stack_of(m)[m->n_stack - 1].kind != KIND_DICT)
-        return broken(m, "attributes are set of something that is no dict");
+        return broken(m, "attributes are set on something that is not a dict");
     return TROL_OK;
 }
 
@@ -564,7 +563,7 @@ static trol_status refuse(machine *m, unsigned char opcode) {
         m->path, opcode, name ? name : "unknown to pickle", m->opcode_at);
 }
 
-/* Does one opcode other than STOP. */
+/* Executes one opcode other than STOP. */
 static trol_status step(machine *m, unsigned char opcode) {
     uint32_t index;
     switch (opcode) {
@@ -636,7 +635,7 @@ static trol_status run_pickle(machine *m, value *root) {
     return m->n_stack == 0 ? TROL_OK : broken(m, "more than one value is left at its end");
 }
 
-/* The tensors of the root dict, by name, go to the file. */
+/* Copies the root dict's tensors, by name, to the file. */
 static trol_status keep_tensors(machine *m, int64_t root) {
     const dict_item *items = m->dict_items;
     size_t n = 0;

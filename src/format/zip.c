@@ -32,13 +32,13 @@ static uint32_t read16(const unsigned char *bytes) { return (uint32_t)read_integ
 static uint32_t read32(const unsigned char *bytes) { return (uint32_t)read_integer(bytes, 4); }
 static uint64_t read64(const unsigned char *bytes) { return read_integer(bytes, 8); }
 
-/* Whether `length` bytes at `offset` lie within `n_bytes`. */
+/* Whether `length` bytes at `offset` are within `n_bytes`. */
 static bool within(uint64_t offset, uint64_t length, uint64_t n_bytes) {
     return offset <= n_bytes && length <= n_bytes - offset;
 }
 
 static trol_status broken(const char *file, const char *what, trol_error *error) {
-    return fail(error, TROL_ERROR_FORMAT, "%s is no valid zip archive: %s", file, what);
+    return fail(error, TROL_ERROR_FORMAT, "%s is not a valid zip archive: %s", file, what);
 }
 
 /* Where the central directory is, how long, and of how many entries. */
@@ -46,7 +46,7 @@ typedef struct directory {
     uint64_t offset, n_bytes, n_entries;
 } directory;
 
-/* Offset of the end record, which is the last thing but for a comment; n_bytes if there is none. */
+/* Offset of the end record, after which only a comment may follow; n_bytes if there is none. */
 static size_t find_end_record(const unsigned char *bytes, size_t n_bytes) {
     for (size_t behind = END_BYTES; behind <= n_bytes && behind <= END_BYTES + MAX_COMMENT_BYTES; behind++) {
         const unsigned char *end = bytes + n_bytes - behind;
@@ -76,7 +76,7 @@ static trol_status find_directory(const unsigned char *bytes, size_t n_bytes, co
                              .offset = read64(bytes + zip64 + 48)};
     }
     if (!within(found->offset, found->n_bytes, at))
-        return broken(file, "its directory lies outside the file", error);
+        return broken(file, "its directory is outside the file", error);
     if (found->n_entries > MAX_ENTRIES || found->n_entries * CENTRAL_BYTES > found->n_bytes)
         return broken(file, "its directory has no room for its entries", error);
     return TROL_OK;
@@ -95,7 +95,7 @@ static bool read_extent(const unsigned char *header, const unsigned char *extra,
     for (size_t at = 0; extra_bytes - at >= 4;) {
         size_t length = read16(extra + at + 2);
         if (length > extra_bytes - at - 4)
-            break; /* other writers pad the field: what is not understood counts for nothing */
+            break; /* other writers pad the field: anything else is ignored */
         if (read16(extra + at) == 1) {
             values = extra + at + 4;
             n_value_bytes = length;
@@ -127,7 +127,7 @@ static trol_status read_entry(const unsigned char *bytes, size_t n_bytes, const 
     int shown = name_bytes < 200 ? (int)name_bytes : 200;
     extent e;
     if (name_bytes == 0 || memchr(name, '\0', name_bytes) || utf8_valid_prefix(name, name_bytes) != name_bytes)
-        return broken(file, "an entry's name is empty or no UTF-8", error);
+        return broken(file, "an entry's name is empty or not UTF-8", error);
     if (!read_extent(header, (const unsigned char *)name + name_bytes, extra_bytes, &e))
         return broken(file, "an entry's zip64 field is missing", error);
     if (read16(header + 8) & 1)

@@ -21,7 +21,7 @@ enum { PACK_PAIR = 2 * QUANTIZED_BLOCK, PACK_ROWS = QUANTIZED_GROUP };
 /* Blocks whose largest weight is below this are zero: their scale would leave the range of normal numbers. */
 #define PACK_SMALLEST 1e-30f
 
-/* As many of the 16 rows as a register holds: left to loops, gcc 12 takes the hot one apart instead. */
+/* As many of the 16 rows as a register holds: left to loops, gcc 12 splits the hot one instead. */
 #if defined(__AVX512F__)
 enum { PACK_LANES = 16 };
 #elif defined(__AVX2__)

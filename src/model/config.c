@@ -1,9 +1,9 @@
-/* config.c - from config.json to numbers. What is read is listed in tables of keys; what a family's config.json need
- * not say is in its row of family.c; keys that are not read are judged in config_keys.c. The limits are far above any
- * model of these families and far below what overflows: the product of any three sizes fits an int64_t.
+/* config.c - from config.json to numbers. The keys that are read are listed in tables; defaults for what a family's
+ * config.json may omit are in its row of family.c; keys that are not read are judged in config_keys.c. The limits are
+ * far above any model of these families and far below overflow: the product of any three sizes fits an int64_t.
  *
- * Files of several versions of transformers are read: rope_scaling (4.x) and rope_parameters (5.x), `type` and
- * `rope_type`, llm_config and text_config. Where a file gives one thing in two places, both must say the same. */
+ * Files from several versions of transformers are read: rope_scaling (4.x) and rope_parameters (5.x), `type` and
+ * `rope_type`, llm_config and text_config. Where a file gives the same thing in two places, both must agree. */
 #include "model/config.h"
 
 #include <math.h>
@@ -65,7 +65,7 @@ typedef struct place {
     char prefix[PREFIX_BYTES];
 } place;
 
-/* The places where a group of keys may be given, the first the most usual. */
+/* The places where a group of keys may be given, the most usual first. */
 typedef struct section {
     place places[6];
     int n_places;
@@ -96,7 +96,8 @@ static trol_status add_objects(section *s, const section *around, const char *ke
     return TROL_OK;
 }
 
-/* The object that gives the key, and the key's path; all that give it must agree. None: the first place. */
+/* The object that gives the key, and the key's path; all objects that give it must agree. If none does: the first
+ * place. */
 static trol_status find_place(const section *s, const char *key, const cJSON **object, char path[PATH_BYTES],
                               trol_error *error) {
     const cJSON *value = NULL;
@@ -120,7 +121,7 @@ static trol_status find_place(const section *s, const char *key, const cJSON **o
 
 typedef enum field_type { FIELD_INT64, FIELD_INT32, FIELD_FLOAT, FIELD_DOUBLE, FIELD_BOOL } field_type;
 
-/* A member of a config struct. Where the key is absent or null, what the struct holds already stays. */
+/* A member of a config struct, which keeps its value where the key is absent or null. */
 typedef struct field {
     const char *key;
     field_type type;
@@ -146,10 +147,10 @@ static const field decoder_fields[] = {
     {"image_token_id", FIELD_INT64, DECODER(image_token), 0, MAX_TOKEN, false},
     {NULL}};
 
-/* Of the decoder too; a file of several parts has its own at the top. */
+/* Also of the decoder; a file of several parts has its own at the top. */
 static const field token_fields[] = {{"bos_token_id", FIELD_INT32, DECODER(bos_token), 0, MAX_TOKEN, false}, {NULL}};
 
-/* Of the rope_config, given beside the scaling or, since transformers 5, in it. */
+/* Of the rope_config, next to the scaling or, since transformers 5, in it. */
 static const field rope_fields[] = {{"rope_theta", FIELD_DOUBLE, offsetof(rope_config, theta), 1, 1000000000000, false},
                                     {"original_max_position_embeddings", FIELD_INT64,
                                      offsetof(rope_config, original_max_positions), 1, (int64_t)1 << 31, false},
@@ -235,7 +236,7 @@ static trol_status rope_type_of(const model_family *family, const char *path, co
                 cJSON_IsString(value) ? value->valuestring : "not a text", expected);
 }
 
-/* `type` or `rope_type` of all places that scale. Without any, rope_parameters may hold nothing but theta. */
+/* `type` or `rope_type` of all places that scale. Without one, rope_parameters may hold only theta. */
 static trol_status read_rope_type(const section *scaling, const model_family *family, rope_type *type,
                                   trol_error *error) {
     static const char *const keys[] = {"type", "rope_type"};
@@ -284,7 +285,7 @@ static trol_status read_factors(const section *scaling, const char *key, int32_t
     return TROL_OK;
 }
 
-/* A number that other keys determine already: given, it must be that one. */
+/* A number that other keys already determine: if given, it must be that one. */
 static trol_status check_number(const section *s, const char *key, double expected, trol_error *error) {
     char path[PATH_BYTES];
     const cJSON *object;
@@ -307,7 +308,7 @@ static trol_status read_long_rope(const section *scaling, decoder_config *c, tro
     return check_number(scaling, "attention_factor", rope_attention_scale(rope), error);
 }
 
-/* Keys of the scaling that its type does not use are refused: somebody meant something by them. */
+/* Keys of the scaling that its type does not use are refused: they were meant to have an effect. */
 static trol_status refuse_factors(const section *scaling, trol_error *error) {
     static const char *const keys[] = {"short_factor", "long_factor", "attention_factor"};
     for (int i = 0; i < scaling->n_places; i++)
@@ -371,9 +372,8 @@ static trol_status read_eos(const section *s, decoder_config *c, trol_error *err
     cJSON_ArrayForEach(item, list) {
         if (!json_exact_integer(item, &token) || token < 0 || token > MAX_TOKEN ||
             c->n_eos_tokens == CONFIG_MAX_EOS_TOKENS)
-            return fail(error, TROL_ERROR_FORMAT,
-                        "%s: %s is a list of other things than at most %d whole numbers from 0 to %d", file, path,
-                        CONFIG_MAX_EOS_TOKENS, MAX_TOKEN);
+            return fail(error, TROL_ERROR_FORMAT, "%s: %s is not a list of at most %d whole numbers from 0 to %d", file,
+                        path, CONFIG_MAX_EOS_TOKENS, MAX_TOKEN);
         c->eos_tokens[c->n_eos_tokens++] = (int32_t)token;
     }
     if (c->n_eos_tokens == 0)
@@ -381,7 +381,7 @@ static trol_status read_eos(const section *s, decoder_config *c, trol_error *err
     return TROL_OK;
 }
 
-/* Sizes that must fit each other, and those that follow from others. */
+/* Sizes that must match, and those that follow from others. */
 static trol_status check_heads(decoder_config *c, const char *prefix, trol_error *error) {
     if (c->n_kv_heads == 0)
         c->n_kv_heads = c->n_heads;
@@ -405,8 +405,8 @@ static trol_status check_heads(decoder_config *c, const char *prefix, trol_error
     return TROL_OK;
 }
 
-/* use_sliding_window, layer_types and max_window_layers (the layers before it see everything) say whether the window
- * counts; it does for all layers or for none. */
+/* use_sliding_window, layer_types and max_window_layers (the layers before it have full attention) say whether the
+ * window applies: to all layers or to none. */
 static trol_status read_window(const section *s, decoder_config *c, trol_error *error) {
     char path[PATH_BYTES];
     const cJSON *object, *item;
@@ -508,7 +508,7 @@ static trol_status read_image_size(const section *root, const section *vision, m
     return TROL_OK;
 }
 
-/* A text that is one of two. */
+/* A string that is one of two. */
 static trol_status read_choice(const section *s, const char *key, const char *no, const char *yes, bool *chosen,
                                trol_error *error) {
     char path[PATH_BYTES];
@@ -551,7 +551,7 @@ static trol_status read_vision(const section *root, model_config *config, const 
 
 static trol_status read_config(const cJSON *json, model_config *config, const logger *log, trol_error *error) {
     if (!cJSON_IsObject(json))
-        return fail(error, TROL_ERROR_FORMAT, "%s: the file holds no JSON object", file);
+        return fail(error, TROL_ERROR_FORMAT, "%s: the file does not hold a JSON object", file);
     const char *model_type;
     TRY(json_string(json, file, "model_type", &model_type, error));
     config->family = family_find(model_type);

@@ -1,4 +1,4 @@
-/* config_keys.c - what configurations of these families, and of their neighbours in transformers 4.40 to 5, contain. */
+/* config_keys.c - what configurations of these families, and of related ones in transformers 4.40 to 5, contain. */
 #include "model/config_keys.h"
 
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 
 enum { TOP = CONFIG_TOP, DECODER = CONFIG_DECODER, VISION = CONFIG_VISION, ROPE = CONFIG_ROPE, ANY = 15 };
 
-/* Keys that config.c reads, and those on which nothing depends that is computed here; a space around each. */
+/* Keys that config.c reads, and keys that do not affect anything computed here; a space around each. */
 static const struct {
     unsigned parts;
     const char *keys;
@@ -44,8 +44,8 @@ static const struct {
              "num_shared_experts shared_expert_intermediate_size use_residual use_rts use_weighted_residual ep_size "},
 };
 
-/* Keys that change what a model computes, with the one value that is computed here, or alternatives separated by '|';
- * "empty" is a list or an object without members, "" no value at all. */
+/* Keys that change what a model computes, with the supported value, or alternatives separated by '|'; "empty" is a list
+ * or an object without members, "" no value at all. */
 static const struct {
     const char *key;
     unsigned parts;
@@ -109,7 +109,7 @@ static const struct {
     {"use_moe", VISION, "false"},
 };
 
-/* Parts of names that arithmetic has. */
+/* Parts of names that indicate arithmetic. */
 static const char *const arithmetic[] = {
     "norm",   "scal",     "factor", "rotary", "rope",    "theta",    "attn",   "attention", "cap",   "multiplier",
     "bias",   "act",      "expert", "moe",    "router",  "window",   "head",   "layer",     "dim",   "size",
@@ -119,7 +119,7 @@ static const char *const arithmetic[] = {
     "block",  "parallel", "chunk",  "sparse", "mask",    "causal",   "group",  "rank",      "clip",  "latent",
     "depth",  "width",    "num_",   "query",  "softmax", "compress", "prun"};
 
-/* Parts of names of what matters to training or to text alone, whatever else is in them. */
+/* Parts of names that only matter to training or to text, whatever else is in them. */
 static const char *const bookkeeping[] = {"dropout", "_token_id", "_loss", "loss_", "initializer", "_implementation"};
 
 static bool has_part(const char *key, const char *const *parts, size_t n) {
@@ -165,11 +165,10 @@ static bool is_allowed(const cJSON *value, const char *allowed) {
 static trol_status refuse(const cJSON *value, const char *prefix, const char *expected, trol_error *error) {
     char *text = cJSON_PrintUnformatted(value);
     const bool one = expected && *expected && strcmp(expected, "empty") != 0;
-    const trol_status status =
-        fail(error, TROL_ERROR_UNSUPPORTED,
-             one ? "config.json: %s%s is %.80s, expected %s"
-                 : "config.json: %s%s is %.80s, which is not computed here (expected no such key)",
-             prefix, value->string, text ? text : "too long", expected);
+    const trol_status status = fail(error, TROL_ERROR_UNSUPPORTED,
+                                    one ? "config.json: %s%s is %.80s, expected %s"
+                                        : "config.json: %s%s is %.80s, which is not supported (expected no such key)",
+                                    prefix, value->string, text ? text : "too long", expected);
     cJSON_free(text);
     return status;
 }
@@ -187,12 +186,12 @@ static trol_status check_key(const cJSON *value, const char *prefix, unsigned pa
         return TROL_OK;
     if (parts & CONFIG_ROPE || has_part(key, arithmetic, sizeof arithmetic / sizeof *arithmetic))
         return refuse(value, prefix, NULL, error);
-    log_message(log, TROL_LOG_WARNING, "config.json: %s%s is not a known key: passed over", prefix, key);
+    log_message(log, TROL_LOG_WARNING, "config.json: %s%s is not a known key: ignored", prefix, key);
     return TROL_OK;
 }
 
-/* transformers 5 writes dtype for torch_dtype. Weights have the types of their tensors, but a file that contradicts
- * itself is not what somebody meant. */
+/* transformers 5 writes dtype for torch_dtype. The types of weights are those of the tensors, but a file that
+ * contradicts itself is an error. */
 static trol_status check_dtype(const cJSON *object, const char *prefix, trol_error *error) {
     const cJSON *old = cJSON_GetObjectItemCaseSensitive(object, "torch_dtype"),
                 *new = cJSON_GetObjectItemCaseSensitive(object, "dtype");

@@ -2,16 +2,17 @@
  *
  *     y1 = L(x)                          pass 1, keys and values K1, V1
  *     y2 = L(y1)                         pass 2, same weights, keys and values K2, V2 made from y1
- *     s  = 0.5 * tanh(w . y1 + b) + 0.5  the TroL-Mixer: one scalar a token
+ *     s = 0.5 * tanh(w . y1 + b) + 0.5 the TroL-Mixer: one scalar per token
  *     x  = (1 - s) * y1 + s * y2         goes to the next layer
  *
- * A prompt goes layer by layer, so that one layer's K2, V2 is all the scratch pass 2 needs; within a layer rows go in
- * tiles, which are causal: a tile's keys are stored before it attends, later tiles' are not needed. Rows that need not
- * go on once their keys and values are stored (in the last layer all whose logits nobody wants; with traversal_skip
- * those whose gate is small) stop there: "selected" rows are the others.
+ * A prompt is processed layer by layer, so that pass 2 needs scratch for the K2, V2 of one layer only. Within a layer
+ * rows are processed in tiles, which are causal: a tile's keys are stored before it attends, and later tiles' keys are
+ * not needed. Rows that are finished once their keys and values are stored (in the last layer those whose logits are
+ * not wanted; with traversal_skip those with a small gate) stop there; the others are "selected".
  *
- * A row's kernels are chosen by its phase and its place alone: answer rows are decoded, prompt rows take the large
- * kernels however few they are, but what follows the last keys and values, which only its logits want, is decoded. */
+ * A row's kernels depend only on its phase and its place: answer rows use the small kernels, prompt rows the large ones
+ * however few they are, except that what follows the last keys and values, which only the logits need, uses the small
+ * kernels. */
 #include "model/decoder.h"
 
 #include <math.h>
@@ -21,22 +22,22 @@
 
 enum { TILE_ROWS = 1536, STORE_ROWS = 32 };
 
-/* One batch on its way through the layers. */
+/* One batch going through the layers. */
 typedef struct forward {
     const run *r;
     const decoder *d;
     decoder_batch *batch;
     attention_source *sources; /* [n_segments] of the current layer and pass */
     int64_t n_traversed;       /* rows 0 .. n_traversed - 1 are */
-    bool stop_early;           /* no observer: the last layer is left to the rows whose logits are wanted */
+    bool stop_early;           /* no observer: only rows whose logits are wanted finish the last layer */
 } forward;
 
-/* Rows of one tile with all that a layer makes of them; `rows` may shrink to the selected ones. */
+/* One tile's rows with everything that a layer computes from them; `rows` may shrink to the selected ones. */
 typedef struct tile {
     int64_t n_rows;
     int64_t *rows;         /* [n_rows]: which rows of the batch these are, ascending */
     int32_t *positions;    /* [n_rows] */
-    bool *decoded;         /* [n_rows]: on the kernels of answer rows */
+    bool *decoded;         /* [n_rows]: rows that use the kernels for answers */
     float *x;              /* [n_rows, hidden_size] */
     float *normed;         /* [n_rows, hidden_size] */
     float *qkv;            /* [n_rows, qkv_width] */
@@ -60,7 +61,7 @@ static trol_status tile_alloc(const run *r, const decoder_config *c, int64_t n, 
     return run_alloc(r, rows * (size_t)c->intermediate_size, sizeof(float), (void **)&t->ffn);
 }
 
-/* Ranges of the tile's rows that are image rows. */
+/* Ranges of image rows among the tile's rows. */
 static void find_image_rows(const decoder_batch *batch, tile *t) {
     t->n_image_rows = 0;
     for (int64_t i = 0; batch->is_image && i < t->n_rows; i++) {
@@ -89,7 +90,7 @@ static trol_status image_rows_of(const forward *f, const tile *t, int64_t first,
     return TROL_OK;
 }
 
-/* Rows that are not decoded, then rows that are, and again: mostly one of the two. */
+/* Alternating runs of rows that are not decoded and rows that are; usually there is only one. */
 static trol_status apply_linear(const forward *f, const tile *t, const float *input, int64_t n_columns, product p) {
     for (int64_t first = 0, last = 0; first < t->n_rows; first = last) {
         while (last < t->n_rows && !t->decoded[last])
@@ -130,7 +131,7 @@ static const decoder_segment *segment_of(const decoder_batch *batch, int64_t row
     return s;
 }
 
-/* Whether one of n numbers is finite and becomes infinite in F16: what rounds to more than 65504. */
+/* Whether any of n finite numbers becomes infinite in F16: it rounds to more than 65504. */
 static bool overflows_f16(const float *values, int64_t n) {
     const uint32_t first_bits = 0x477ff000, infinity_bits = 0x7f800000; /* 65520 */
     uint32_t any = 0;
@@ -183,7 +184,7 @@ static trol_status project_qkv(const forward *f, int64_t layer, int pass, tile *
     return run_chunks(f->r, (t->n_rows + STORE_ROWS - 1) / STORE_ROWS, store_rows, &task);
 }
 
-/* attended = softmax(q K^T / sqrt(head_dim)) V, the rows of each session with its own keys. */
+/* attended = softmax(q K^T / sqrt(head_dim)) V, each session's rows with its own keys. */
 static trol_status attend(const forward *f, int64_t layer, const tile *t) {
     const decoder_config *c = f->d->config;
     const int64_t heads = (int64_t)c->n_heads * c->head_dim;
@@ -234,7 +235,7 @@ static trol_status finish_layer(const forward *f, int64_t layer, const tile *t) 
     return tile_linear(f, t, t->ffn, c->intermediate_size, &down);
 }
 
-/* Shrinks the tile to its selected rows, whose x is gathered into a buffer of its own. */
+/* Shrinks the tile to its selected rows, whose x is gathered into a separate buffer. */
 static trol_status select_rows(const forward *f, const bool *selected, tile *t) {
     const decoder_config *c = f->d->config;
     const size_t width = (size_t)qkv_width(c), hidden = (size_t)c->hidden_size;
@@ -257,7 +258,7 @@ static trol_status select_rows(const forward *f, const bool *selected, tile *t) 
     return TROL_OK;
 }
 
-/* What is left to do in the last layer matters to the logits alone. */
+/* What remains of the last layer only affects the logits. */
 static void decode_last_rows(const forward *f, int64_t layer, int pass, tile *t) {
     for (int64_t i = 0; layer + 1 == f->d->config->n_layers && i < t->n_rows; i++)
         if (f->batch->wants_logits[t->rows[i]] && (pass == 2 || t->rows[i] >= f->n_traversed))

@@ -1,4 +1,4 @@
-/* decoder.h - the language model: decoder layers, each applied twice to the tokens that are traversed. */
+/* decoder.h - the language model: decoder layers, each applied twice to traversed tokens. */
 #ifndef MODEL_DECODER_H
 #define MODEL_DECODER_H
 
@@ -17,27 +17,27 @@ typedef struct decoder_segment {
     const kv_plane *pass1; /* reserved for the rows' positions */
     const kv_plane
         *pass2;  /* NULL: the rows are not traversed. A plane of one layer is scratch that every layer overwrites */
-    bool answer; /* answer rows: the kernels of decoding, otherwise those of prompts */
-    float traversal_skip; /* rows whose gate is below it skip their second pass */
+    bool answer; /* answer rows: the kernels for answers; otherwise those for prompts */
+    float traversal_skip; /* rows whose gate is below this skip their second pass */
     int64_t *n_skipped;   /* [n_layers], += rows that did */
-    float *gates;         /* [n_layers, n_rows], gates_stride from layer to layer: each row's gate; NULL: not wanted */
+    float *gates;         /* [n_layers, n_rows], with a stride of gates_stride: each row's gate; NULL: not wanted */
     int64_t gates_stride;
-    atomic_int *overflow;   /* set where a key or value does not fit a cache of F16 */
+    atomic_int *overflow;   /* set if a key or value overflows an F16 cache */
     trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
     void *observer_user;
 } decoder_segment;
 
-/* Rows that go through the layers together, of one session or of several. Segments that are traversed come first. */
+/* Rows of one or several sessions that go through the layers together. Traversed segments come first. */
 typedef struct decoder_batch {
     int64_t n_rows;
-    float *x; /* [n_rows, hidden_size]: embeddings; afterwards what left the last layer, in the wanted rows */
+    float *x; /* [n_rows, hidden_size]: embeddings; afterwards the last layer's output, in the wanted rows */
     const int32_t *positions; /* [n_rows] */
     const float *cos, *sin;   /* [n_rows, head_dim / 2] */
     const bool *is_image;     /* [n_rows]: prompt rows of image tokens, to which LoRA applies; NULL: none */
     const bool *wants_logits; /* [n_rows] */
     const decoder_segment *segments;
     int64_t n_segments;
-    atomic_llong *progress; /* += rows done, a row counting once for each layer and pass; may be NULL */
+    atomic_llong *progress; /* += rows done, counted once per layer and pass; may be NULL */
 } decoder_batch;
 
 /* A model's decoder and the arithmetic of its large products. */

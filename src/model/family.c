@@ -62,7 +62,7 @@ static const model_family families[] = {
      .lora = true,
      .qkv = QKV_BY_KV_HEAD,
      .exact_positions = true,
-     .picture = {.mean = {0.48145466f, 0.4578275f, 0.40821073f}, .std = {0.26862954f, 0.26130258f, 0.27577711f}},
+     .image = {.mean = {0.48145466f, 0.4578275f, 0.40821073f}, .std = {0.26862954f, 0.26130258f, 0.27577711f}},
      .prompt = {.begin = "<s>",
                 .system_open = "[UNUSED_TOKEN_146]system\n",
                 .system_close = "[UNUSED_TOKEN_145]\n",
@@ -121,7 +121,7 @@ static const model_family families[] = {
      .linear_suffix = "",
      .qkv = QKV_BY_KIND,
      .pixel_shuffle = true,
-     .picture = {.tiled = true, .unit_range = true, .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}},
+     .image = {.tiled = true, .unit_range = true, .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}},
      .dummy_prefix = true,
      .prompt = {.begin = "<s>",
                 .system_open = "<|system|>\n",
@@ -190,7 +190,7 @@ tensor_role family_role(tensor_id id) {
     }
 }
 
-/* What follows the pattern in the name, the layer's number where the pattern has %d; NULL: the name does not fit. */
+/* What follows the pattern in the name (%d stands for a layer's number); NULL: the name does not match. */
 static const char *after_pattern(const char *pattern, const char *name) {
     const char *hole = strstr(pattern, "%d");
     const size_t head = hole ? (size_t)(hole - pattern) : strlen(pattern);

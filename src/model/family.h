@@ -1,5 +1,5 @@
-/* family.h - what tells one family of models from another, as one row of data each. Outside family.c nothing asks which
- * family a model belongs to: a further family is a further row. */
+/* family.h - what distinguishes the families of models, as one row of data each. Nothing outside family.c tests which
+ * family a model belongs to: a new family is a new row. */
 #ifndef MODEL_FAMILY_H
 #define MODEL_FAMILY_H
 
@@ -7,21 +7,21 @@
 
 #include "model/config.h"
 
-/* A family's template. A conversation is
+/* A family's prompt template. A conversation is
  *
  *     begin (system_open SYSTEM system_close)? (user_open USER user_close assistant_open ANSWER assistant_close)*
  *     user_open USER user_close assistant_open
  *
- * and each picture image_open, its image tokens, image_close. */
+ * and each image is image_open, its image tokens, image_close. */
 typedef struct prompt_template {
     const char *begin; /* "<s>" */
     const char *system_open, *system_close;
     const char *user_open, *user_close;
     const char *assistant_open, *assistant_close;
-    const char *image_open, *image_close; /* around a picture's tokens: "<img>", "</img>", or "" */
+    const char *image_open, *image_close; /* around an image's tokens: "<img>", "</img>", or "" */
     const char *image_token;              /* "<image>" or "<IMG_CONTEXT>" */
     const char *const *end_tokens;        /* that end an answer, NULL-terminated */
-    const char *const *special_tokens;    /* all that the texts above spell, NULL-terminated */
+    const char *const *special_tokens;    /* all special tokens in the texts above, NULL-terminated */
 } prompt_template;
 
 /* The tensors of a model. */
@@ -65,7 +65,7 @@ typedef enum tensor_id {
     N_TENSORS
 } tensor_id;
 
-/* What a tensor is for decides what it is packed into. */
+/* The purpose of a tensor, which decides how it is packed. */
 typedef enum tensor_role {
     ROLE_OTHER,   /* embeddings, norms, the convolution: stays as stored */
     ROLE_DECODER, /* a matrix of a decoder layer */
@@ -74,44 +74,44 @@ typedef enum tensor_role {
     ROLE_VISION   /* a matrix of the encoder's layers or of the projector */
 } tensor_role;
 
-/* How heads follow each other in the rows of the fused query, key and value projection. */
+/* The order of heads in the rows of the fused query, key and value projection. */
 typedef enum qkv_order {
     QKV_BY_KIND,   /* all queries, all keys, all values */
     QKV_BY_KV_HEAD /* for each key head its queries, its key, its value */
 } qkv_order;
 
-/* How a picture becomes pixels. */
-typedef struct picture_recipe {
-    bool tiled; /* a grid of tiles and a thumbnail, resized as Pillow does; else one square, resized as torch does */
+/* How an image becomes pixels. */
+typedef struct image_recipe {
+    bool tiled;      /* a grid of tiles and a thumbnail, resized like Pillow; else one square, resized like torch */
     bool unit_range; /* (p / 255 - mean) / std; else (p - 255 mean) / (255 std) */
     float mean[3], std[3];
-} picture_recipe;
+} image_recipe;
 
 struct model_family {
     const char *name;                /* "internlm2-clip" */
     const char *model_type;          /* config.json's own */
-    const char *decoder_model_type;  /* in llm_config or text_config, which must be there; NULL: the whole file */
-    decoder_config decoder;          /* what holds where config.json is silent; sizes of 0 must be given */
+    const char *decoder_model_type;  /* in llm_config or text_config, which must be present; NULL: the whole file */
+    decoder_config decoder;          /* defaults for config.json; sizes of 0 must be given */
     vision_config vision;            /* likewise */
-    bool vision_from_tensors;        /* sizes that config.json does not give are read off the tensors */
-    const char *bias_key;            /* of the attention's biases; NULL: it has none */
-    const char *image_size_key;      /* at the top, counts before vision_config.image_size */
-    bool image_size_required;        /* there: vision_config's does not count */
-    unsigned rope_types;             /* a bit 1 << ROPE_... for each that the family may have */
-    int32_t image_token;             /* of the published model; 0: the one that follows the vocabulary */
+    bool vision_from_tensors;        /* sizes that config.json does not give are those of the tensors */
+    const char *bias_key;            /* of the attention's biases; NULL: none */
+    const char *image_size_key;      /* at the top, takes precedence over vision_config.image_size */
+    bool image_size_required;        /* at the top; vision_config's is ignored */
+    unsigned rope_types;             /* a bit 1 << ROPE_... for each type that the family may have */
+    int32_t image_token;             /* of the published model; 0: the one after the vocabulary */
     const char *tensors[N_TENSORS];  /* names, %d is the layer; with a '.' at the end: weight or bias follows */
-    const char *const *idle_tensors; /* parts of names that files may have and that are not used, NULL-terminated */
-    const char *linear_suffix;       /* between a decoder's linear and "weight" */
+    const char *const *idle_tensors; /* parts of the names of unused tensors that files may have, NULL-terminated */
+    const char *linear_suffix;       /* between a decoder linear's name and "weight" */
     bool lora;                       /* on the decoder's linears, for image tokens */
     qkv_order qkv;
     bool exact_positions; /* as many position embeddings as patches; else they are resized */
     bool pixel_shuffle;   /* four neighbouring tokens become one */
-    picture_recipe picture;
-    bool dummy_prefix; /* of the tokenizer: a space goes in front of each run of text */
+    image_recipe image;
+    bool dummy_prefix; /* of the tokenizer: each run of text gets a leading space */
     prompt_template prompt;
 };
 
-/* The row for config.json's model_type; NULL: there is none. */
+/* The row for config.json's model_type; NULL: none. */
 const model_family *family_find(const char *model_type);
 /* Row i; NULL past the last. */
 const model_family *family_at(size_t i);
@@ -121,7 +121,7 @@ enum { FAMILY_NAME_BYTES = 256 };
 /* The name of a tensor, `suffix` appended: one of "", "weight", "bias", "lora_A.weight", "lora_B.weight". */
 void family_tensor_name(const model_family *family, tensor_id id, int64_t layer, const char *suffix,
                         char name[FAMILY_NAME_BYTES]);
-/* The role of the tensor `id`, and of the tensor of that name, ROLE_OTHER for names that the family does not have. */
+/* The role of a tensor by its id or its name; ROLE_OTHER for names that the family does not have. */
 tensor_role family_role(tensor_id id);
 tensor_role family_role_of_name(const model_family *family, const char *name);
 

@@ -1,7 +1,7 @@
 /* vision.c - CLIP ViT and InternViT are one encoder: patches as rows of one matrix product, a class token, positions,
- * pre-norm layers. They differ in what weights.c and config.c put there: CLIP's norm before the first layer,
- * InternViT's scale vectors, norms of queries and keys, and the activation. What leaves is the last layer's output
- * without the class token, for InternViT after the pixel shuffle. */
+ * pre-norm layers. They differ in what config.c and weights.c provide: CLIP's norm before the first layer, InternViT's
+ * scale vectors and norms of queries and keys, and the activation. The result is the last layer's output without the
+ * class token, for InternViT after the pixel shuffle. */
 #include "model/vision.h"
 
 #include <math.h>
@@ -18,7 +18,7 @@ trol_status vision_pixels(const model_config *config, const trol_image *image, f
                           trol_error *error) {
     const vision_config *c = &config->vision;
     const size_t side = (size_t)c->image_size, tile_values = 3 * side * side;
-    const picture_recipe *recipe = &config->family->picture;
+    const image_recipe *recipe = &config->family->image;
     uint8_t *tiles = NULL;
     *pixels = NULL;
     *n_tiles = 1;
@@ -48,7 +48,7 @@ typedef struct encoder {
     const run *r;
     const vision *v;
     int32_t n_tiles;
-    int64_t side, n_patches, n_tokens; /* patches a side, a tile, and tokens a tile: one more */
+    int64_t side, n_patches, n_tokens; /* patches per side and per tile; tokens per tile: one more */
     int64_t n_rows;                    /* n_tiles * n_tokens */
     float *x;                          /* [n_rows, hidden_size] */
     atomic_llong *progress;
@@ -216,7 +216,7 @@ static trol_status layer(const encoder *e, const vision_layer_weights *w, float 
     return apply(e, wide, c->intermediate_size, &fc2, 1);
 }
 
-/* ---- what leaves ----------------------------------------------------------------------------- */
+/* ---- output ----------------------------------------------------------------------------- */
 
 int64_t vision_progress_units(const model_config *config, int32_t n_tiles) { return config->vision.n_layers * n_tiles; }
 

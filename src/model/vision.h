@@ -1,4 +1,4 @@
-/* vision.h - pictures to features: one encoder for CLIP and InternViT, then the projector. */
+/* vision.h - images to features: one encoder for CLIP and InternViT, then the projector. */
 #ifndef MODEL_VISION_H
 #define MODEL_VISION_H
 
@@ -15,15 +15,15 @@ typedef struct vision {
     linear_arithmetic arithmetic;
 } vision;
 
-/* The tiles of a picture as the model's family cuts, resizes and normalizes them: *pixels [n_tiles, 3, S, S], S the
- * config's image_size, allocated: free with memory_free. */
+/* The tiles of an image as the model's family cuts, resizes and normalizes them: *pixels [n_tiles, 3, S, S], S the
+ * config's image_size. Free with memory_free. */
 trol_status vision_pixels(const model_config *config, const trol_image *image, float **pixels, int32_t *n_tiles,
                           trol_error *error);
 
 /* Encodes tiles: pixels [n_tiles, 3, S, S], features [n_tiles * tokens_per_tile, feature width]. */
 trol_status vision_encode(const run *r, const vision *v, const float *pixels, int32_t n_tiles, float *features,
                           atomic_llong *progress);
-/* Units that one call of vision_encode adds to *progress. */
+/* What one call of vision_encode adds to *progress. */
 int64_t vision_progress_units(const model_config *config, int32_t n_tiles);
 
 /* embeddings [n_rows, decoder hidden_size] from features [n_rows, feature width]. */

@@ -1,5 +1,5 @@
 /* weights.c - one loader for all families: every tensor is looked up by the name that family.c gives it, compared with
- * the shape that config.json implies, and marked as used, so that what is left over can be reported. */
+ * the shape that config.json implies, and marked as used, so that unused ones can be reported. */
 #define _DEFAULT_SOURCE /* madvise */
 #include "model/weights.h"
 
@@ -50,7 +50,7 @@ static trol_status own(weights *w, size_t count, size_t size, const char *what, 
     return TROL_OK;
 }
 
-/* Memory for a converted matrix: pages of their own, large ones where the system has them (decoding reads every byte).
+/* Memory for a converted matrix: its own pages, large ones where the system has them (decoding reads every byte).
  */
 static trol_status own_pages(weights *w, size_t n_bytes, const char *what, void **memory, trol_error *error) {
     struct owned_memory *node = malloc(sizeof *node);
@@ -82,9 +82,9 @@ static trol_status show_progress(loader *l) {
     return TROL_OK;
 }
 
-/* Marks a tensor as taken, tells the progress. */
+/* Marks a tensor as used and reports progress. */
 static trol_status take(loader *l, const tensor *t) {
-    size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are in order of name */
+    size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are sorted by name */
     while (low + 1 < high) {
         const size_t middle = low + (high - low) / 2;
         if (strcmp(tensor_source_at(l->w->source, middle)->name, t->name) <= 0)
@@ -167,7 +167,7 @@ element_type packing_of(tensor_role role, weight_types asked, element_type store
     return is_packed(type) && !quantized_columns_fit(columns) ? stored : type;
 }
 
-/* One matrix being converted between F32, F16 and BF16, a row a chunk. */
+/* One matrix being converted between F32, F16 and BF16, one row per chunk. */
 typedef struct conversion {
     const kernels *kernels;
     const matrix *from;
@@ -205,8 +205,8 @@ static trol_status convert_floats(loader *l, const matrix *from, element_type ty
     return status;
 }
 
-/* Makes `to` hold the matrix as `type`, a few million values at a time, between which the progress callback can stop
- * it: a large matrix takes longer than a cancel may. */
+/* Converts the matrix to `type`, a few million values at a time, so that the progress callback can stop it: a large
+ * matrix takes longer than a cancel may. */
 static trol_status convert_values(loader *l, const matrix *from, element_type type, void *to) {
     enum { VALUES_AT_ONCE = 1 << 21 };
     const weights_options *o = l->options;
@@ -230,14 +230,15 @@ static trol_status convert_values(loader *l, const matrix *from, element_type ty
     return TROL_OK;
 }
 
-/* Makes the matrix one of the wanted type, in memory of its own. */
+/* Converts the matrix to the wanted type, in its own memory. */
 static trol_status convert_matrix(loader *l, const char *name, tensor_role role, matrix *m) {
     const size_t stored_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
     const element_type type = packing_of(role, l->options->types, m->type, m->columns);
     size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(type);
     void *memory;
     if (packing_of(role, l->options->types, m->type, QUANTIZED_BLOCK) != type)
-        log_message(l->options->log, TROL_LOG_INFO, "tensor %s has %lld columns, no multiple of 32: it stays %s", name,
+        log_message(l->options->log, TROL_LOG_INFO,
+                    "tensor %s has %lld columns, which is not a multiple of 32: it stays %s", name,
                     (long long)m->columns, element_name(m->type));
     if (type == m->type)
         return TROL_OK;
@@ -267,7 +268,7 @@ static bool packed_shape(const loader *l, const char *name, int64_t *rows, int64
     return false;
 }
 
-/* A matrix that the checkpoint holds packed. *found tells whether it does. */
+/* A matrix that the checkpoint holds packed, if it does (*found). */
 static trol_status load_packed(loader *l, const char *name, tensor_role role, int64_t rows, int64_t columns, matrix *m,
                                bool *found) {
     static const element_type kinds[] = {ELEMENT_Q8, ELEMENT_Q4};
@@ -313,7 +314,7 @@ static void count_matrix(loader *l, const matrix *m) {
     l->w->n_bytes += (int64_t)n_bytes;
 }
 
-/* A matrix [rows, columns] as it is stored; a size given as 0 is taken from the tensor. */
+/* A matrix [rows, columns] as stored; a size given as 0 is taken from the tensor. */
 static trol_status load_stored(loader *l, const char *name, int64_t rows, int64_t columns, matrix *m) {
     const tensor *t;
     TRY(find(l, name, &t));
@@ -329,7 +330,7 @@ static trol_status load_stored(loader *l, const char *name, int64_t rows, int64_
     return TROL_OK;
 }
 
-/* The same, converted to the type that a matrix of its role is to have. */
+/* The same, converted to the type for its role. */
 static trol_status load_matrix(loader *l, const char *name, tensor_role role, int64_t rows, int64_t columns,
                                matrix *m) {
     bool packed;
@@ -342,8 +343,8 @@ static trol_status load_matrix(loader *l, const char *name, tensor_role role, in
     return TROL_OK;
 }
 
-/* Weight and, if asked, bias; of the decoder's linears also the LoRA pair where the family has one, whose rank is the
- * tensors' own. */
+/* Weight and, if asked for, bias; for the decoder's linears also the LoRA pair if the family has one, whose rank is
+ * that of the tensors. */
 static trol_status load_linear(loader *l, tensor_id id, int64_t layer, int64_t rows, int64_t columns, bool bias,
                                linear *result) {
     char name[NAME_BYTES];
@@ -468,7 +469,8 @@ static trol_status find_gate_tensor(const torch_file *file, int64_t layer, const
     return TROL_OK;
 }
 
-/* Layers with the same gate as the layer before share its memory: the published files repeat one gate for all. */
+/* A layer whose gate equals the previous layer's shares its memory: the published files repeat one gate for all
+ * layers. */
 static trol_status take_gates(loader *l, const torch_file *file) {
     const int64_t n = l->config->decoder.hidden_size;
     decoder_layer_weights *layers = l->w->decoder.layers;
@@ -537,7 +539,7 @@ static trol_status load_vision_layer(loader *l, int64_t layer, vision_layer_weig
     return TROL_OK;
 }
 
-/* What config.json leaves open: sizes as the tensors have them, and as many layers as there are. */
+/* What config.json omits: the tensors' sizes and the number of layers. */
 static trol_status complete_vision_config(loader *l) {
     vision_config *c = &l->config->vision;
     char name[NAME_BYTES];
@@ -549,7 +551,7 @@ static trol_status complete_vision_config(loader *l) {
     if (c->intermediate_size == 0 && t && t->n_dims == 1)
         c->intermediate_size = t->shape[0];
     if (c->intermediate_size == 0)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector", name);
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or not a vector", name);
     if (c->n_layers == 0) {
         do
             family_tensor_name(l->family, TENSOR_VISION_NORM1, c->n_layers++, "weight", name);
@@ -557,7 +559,7 @@ static trol_status complete_vision_config(loader *l) {
         c->n_layers--;
     }
     if (c->hidden_size == 0)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or no vector",
+        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or not a vector",
                     l->family->tensors[TENSOR_CLASS_EMBEDDING]);
     if (c->n_layers == 0)
         return fail(l->error, TROL_ERROR_FORMAT,
@@ -609,7 +611,7 @@ static trol_status load_patch_embedding(loader *l) {
     return TROL_OK;
 }
 
-/* Position embeddings: as many as the picture has patches, or those of another square grid. */
+/* Position embeddings: one per patch, or those of another square grid. */
 static trol_status load_positions(loader *l) {
     const vision_config *c = &l->config->vision;
     vision_weights *w = &l->w->vision;

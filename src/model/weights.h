@@ -1,7 +1,6 @@
 /* weights.h - a checkpoint's tensors by their place in the model, each checked for shape and type.
  *
- * Matrices stay where the file has them (mapped); vectors are small and become float32. Names are data,
- * in family.c. */
+ * Matrices stay in the file (mapped); vectors are small and become float32. Names are data, in family.c. */
 #ifndef MODEL_WEIGHTS_H
 #define MODEL_WEIGHTS_H
 
@@ -18,8 +17,7 @@ typedef struct decoder_layer_weights {
     linear attention_out;        /* [H, n_heads D] */
     linear gate, up;             /* [I, H] each, w1 and w3; or views of one matrix */
     linear down;                 /* [H, I] */
-    const float
-        *mixer_weight; /* [H]: the TroL-Mixer's gate; layers whose gates are equal share it; NULL: there is none */
+    const float *mixer_weight;   /* [H]: the TroL-Mixer's gate; layers with equal gates share it; NULL: none */
     float mixer_bias;
 } decoder_layer_weights;
 
@@ -28,10 +26,11 @@ typedef struct decoder_weights {
     const float *norm;                    /* [H] */
     linear output;                        /* [vocab_size, H] */
     decoder_layer_weights *layers;        /* [n_layers] */
-    bool has_gate;                        /* else only the plain backbone can be computed */
+    bool has_gate;                        /* otherwise only the plain backbone can be computed */
     const int32_t *q_offsets;             /* [n_heads]: where query head h begins in a row of qkv */
     const int32_t *k_offsets, *v_offsets; /* [n_kv_heads] */
-    const int32_t *qk_offsets;            /* [n_heads + n_kv_heads]: q_offsets, then k_offsets: what rope rotates */
+    const int32_t *qk_offsets;            /* [n_heads + n_kv_heads]: q_offsets, then k_offsets: the heads that rope
+                                           * rotates */
 } decoder_weights;
 
 typedef struct vision_layer_weights {
@@ -62,12 +61,12 @@ typedef struct weights {
     vision_weights vision;
     projector_weights projector;
     tensor_source *source;
-    int64_t n_parameters, n_bytes; /* of the tensors in use, bytes as they are in memory or mapped */
-    int64_t n_private_bytes;       /* of them in memory of their own */
+    int64_t n_parameters, n_bytes; /* of the tensors in use, bytes in memory or mapped */
+    int64_t n_private_bytes;       /* of these in their own memory */
     struct owned_memory *owned;    /* vectors and tables, freed with the weights */
 } weights;
 
-/* The types that are asked for. TROL_WEIGHTS_AS_STORED: used where the file has them. */
+/* The types asked for. TROL_WEIGHTS_AS_STORED: used as stored in the file. */
 typedef struct weight_types {
     trol_weight_type decoder;
     trol_weight_type vision; /* of the encoder and the projector */
@@ -75,13 +74,13 @@ typedef struct weight_types {
 
 /* The type that a matrix [rows, columns] of a role becomes, by the loader and by trol_quantize alike. With Q8 or Q4 the
  * matrices of the layers are packed (kernels/quantize.h); LoRA and the output head are at least Q8; embeddings, norms
- * and the gate stay as they are, and so does a matrix whose columns are not a multiple of 32. */
+ * and the gate are not packed, nor is a matrix whose columns are not a multiple of 32. */
 element_type packing_of(tensor_role role, weight_types asked, element_type stored, int64_t columns);
 
-/* What becomes of the matrices on their way in. Converted ones are memory of the weights' own. */
+/* How matrices are converted when loaded. The weights own converted ones. */
 typedef struct weights_options {
     weight_types types;
-    bool plain_backbone; /* a folder without a gate file loads, too */
+    bool plain_backbone; /* a folder without a gate file loads as well */
     const kernels *kernels;
     trol_threads *threads;
     const logger *log;
@@ -89,8 +88,8 @@ typedef struct weights_options {
     void *progress_user;
 } weights_options;
 
-/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors tell. A folder that holds
- * packed matrices is used as it is. */
+/* Opens the folder's tensors and gate. Fills in sizes of `config` that only the tensors give. Packed matrices are used
+ * as stored. */
 trol_status weights_load(const char *folder, model_config *config, const weights_options *options, weights **result,
                          trol_error *error);
 void weights_free(weights *w);

@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
     trol_status status = torch_file_parse(exact, b.n, "fuzz", &file, &error);
     if (status != TROL_OK && (error.message[0] == '\0' || file))
         abort();
-    if (status != TROL_OK && bytes[0] % 2 && strncmp(error.message, "fuzz is no valid zip", 20) == 0)
+    if (status != TROL_OK && bytes[0] % 2 && strncmp(error.message, "fuzz is not a valid zip", 23) == 0)
         abort(); /* the archive made here is valid */
     free(exact);
     free(b.bytes);
