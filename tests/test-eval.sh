@@ -61,6 +61,19 @@ wait $process
 
 # ---- broken sets ----
 
+expect_usage() { # MESSAGE ARGUMENT...
+    message=$("$eval_tool" -m "$case" --eval "$folder" "${@:2}" 2>&1)
+    [ $? = 2 ] && grep -q -- "$1" <<<"$message" || fail "trol-eval ${*:2}: $message"
+}
+expect_usage '--type is "q8,q8", expected' --type q8,q8
+expect_usage '--traversal is "half", expected' --traversal half
+expect_usage '--floor is "right=101", expected' --floor right=101
+expect_usage '--limit is "0", expected' --limit 0
+expect_usage '--traversal-skip is "2", expected' --traversal-skip=2
+expect_usage '--errors is "", expected a name' --errors ''
+expect_usage 'unknown option --foo' --foo
+"$eval_tool" 2>&1 | grep -q '^usage: trol-eval' || fail "no arguments: no usage"
+
 expect_error() {
     message=$("$eval_tool" -m "$case" --eval "$folder" 2>&1 >/dev/null)
     [ $? = 1 ] && grep -q "$1" <<<"$message" || fail "expected an error with \"$1\", got: $message"

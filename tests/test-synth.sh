@@ -27,4 +27,17 @@ status=0
 status=0
 "$synth" TroL-9B "$work/small" 2>"$work/said" || status=$?
 [ $status = 1 ] && grep -q "TroL-9B, expected" "$work/said" || fail "an unknown model is no error"
+
+expect_usage() { # MESSAGE ARGUMENT...
+    status=0
+    "$synth" "${@:2}" >"$work/said" 2>&1 || status=$?
+    [ $status = 2 ] && grep -q -- "$1" "$work/said" || fail "trol-synth ${*:2}: status $status, $(cat "$work/said")"
+}
+expect_usage 'usage: trol-synth' TroL-1.8B
+expect_usage '--layers is "0", expected a whole number from 1 to 1000' TroL-1.8B "$work/small" --layers 0
+expect_usage '--dtype is "q8", expected f16, bf16 or f32' TroL-1.8B "$work/small" --dtype=q8
+expect_usage 'unexpected argument third' TroL-1.8B "$work/small" third
+expect_usage 'unknown option --sed' TroL-1.8B "$work/small" --sed 1
+expect_usage '--seed needs a value' TroL-1.8B "$work/small" --seed
+"$synth" --help | grep -q '^usage: trol-synth' || fail "--help"
 echo "test-synth: all well"

@@ -1,14 +1,15 @@
 /* trol-eval - asks a model a set of questions with known answers and prints how many it gets right, by kind of
  * question, weight type and traversal mode. */
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/arguments.h"
 #include "common/eval_set.h"
 #include "common/fail.h"
 #include "common/output_file.h"
@@ -45,20 +46,51 @@ static const char *const type_names[] = {"as-stored", "f32", "f16", "bf16", "q8"
 static const char *const mode_names[] = {"prompt", "all", "off"};
 
 typedef struct options {
-    const char *model, *eval, *errors, *cache_dir;
-    trol_weight_type types[MAX_TYPES], vision_type;
-    trol_traversal modes[MAX_MODES];
-    int n_types, n_modes;
-    trol_compute compute;
+    const char *model, *eval, *errors, *cache_dir, *type_list, *mode_list, *floor_list;
+    int32_t vision_type, compute, n_threads, n_predict, limit;
     float traversal_skip;
-    int32_t n_threads, n_predict, limit;
-    bool csv;
+    bool csv, help, version;
+    int32_t types[MAX_TYPES], modes[MAX_MODES]; /* of the lists: trol_weight_type, trol_traversal */
+    int n_types, n_modes;
     struct {
         char kind[32]; /* "total": of all questions */
         double percent;
     } floors[MAX_FLOORS];
     int n_floors;
 } options;
+
+#define AT(member) offsetof(options, member)
+static const argument_flag flags[] = {
+    {.name = "--model", .short_name = "-m", .kind = ARGUMENT_TEXT, .offset = AT(model)},
+    {.name = "--eval", .kind = ARGUMENT_TEXT, .offset = AT(eval)},
+    {.name = "--type", .kind = ARGUMENT_TEXT, .offset = AT(type_list)},
+    {.name = "--vision-type",
+     .kind = ARGUMENT_CHOICE,
+     .offset = AT(vision_type),
+     .choices = {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
+    {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = AT(compute), .choices = {"exact", "bf16"}},
+    {.name = "--traversal", .kind = ARGUMENT_TEXT, .offset = AT(mode_list)},
+    {.name = "--traversal-skip", .kind = ARGUMENT_NUMBER, .offset = AT(traversal_skip), .smallest = 0, .largest = 1},
+    {.name = "--threads",
+     .short_name = "-t",
+     .kind = ARGUMENT_INTEGER,
+     .offset = AT(n_threads),
+     .smallest = 1,
+     .largest = 256},
+    {.name = "--n-predict",
+     .short_name = "-n",
+     .kind = ARGUMENT_INTEGER,
+     .offset = AT(n_predict),
+     .smallest = 1,
+     .largest = 100000},
+    {.name = "--cache-dir", .kind = ARGUMENT_TEXT, .offset = AT(cache_dir), .smallest = 1},
+    {.name = "--limit", .kind = ARGUMENT_INTEGER, .offset = AT(limit), .smallest = 1, .largest = INT32_MAX},
+    {.name = "--csv", .kind = ARGUMENT_SWITCH, .offset = AT(csv)},
+    {.name = "--floor", .kind = ARGUMENT_TEXT, .offset = AT(floor_list)},
+    {.name = "--errors", .kind = ARGUMENT_TEXT, .offset = AT(errors), .smallest = 1},
+    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
+    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+};
 
 /* What one weight type in one traversal mode got right. */
 typedef struct column {
@@ -217,8 +249,8 @@ static trol_status evaluate_type(evaluation *e, trol_threads *threads, trol_cach
     params.threads = threads;
     params.cache = cache;
     params.weight_type = first->type;
-    params.vision_type = e->chosen->vision_type;
-    params.compute = e->chosen->compute;
+    params.vision_type = (trol_weight_type)e->chosen->vision_type;
+    params.compute = (trol_compute)e->chosen->compute;
     params.plain_backbone = 1;
     for (int i = 0; i < n; i++)
         params.plain_backbone &= first[i].mode == TROL_TRAVERSAL_OFF;
@@ -333,14 +365,6 @@ static int check_floors(const evaluation *e) {
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
-static bool parse_number(const char *text, long smallest, long largest, int32_t *value) {
-    char *end;
-    errno = 0;
-    long number = strtol(text, &end, 10);
-    *value = (int32_t)number;
-    return end != text && !*end && !errno && number >= smallest && number <= largest;
-}
-
 static bool parse_real(const char *text, double largest, double *value) {
     char *end;
     *value = strtod(text, &end);
@@ -359,21 +383,21 @@ static bool next_item(const char **list, char *item, size_t capacity) {
 }
 
 /* The names in a list as indices, each once: values [*n], at most `most`. */
-static bool parse_names(const char *list, const char *const *names, int n_names, unsigned *values, int most, int *n) {
+static bool parse_names(const char *list, const char *const *names, int n_names, int32_t *values, int most, int *n) {
     char item[32];
     *n = 0;
     do {
         if (*n == most || !next_item(&list, item, sizeof item))
             return false;
-        int index = 0;
+        int32_t index = 0;
         while (index < n_names && strcmp(item, names[index]) != 0)
             index++;
         if (index == n_names)
             return false;
         for (int i = 0; i < *n; i++)
-            if (values[i] == (unsigned)index)
+            if (values[i] == index)
                 return false;
-        values[(*n)++] = (unsigned)index;
+        values[(*n)++] = index;
     } while (*list);
     return true;
 }
@@ -395,83 +419,33 @@ static bool parse_floors(const char *list, options *chosen) {
     return true;
 }
 
-static bool parse_lists(const char *option, const char *value, options *chosen, bool *known) {
-    static const char *const compute_names[] = {"exact", "bf16"};
-    unsigned values[MAX_TYPES];
-    int n = 0;
-    bool good = true;
-    if (strcmp(option, "--type") == 0) {
-        good = parse_names(value, type_names, 6, values, MAX_TYPES, &chosen->n_types);
-        for (int i = 0; good && i < chosen->n_types; i++)
-            chosen->types[i] = (trol_weight_type)values[i];
-    } else if (strcmp(option, "--traversal") == 0) {
-        good = parse_names(value, mode_names, 3, values, MAX_MODES, &chosen->n_modes);
-        for (int i = 0; good && i < chosen->n_modes; i++)
-            chosen->modes[i] = (trol_traversal)values[i];
-    } else if (strcmp(option, "--vision-type") == 0) {
-        good = parse_names(value, type_names, 6, values, 1, &n);
-        chosen->vision_type = good ? (trol_weight_type)values[0] : TROL_WEIGHTS_AS_STORED;
-    } else if (strcmp(option, "--compute") == 0) {
-        good = parse_names(value, compute_names, 2, values, 1, &n);
-        chosen->compute = good ? (trol_compute)values[0] : TROL_COMPUTE_EXACT;
-    } else {
-        *known = false;
-    }
-    return good;
+static bool wrong_list(const char *flag, const char *list, const char *expected, trol_error *error) {
+    return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s is \"%s\", expected %s", flag, list, expected);
 }
 
-static bool parse_option(const char *option, const char *value, options *chosen) {
-    bool known = true;
-    double number;
-    if (!parse_lists(option, value, chosen, &known))
-        return false;
-    if (known)
-        return true;
-    if (strcmp(option, "-t") == 0 || strcmp(option, "--threads") == 0)
-        return parse_number(value, 1, 256, &chosen->n_threads);
-    if (strcmp(option, "-n") == 0 || strcmp(option, "--n-predict") == 0)
-        return parse_number(value, 1, 100000, &chosen->n_predict);
-    if (strcmp(option, "--limit") == 0)
-        return parse_number(value, 1, INT32_MAX, &chosen->limit);
-    if (strcmp(option, "--floor") == 0)
-        return parse_floors(value, chosen);
-    if (strcmp(option, "--traversal-skip") == 0) {
-        if (!parse_real(value, 1, &number))
-            return false;
-        chosen->traversal_skip = (float)number;
-        return true;
-    }
-    if (strcmp(option, "-m") == 0 || strcmp(option, "--model") == 0)
-        chosen->model = value;
-    else if (strcmp(option, "--eval") == 0)
-        chosen->eval = value;
-    else if (strcmp(option, "--errors") == 0 && *value)
-        chosen->errors = value;
-    else if (strcmp(option, "--cache-dir") == 0 && *value)
-        chosen->cache_dir = value;
-    else
-        return false;
+static bool parse_lists(options *chosen, trol_error *error) {
+    if (chosen->type_list && !parse_names(chosen->type_list, type_names, 6, chosen->types, MAX_TYPES, &chosen->n_types))
+        return wrong_list("--type", chosen->type_list,
+                          "as-stored, f32, f16, bf16, q8 or q4, or several with commas between", error);
+    if (chosen->mode_list && !parse_names(chosen->mode_list, mode_names, 3, chosen->modes, MAX_MODES, &chosen->n_modes))
+        return wrong_list("--traversal", chosen->mode_list, "prompt, all or off, or several with commas between",
+                          error);
+    if (chosen->floor_list && !parse_floors(chosen->floor_list, chosen))
+        return wrong_list("--floor", chosen->floor_list,
+                          "a percentage from 0 to 100, or KIND=PERCENT, with commas between", error);
     return true;
 }
 
-/* The exit status, or -1 to go on. */
+/* The exit status, or -1 to continue. */
 static int parse_arguments(int argc, char **argv, options *chosen) {
-    for (int i = 1; i < argc; i++) {
-        const char *argument = argv[i];
-        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0)
-            return standard_output_text("trol-eval", usage);
-        if (strcmp(argument, "--version") == 0)
-            return standard_output_version("trol-eval");
-        if (strcmp(argument, "--csv") == 0) {
-            chosen->csv = true;
-        } else if (i + 1 == argc || !parse_option(argument, argv[i + 1], chosen)) {
-            tool_say("trol-eval", "does not understand %s%s%s (trol-eval --help lists the options)", argument,
-                     i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
-            return 2;
-        } else {
-            i++;
-        }
-    }
+    trol_error error = {TROL_OK, ""};
+    if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, chosen, &error) ||
+        !parse_lists(chosen, &error))
+        return tool_say("trol-eval", "%s (trol-eval --help lists the options)", error.message), 2;
+    if (chosen->help)
+        return standard_output_text("trol-eval", usage);
+    if (chosen->version)
+        return standard_output_version("trol-eval");
     if (!chosen->model || !chosen->eval)
         return fputs(usage, stderr), 2;
     return -1;
@@ -488,7 +462,8 @@ static trol_status prepare(evaluation *e) {
         e->asked[e->set.questions[i].kind]++;
     for (int i = 0; enough && i < o->n_types * o->n_modes; i++) {
         column *c = &e->columns[e->n_columns++];
-        *c = (column){.type = o->types[i / o->n_modes], .mode = o->modes[i % o->n_modes]};
+        *c = (column){.type = (trol_weight_type)o->types[i / o->n_modes],
+                      .mode = (trol_traversal)o->modes[i % o->n_modes]};
         enough = (c->right = calloc(n_kinds, sizeof *c->right)) != NULL;
     }
     if (!enough)

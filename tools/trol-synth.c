@@ -1,15 +1,14 @@
 /* trol-synth - writes a random checkpoint of a published model's full size and layout, for benchmarks and memory tests.
  */
-#include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/arguments.h"
 #include "common/fail.h"
 #include "common/signals.h"
 #include "common/standard_output.h"
@@ -42,90 +41,53 @@ static void show_progress(int64_t done, int64_t total) {
     fprintf(stderr, "\rwriting %d%%%s", (int)(100 * done / total), done == total ? "\n" : "");
 }
 
-static int bad_usage(const char *what, const char *value) {
-    tool_say("trol-synth", "%s %s (trol-synth --help lists the options)", what, value);
-    return 2;
-}
+typedef struct options {
+    synthetic_options checkpoint;
+    int32_t dtype;
+    bool help, version;
+} options;
 
-static bool parse_number(const char *text, uint64_t smallest, uint64_t largest, uint64_t *value) {
-    char *end;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end && !errno && *value >= smallest && *value <= largest;
-}
-
-static bool parse_dtype(const char *text, random_dtype *type) {
-    static const char *const names[] = {"f16", "bf16", "f32"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(text, names[i]) == 0) {
-            *type = (random_dtype)i;
-            return true;
-        }
-    return false;
-}
-
-/* An option with a value. */
-static bool parse_option(const char *option, const char *value, synthetic_options *options) {
-    uint64_t number = 0;
-    if (strcmp(option, "--layers") == 0 && parse_number(value, 1, 1000, &number))
-        options->n_layers = (int)number;
-    else if (strcmp(option, "--vision-layers") == 0 && parse_number(value, 1, 1000, &number))
-        options->n_vision_layers = (int)number;
-    else if (strcmp(option, "--seed") == 0 && parse_number(value, 0, UINT64_MAX, &number))
-        options->seed = number;
-    else if (strcmp(option, "--tokenizer") == 0)
-        options->tokenizer = value;
-    else
-        return strcmp(option, "--dtype") == 0 && parse_dtype(value, &options->type);
-    return true;
-}
-
-/* The exit status, or -1 to continue. */
-static int parse_arguments(int argc, char **argv, synthetic_options *options) {
-    for (int i = 1; i < argc; i++) {
-        const char *argument = argv[i];
-        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0)
-            return standard_output_text("trol-synth", usage);
-        if (strcmp(argument, "--version") == 0)
-            return standard_output_version("trol-synth");
-        if (strcmp(argument, "--force") == 0)
-            options->force = true;
-        else if (argument[0] != '-' && !options->model)
-            options->model = argument;
-        else if (argument[0] != '-' && !options->folder)
-            options->folder = argument;
-        else if (argument[0] != '-')
-            return bad_usage("takes a model and a folder, and does not know what to do with", argument);
-        else if (i + 1 == argc)
-            return bad_usage("does not know, or misses the value of,", argument);
-        else if (!parse_option(argument, argv[i + 1], options))
-            return tool_say("trol-synth", "does not understand %s %s (trol-synth --help lists the options)", argument,
-                            argv[i + 1]),
-                   2;
-        else
-            i++;
-    }
-    if (!options->folder)
-        return fputs(usage, stderr), 2;
-    return -1;
-}
+#define AT(member) offsetof(options, member)
+static const argument_flag flags[] = {
+    {.name = "MODEL", .kind = ARGUMENT_PLACE, .offset = AT(checkpoint.model), .smallest = 1},
+    {.name = "DIR", .kind = ARGUMENT_PLACE, .offset = AT(checkpoint.folder), .smallest = 1},
+    {.name = "--layers", .kind = ARGUMENT_INTEGER, .offset = AT(checkpoint.n_layers), .smallest = 1, .largest = 1000},
+    {.name = "--vision-layers",
+     .kind = ARGUMENT_INTEGER,
+     .offset = AT(checkpoint.n_vision_layers),
+     .smallest = 1,
+     .largest = 1000},
+    {.name = "--dtype", .kind = ARGUMENT_CHOICE, .offset = AT(dtype), .choices = {"f16", "bf16", "f32"}},
+    {.name = "--seed", .kind = ARGUMENT_SEED, .offset = AT(checkpoint.seed)},
+    {.name = "--tokenizer", .kind = ARGUMENT_TEXT, .offset = AT(checkpoint.tokenizer)},
+    {.name = "--force", .kind = ARGUMENT_SWITCH, .offset = AT(checkpoint.force)},
+    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
+    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+};
 
 int main(int argc, char **argv) {
-    synthetic_options options = {
-        .seed = 1, .cancel = &interrupted, .progress = isatty(STDERR_FILENO) ? show_progress : NULL};
-    int exit_status = parse_arguments(argc, argv, &options);
-    if (exit_status >= 0)
-        return exit_status;
+    trol_error error = {TROL_OK, ""};
+    options chosen = {.checkpoint = {.seed = 1, .cancel = &interrupted}};
+    if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))
+        return tool_say("trol-synth", "%s (trol-synth --help lists the options)", error.message), 2;
+    if (chosen.help)
+        return standard_output_text("trol-synth", usage);
+    if (chosen.version)
+        return standard_output_version("trol-synth");
+    synthetic_options *checkpoint = &chosen.checkpoint;
+    if (!checkpoint->folder)
+        return fputs(usage, stderr), 2;
+    checkpoint->type = (random_dtype)chosen.dtype;
+    checkpoint->progress = isatty(STDERR_FILENO) ? show_progress : NULL;
     signals_catch(on_interrupt);
     synthetic_result result;
-    trol_error error;
-    if (!synthetic_write(&options, &result, &error)) {
+    if (!synthetic_write(checkpoint, &result, &error)) {
         tool_say("trol-synth", "%s%s", error.message,
                  strstr(error.message, "exists already") ? " (--force overwrites)" : "");
         return 1;
     }
-    printf("%s: random weights of %s, %d layers, %zu tensors, %.2f GB%s\n", options.folder, options.model,
+    printf("%s: random weights of %s, %d layers, %zu tensors, %.2f GB%s\n", checkpoint->folder, checkpoint->model,
            result.n_layers, result.n_tensors, (double)result.weight_bytes / 1e9,
-           options.tokenizer ? "" : ", no tokenizer");
+           checkpoint->tokenizer ? "" : ", no tokenizer");
     return standard_output_end("trol-synth", 0);
 }
