@@ -12,8 +12,8 @@
 /* A file system may keep what is written in large pieces in huge pages, which a checkpoint is then read from. */
 enum { BUFFER_BYTES = 4 << 20 };
 
-static trol_status write_error(const output *out, trol_error *error) {
-    return fail(error, TROL_ERROR_IO, "%s: the file cannot be written: %s", out->path, strerror(errno));
+trol_status output_failed(const output *out, trol_error *error) {
+    return fail(error, TROL_ERROR_IO, "%s cannot be written: %s", out->path, strerror(errno));
 }
 
 /* A new file beside the place; its name is left in out->temporary. -1 with errno set. */
@@ -59,7 +59,7 @@ trol_status output_open(const char *path, output *out, trol_error *error) {
         descriptor = open_temporary(out);
     out->file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (!out->file) {
-        trol_status status = write_error(out, error);
+        trol_status status = output_failed(out, error);
         if (descriptor >= 0)
             close(descriptor);
         output_discard(out);
@@ -71,7 +71,7 @@ trol_status output_open(const char *path, output *out, trol_error *error) {
 
 trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_error *error) {
     if (n_bytes > 0 && fwrite(bytes, 1, n_bytes, out->file) != n_bytes)
-        return write_error(out, error);
+        return output_failed(out, error);
     return TROL_OK;
 }
 
@@ -79,9 +79,9 @@ trol_status output_finish(output *out, trol_error *error) {
     trol_status status = TROL_OK;
     /* A device or a pipe has nothing to bring to a disk. */
     if (fflush(out->file) != 0 || (out->temporary && fsync(fileno(out->file)) != 0))
-        status = write_error(out, error);
+        status = output_failed(out, error);
     if (fclose(out->file) != 0 && status == TROL_OK)
-        status = write_error(out, error);
+        status = output_failed(out, error);
     out->file = NULL;
     return status;
 }
@@ -93,7 +93,7 @@ trol_status output_commit(output *out, trol_error *error) {
             free(out->temporary);
             out->temporary = NULL;
         } else {
-            status = write_error(out, error);
+            status = output_failed(out, error);
         }
     }
     output_discard(out);

@@ -18,6 +18,8 @@ typedef struct output {
 
 trol_status output_open(const char *path, output *out, trol_error *error);
 trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_error *error);
+/* Sets the error for a write to out->file that has just failed, from errno. */
+trol_status output_failed(const output *out, trol_error *error);
 /* Brings what was written to the disk and closes the file, which does not appear yet. */
 trol_status output_finish(output *out, trol_error *error);
 /* Makes the file appear under its name, finished before or not. On failure nothing is left, as after output_discard. */

@@ -6,49 +6,29 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool fail_writing(checkpoint_writer *writer, const writer_file *file) {
-    return !tool_fail(writer->error, TROL_ERROR_IO, "%s cannot be written: %s", file->path, strerror(errno));
-}
-
 bool writer_open(checkpoint_writer *writer, const char *name) {
+    char path[4096];
     if (writer->n_files == WRITER_MAX_FILES)
         return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "a checkpoint of more than %d files", WRITER_MAX_FILES);
-    writer_file *file = &writer->files[writer->n_files];
-    int length = snprintf(file->path, sizeof file->path, "%s/%s", writer->folder, name);
-    if (length < 0 || (size_t)length >= sizeof file->path)
+    const int length = snprintf(path, sizeof path, "%s/%s", writer->folder, name);
+    if (length < 0 || (size_t)length >= sizeof path)
         return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder for %s is too long", name);
-    if (!writer->force && access(file->path, F_OK) == 0)
-        return !tool_fail(writer->error, TROL_ERROR_IO, "%s exists already", file->path);
-    snprintf(file->partial, sizeof file->partial, "%s/%s.partial", writer->folder, name);
-    file->descriptor = open(file->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file->descriptor < 0)
-        return fail_writing(writer, file);
+    if (!writer->force && access(path, F_OK) == 0)
+        return !tool_fail(writer->error, TROL_ERROR_IO, "%s exists already", path);
+    if (output_open(path, &writer->files[writer->n_files], writer->error) != TROL_OK)
+        return false;
     writer->n_files++;
     return true;
 }
 
 bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes) {
-    const writer_file *file = &writer->files[writer->n_files - 1];
-    const char *rest = data;
-    while (n_bytes > 0) {
-        if (writer->cancel && *writer->cancel)
-            return !tool_fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
-        ssize_t n = write(file->descriptor, rest, n_bytes);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fail_writing(writer, file);
-        rest += n;
-        n_bytes -= (size_t)n;
-    }
-    return true;
+    if (writer->cancel && *writer->cancel)
+        return !tool_fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
+    return output_write(&writer->files[writer->n_files - 1], data, n_bytes, writer->error) == TROL_OK;
 }
 
 bool writer_close(checkpoint_writer *writer) {
-    writer_file *file = &writer->files[writer->n_files - 1];
-    int descriptor = file->descriptor;
-    file->descriptor = -1;
-    return close(descriptor) == 0 || fail_writing(writer, file);
+    return output_finish(&writer->files[writer->n_files - 1], writer->error) == TROL_OK;
 }
 
 bool writer_put(checkpoint_writer *writer, const char *name, const void *data, size_t n_bytes) {
@@ -87,13 +67,10 @@ bool writer_copy(checkpoint_writer *writer, const char *from_folder, const char 
 
 bool writer_finish(checkpoint_writer *writer, bool ok) {
     for (size_t i = 0; i < writer->n_files; i++) {
-        writer_file *file = &writer->files[i];
-        if (file->descriptor >= 0)
-            close(file->descriptor);
-        if (ok && rename(file->partial, file->path) != 0)
-            ok = fail_writing(writer, file);
-        if (!ok)
-            unlink(file->partial);
+        output *file = &writer->files[i];
+        if (ok)
+            ok = output_commit(file, writer->error) == TROL_OK;
+        output_discard(file);
     }
     writer->n_files = 0;
     return ok;

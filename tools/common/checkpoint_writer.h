@@ -1,5 +1,5 @@
 /* checkpoint_writer.h - writes the files of a checkpoint folder all together or not at all: each is first written next
- * to its final name, and all are renamed at the end. For tools: standard C and the public header's types only. */
+ * to its final name, and all are renamed at the end. */
 #ifndef TOOLS_CHECKPOINT_WRITER_H
 #define TOOLS_CHECKPOINT_WRITER_H
 
@@ -8,22 +8,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/output.h"
 #include "common/fail.h"
 #include "trol.h"
 
 enum { WRITER_MAX_FILES = 16 };
-
-typedef struct writer_file {
-    char path[4096], partial[4096 + 16]; /* the final name, and the temporary one */
-    int descriptor;                      /* -1: closed */
-} writer_file;
 
 typedef struct checkpoint_writer {
     const char *folder;
     bool force;                          /* overwrite files that exist */
     const volatile sig_atomic_t *cancel; /* non-zero stops; may be NULL */
     trol_error *error;
-    writer_file files[WRITER_MAX_FILES];
+    output files[WRITER_MAX_FILES];
     size_t n_files;
 } checkpoint_writer;
 

@@ -1,18 +1,17 @@
-/* output_file.h - a file that appears under its name only when it is complete; a link's target is replaced, not the
- * link, and a device or a pipe is written directly. */
+/* output_file.h - an output (base/output.h) of a tool: it appears under its name only when it is whole, and what is
+ * unfinished is removed where a signal ends the program. */
 #ifndef TOOLS_OUTPUT_FILE_H
 #define TOOLS_OUTPUT_FILE_H
 
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/output.h"
 #include "trol.h"
 
 typedef struct output_file {
-    FILE *stream;   /* NULL: not open */
-    char *path;     /* as given */
-    char *place;    /* where it will be, links followed */
-    char *partial;  /* the temporary file, removed if a signal ends the program; NULL: a device or a pipe */
+    FILE *stream; /* the output's; NULL: not open */
+    output content;
     int unfinished; /* of signals.h */
 } output_file;
 
