@@ -13,6 +13,7 @@
 #include "base/fork_mutex.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/hash.h"
 #include "base/output.h"
 #include "base/float_mode.h"
 #include "base/threads.h"
@@ -805,6 +806,17 @@ static void test_output(void) {
     CHECK(access(test_folder, F_OK) != 0, "files are left in %s", test_folder);
 }
 
+/* Values that files keep, and the hash of the bytes before as the start. */
+static void test_hash(void) {
+    CHECK(fnv_bytes(FNV_START, "", 0) == FNV_START, "FNV-1a of nothing");
+    CHECK(fnv_bytes(FNV_START, "foobar", 6) == 0x85944171f73967e8u, "FNV-1a of foobar");
+    CHECK(fnv_bytes(fnv_bytes(FNV_START, "foo", 3), "bar", 3) == 0x85944171f73967e8u, "FNV-1a of foo, then bar");
+    size_t n_same = 0;
+    for (uint64_t i = 1; i < 4096; i++)
+        n_same += (hash_word(0, i << 52) & 4095) == (hash_word(0, 0) & 4095);
+    CHECK(n_same < 16, "%zu of 4095 words that differ in their high bits get one slot", n_same);
+}
+
 int main(void) {
     for (int i = 0; i < 2; i++) {
         test_every_half(&float_types[i]);
@@ -822,5 +834,6 @@ int main(void) {
     test_float_mode(1);
     test_float_mode(3);
     test_output();
+    test_hash();
     return test_summary("test-base");
 }

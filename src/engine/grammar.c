@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 
 enum {
@@ -79,7 +80,7 @@ trol_status grammar_add_call(grammar *g, uint32_t from, uint32_t to, uint32_t ru
 static size_t set_hash(const byte_set *set) {
     uint64_t hash = 0;
     for (int i = 0; i < 4; i++)
-        hash = (hash ^ set->bits[i]) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
+        hash = hash_word(hash, set->bits[i]);
     return (size_t)hash;
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 
 enum {
@@ -93,11 +94,9 @@ struct matcher {
 
 static size_t hash_items(const item *items, size_t n, size_t seed) {
     uint64_t hash = seed;
-    for (size_t i = 0; i < n; i++) {
-        hash = (hash ^ ((uint64_t)items[i].place << 32 | items[i].node)) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 29;
-    }
-    return (size_t)(hash ^ hash >> 32);
+    for (size_t i = 0; i < n; i++)
+        hash = hash_word(hash, (uint64_t)items[i].place << 32 | items[i].node);
+    return (size_t)hash;
 }
 
 static bool equal_items(const item *a, const item *b, size_t n) { return n == 0 || memcmp(a, b, n * sizeof *a) == 0; }

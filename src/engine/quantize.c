@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/output.h"
 #include "engine/locate.h"
@@ -112,7 +113,7 @@ static trol_status plan(packer *p) {
 /* FNV-1a over every tensor's name, dtype, shape and first bytes: distinguishes checkpoints without reading all of
  * them. */
 static uint64_t fingerprint(const tensor_source *source) {
-    uint64_t hash = 14695981039346656037ull;
+    uint64_t hash = FNV_START;
     for (size_t i = 0; i < tensor_source_count(source); i++) {
         const tensor *t = tensor_source_at(source, i);
         const struct {
@@ -123,8 +124,7 @@ static uint64_t fingerprint(const tensor_source *source) {
                      {t->shape, (size_t)t->n_dims * sizeof *t->shape},
                      {t->data, t->n_bytes < 64 ? t->n_bytes : 64}};
         for (size_t j = 0; j < sizeof parts / sizeof parts[0]; j++)
-            for (size_t k = 0; k < parts[j].n_bytes; k++)
-                hash = (hash ^ ((const unsigned char *)parts[j].bytes)[k]) * 1099511628211ull;
+            hash = fnv_bytes(hash, parts[j].bytes, parts[j].n_bytes);
     }
     return hash;
 }

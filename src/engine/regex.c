@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "engine/regex_parser.h"
@@ -171,9 +172,8 @@ static trol_status check_accepts(construction *c, const subset *s, bool at_begin
 static size_t hash_subset(const construction *c, const subset *s) {
     uint64_t hash = (uint64_t)s->length << 32 | s->name;
     for (uint32_t i = 0; i < s->n; i++)
-        hash = (hash ^ c->members[s->first + i]) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
-    hash *= 0x9e3779b97f4a7c15u;
-    return (size_t)(hash >> 20);
+        hash = hash_word(hash, c->members[s->first + i]);
+    return (size_t)hash;
 }
 
 static trol_status grow_slots(construction *c) {

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/hash.h"
 #include "format/byte_trie.h"
 #include "format/sentencepiece_model.h"
 #include "format/tokenizer.h"
@@ -56,14 +57,10 @@ static inline uint64_t spelling_load(const char *text, size_t n_bytes) {
 }
 
 static inline uint32_t spelling_hash(const char *text, size_t n_bytes) {
-    const uint64_t factor = 0x9e3779b97f4a7c15u;
-    uint64_t hash = n_bytes * factor;
-    for (; n_bytes >= 8; text += 8, n_bytes -= 8) {
-        hash = (hash ^ spelling_load(text, 8)) * factor;
-        hash ^= hash >> 29;
-    }
-    hash = (hash ^ spelling_load(text, n_bytes)) * factor;
-    return (uint32_t)(hash >> 32);
+    uint64_t hash = hash_word(0, n_bytes);
+    for (; n_bytes >= 8; text += 8, n_bytes -= 8)
+        hash = hash_word(hash, spelling_load(text, 8));
+    return (uint32_t)hash_word(hash, spelling_load(text, n_bytes));
 }
 
 /* Id of the token that is spelled text[0 .. n_bytes-1]; -1 if there is none. */

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "cli/batch_line.h"
 #include "common/fail.h"
 #include "common/signals.h"
@@ -67,15 +68,8 @@ static void stop_batch(int number) {
 /* ---- which lines are done -------------------------------------------------------------------- */
 
 /* FNV-1a: tells an edited line or other options from the ones that an output was made with. */
-static uint64_t hash_more(uint64_t hash, const void *bytes, size_t n_bytes) {
-    const unsigned char *b = bytes;
-    for (size_t i = 0; i < n_bytes; i++)
-        hash = (hash ^ b[i]) * 1099511628211ull;
-    return hash;
-}
-
 static uint64_t hash_text(uint64_t hash, const char *text) {
-    return hash_more(hash, text ? text : "", text ? strlen(text) + 1 : 1);
+    return fnv_bytes(hash, text ? text : "", text ? strlen(text) + 1 : 1);
 }
 
 /* Of a line and all that the answer to it depends on. */
@@ -85,20 +79,20 @@ static uint64_t line_fingerprint(const batch *b, const char *line, size_t n_byte
                                 o->compute,   o->top_k,     o->repeat_last_n, o->context_size, o->exif_rotate};
     const float numbers[] = {o->traversal_skip,   o->temperature,      o->top_p, o->min_p, o->repeat_penalty,
                              o->presence_penalty, o->frequency_penalty};
-    uint64_t hash = hash_text(14695981039346656037ull, trol_version());
+    uint64_t hash = hash_text(FNV_START, trol_version());
     hash = hash_text(hash, b->r->model_path);
     hash = hash_text(hash, o->system);
-    hash = hash_more(hash, integers, sizeof integers);
-    hash = hash_more(hash, numbers, sizeof numbers);
-    hash = hash_more(hash, &o->seed, sizeof o->seed);
+    hash = fnv_bytes(hash, integers, sizeof integers);
+    hash = fnv_bytes(hash, numbers, sizeof numbers);
+    hash = fnv_bytes(hash, &o->seed, sizeof o->seed);
     for (size_t i = 0; i < o->stops.count; i++)
         hash = hash_text(hash, o->stops.items[i]);
     if (b->r->constraint) {
         hash = hash_text(hash, o->json ? "json" : o->grammar ? "grammar" : "json_schema");
-        hash = hash_more(hash, b->r->constraint_text, b->r->n_constraint_bytes);
+        hash = fnv_bytes(hash, b->r->constraint_text, b->r->n_constraint_bytes);
         hash = hash_text(hash, NULL);
     }
-    hash = hash_more(hash, line, n_bytes);
+    hash = fnv_bytes(hash, line, n_bytes);
     return hash ? hash : 1;
 }
 

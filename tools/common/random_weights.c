@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 const char *random_dtype_name(random_dtype type) {
     static const char *const names[] = {"F16", "BF16", "F32"};
     return names[type];
@@ -110,10 +112,7 @@ static uint64_t next_random(uint64_t *state) {
 
 /* The start of a tensor's random numbers: seed and FNV-1a of the name. */
 static uint64_t tensor_seed(uint64_t seed, const char *name) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (; *name; name++)
-        hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
-    return next_random(&seed) ^ hash;
+    return next_random(&seed) ^ fnv_bytes(FNV_START, name, strlen(name));
 }
 
 /* Table of a tensor's possible values, in its dtype. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "common/fail.h"
 #include "server/clock.h"
 
@@ -38,13 +39,6 @@ struct image_store {
     image_store_stats stats;
     atomic_bool stop;
 };
-
-static uint64_t hash_bytes(const uint8_t *bytes, size_t n_bytes) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a: it only sorts, the bytes decide */
-    for (size_t i = 0; i < n_bytes; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
-}
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
@@ -88,7 +82,7 @@ static void evict(image_store *store) {
 }
 
 image_entry *image_store_get(image_store *store, chat_image *image) {
-    const uint64_t hash = hash_bytes(image->bytes, image->n_bytes);
+    const uint64_t hash = fnv_bytes(FNV_START, image->bytes, image->n_bytes); /* it only sorts, the bytes decide */
     pthread_mutex_lock(&store->mutex);
     image_entry *entry = store->entries;
     while (entry && !(entry->hash == hash && entry->n_bytes == image->n_bytes &&
