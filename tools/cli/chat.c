@@ -218,6 +218,13 @@ static trol_status write_answer(chat *c, trol_stop *stop) {
     return status;
 }
 
+static bool has_image_token(const chat *c) {
+    for (size_t i = 0; i < c->n_answer; i++)
+        if (c->answer[i] == c->r->info.image_token)
+            return true;
+    return false;
+}
+
 /* The session's numbers as they were when the turn began, for what it took. */
 static void note_stats(chat *c) {
     trol_session_stats s = {.size = sizeof s};
@@ -324,8 +331,9 @@ static trol_status take_turn(chat *c, const char *question) {
         tool_say("trol-cli", "%s", r->error->message);
         return TROL_OK;
     }
-    /* A stop string is part of the tokens, but not of the answer. */
-    const int32_t *tokens = stop == TROL_STOP_STRING ? NULL : c->answer ? c->answer : (const int32_t[]){0};
+    /* A stop string is part of the tokens, but not of the answer; an image token that was generated stands for none. */
+    const bool as_text = stop == TROL_STOP_STRING || has_image_token(c);
+    const int32_t *tokens = as_text ? NULL : c->answer ? c->answer : (const int32_t[]){0};
     status = conversation_add(&c->talk, TROL_ROLE_ASSISTANT, c->n_text > 0 ? c->text : "", tokens, c->n_answer, NULL, 0,
                               r->error);
     if (status != TROL_OK)
