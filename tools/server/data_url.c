@@ -4,42 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* 0 .. 63, or -1. The URL-safe alphabet is read, too. */
-static int base64_value(char c) {
-    return c >= 'A' && c <= 'Z'   ? c - 'A'
-           : c >= 'a' && c <= 'z' ? c - 'a' + 26
-           : c >= '0' && c <= '9' ? c - '0' + 52
-           : c == '+' || c == '-' ? 62
-           : c == '/' || c == '_' ? 63
-                                  : -1;
-}
-
-static bool decode_base64(const char *text, uint8_t *out, size_t *n_out) {
-    uint32_t bits = 0;
-    int n_bits = 0;
-    size_t n_digits = 0, n_padding = 0;
-    *n_out = 0;
-    for (; *text; text++) {
-        if (*text == ' ' || *text == '\n' || *text == '\r' || *text == '\t')
-            continue;
-        if (*text == '=') {
-            n_padding++;
-            continue;
-        }
-        const int value = base64_value(*text);
-        if (value < 0 || n_padding > 0)
-            return false;
-        n_digits++;
-        bits = bits << 6 | (uint32_t)value;
-        n_bits += 6;
-        if (n_bits >= 8) {
-            n_bits -= 8;
-            out[(*n_out)++] = (uint8_t)(bits >> n_bits);
-        }
-    }
-    const size_t rest = n_digits % 4;
-    return rest != 1 && n_padding <= 2 && (n_padding == 0 || (rest + n_padding) % 4 == 0);
-}
+#include "common/base64.h"
 
 static int hex_value(char c) {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -86,7 +51,7 @@ bool data_url_read(const char *url, const char *param, uint8_t **bytes, size_t *
     if (!out)
         return api_fail_memory(error);
     const bool base64 = is_base64(url + 5, (size_t)(comma - url - 5));
-    if (!(base64 ? decode_base64(text, out, n_bytes) : decode_percent(text, out, n_bytes))) {
+    if (!(base64 ? base64_decode(text, strlen(text), out, n_bytes) : decode_percent(text, out, n_bytes))) {
         free(out);
         return api_fail(error, 400, param, "invalid_image_url", "%s is not valid %s after the comma", param,
                         base64 ? "base64" : "percent encoding");
