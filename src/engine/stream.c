@@ -131,7 +131,8 @@ static trol_status decode_bytes(trol_stream *s, bool last, trol_error *error) {
         if (s->text[i] != '\0')
             s->text[s->n_text++] = s->text[i];
     s->n_bytes -= n_used;
-    memmove(s->bytes, s->bytes + n_used, s->n_bytes);
+    if (s->n_bytes > 0) /* else there may be no memory yet */
+        memmove(s->bytes, s->bytes + n_used, s->n_bytes);
     return TROL_OK;
 }
 
