@@ -440,7 +440,7 @@ typedef struct trol_step_item {
  * cut into pieces, on what was reused or on the number of threads. There are two exceptions: where OpenBLAS multiplies
  * (trol_model_load logs it), and, in modes all and off, a later turn that reuses answer tokens, which were computed by
  * the kernels for answers. Both agree to rounding: 1e-5 of the largest logit (with keys in f16, which round the other
- * way now and then, 2e-4; where activations are rounded to 8 bits, about a hundredth). */
+ * way now and then, 2e-4; where activations are rounded to 8 bits, hundredths, 0.044 at most in small models). */
 TROL_API TROL_NODISCARD trol_status trol_step(trol_step_item *items, size_t n, trol_error *error);
 
 /* Feeds one answer token; afterwards trol_session_logits holds the logits of the next. */

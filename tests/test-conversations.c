@@ -221,7 +221,7 @@ static bool is_same(const conversation *c, const float *found, const float *expe
     double *seen = &rounding_seen[c->form];
     *seen = fmax(*seen, difference / largest);
     pthread_mutex_unlock(&lock);
-    return difference <= (c->form > 0 ? 4e-2 : f16 || !to_the_bit ? 1e-3 : 1e-5) * largest;
+    return difference <= (c->form > 0 ? 1e-1 : f16 || !to_the_bit ? 1e-3 : 1e-5) * largest;
 }
 
 /* ---- what the user does ---------------------------------------------------------------------- */
@@ -503,7 +503,7 @@ static void check_gates(conversation *c, const trol_session *fresh) {
         bool equal = true;
         for (size_t i = 0; i < n; i++)
             equal = equal && ((isnan(found[i]) && isnan(expected[i])) || found[i] == expected[i] ||
-                              (loose && fabs((double)found[i] - (double)expected[i]) < (c->form > 0 ? 4e-2 : 2e-3)));
+                              (loose && fabs((double)found[i] - (double)expected[i]) < (c->form > 0 ? 1e-1 : 2e-3)));
         EXPECT(equal, "gates differ from a fresh run's");
     }
 }
