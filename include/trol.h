@@ -126,9 +126,9 @@ TROL_API void trol_cache_free(trol_cache *cache);
 
 typedef struct trol_cache_stats {
     size_t size;
-    int64_t encoded;                       /* pictures that were not there */
-    int64_t from_memory, from_folder;      /* pictures that were */
-    int64_t memory_pictures, memory_bytes; /* held now */
+    int64_t encoded;                     /* pictures that were not there */
+    int64_t from_memory, from_folder;    /* pictures that were */
+    int64_t memory_images, memory_bytes; /* held now */
 } trol_cache_stats;
 
 /* Fills *stats; stats->size must be set by the caller. */

@@ -130,7 +130,7 @@ static void fill_f16(unsigned char *memory, int64_t bytes) {
 /* rows == 0: a picture of n_keys tokens, all of which attend to all. Otherwise the last `rows` positions of n_keys. */
 static void bench_attention_case(const bench *b, const char *name, int32_t n_heads, int32_t n_kv_heads,
                                  int32_t head_dim, int64_t rows, int64_t n_keys) {
-    bool picture = rows == 0;
+    bool image = rows == 0;
     if (skipped(b, name))
         return;
     attention_case c = {.bench = b};
@@ -138,37 +138,37 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
     for (int32_t i = 0; i < n_heads; i++)
         offsets[i] = i * head_dim;
     c.shape = (attention_shape){n_heads, n_kv_heads, head_dim, offsets, 1 / sqrtf((float)head_dim), INT64_MAX, false};
-    rows = picture ? n_keys : rows;
-    int64_t block_tokens = picture ? n_keys : 64, plane = block_tokens * n_kv_heads * head_dim;
+    rows = image ? n_keys : rows;
+    int64_t block_tokens = image ? n_keys : 64, plane = block_tokens * n_kv_heads * head_dim;
     c.blocks_per_layer = (n_keys + block_tokens - 1) / block_tokens;
-    int64_t layer_bytes = 2 * c.blocks_per_layer * plane * (picture ? 4 : 2);
+    int64_t layer_bytes = 2 * c.blocks_per_layer * plane * (image ? 4 : 2);
     c.n_layers = rows <= 16 ? 1 + ((int64_t)256 << 20) / layer_bytes : 1;
     unsigned char *memory = allocate((size_t)(c.n_layers * layer_bytes));
-    if (picture)
+    if (image)
         memset(memory, 0, (size_t)layer_bytes);
     else
         fill_f16(memory, c.n_layers * layer_bytes);
     c.blocks = allocate((size_t)(c.n_layers * 2 * c.blocks_per_layer) * sizeof(void *));
     for (int64_t i = 0; i < c.n_layers * 2 * c.blocks_per_layer; i++)
-        c.blocks[i] = memory + i * plane * (picture ? 4 : 2);
+        c.blocks[i] = memory + i * plane * (image ? 4 : 2);
     float *q = random_floats(rows * n_heads * head_dim), *out = random_floats(rows * n_heads * head_dim);
     int32_t *positions = allocate((size_t)rows * sizeof *positions);
     double pairs = 0;
     for (int64_t i = 0; i < rows; i++) {
         positions[i] = (int32_t)(n_keys - rows + i);
-        pairs += picture ? (double)n_keys : (double)positions[i] + 1;
+        pairs += image ? (double)n_keys : (double)positions[i] + 1;
     }
     c.job = (attention_job){.q = q,
                             .q_stride = n_heads * head_dim,
                             .out = out,
                             .out_stride = n_heads * head_dim,
                             .n_rows = rows,
-                            .answer = !picture && rows <= 16,
-                            .positions = picture ? NULL : positions,
+                            .answer = !image && rows <= 16,
+                            .positions = image ? NULL : positions,
                             .n_keys = n_keys};
-    c.job.source = (attention_source){.type = picture ? ELEMENT_F32 : ELEMENT_F16, .block_tokens = block_tokens};
-    c.job.source.token_stride = picture ? n_kv_heads * head_dim : head_dim;
-    c.job.source.head_stride = picture ? head_dim : block_tokens * head_dim;
+    c.job.source = (attention_source){.type = image ? ELEMENT_F32 : ELEMENT_F16, .block_tokens = block_tokens};
+    c.job.source.token_stride = image ? n_kv_heads * head_dim : head_dim;
+    c.job.source.head_stride = image ? head_dim : block_tokens * head_dim;
     double bytes = rows <= 16 ? 4.0 * (double)n_keys * n_kv_heads * head_dim : 0;
     double operations = 4.0 * pairs * n_heads * head_dim;
     print_rate(name, median_seconds(b, call_attention, &c), operations, b->peaks.float32_gflops, bytes, b);

@@ -8,8 +8,8 @@
 typedef struct session_case {
     trol_model *model;
     trol_model_info info;
-    trol_features *picture; /* NULL: the case is text only */
-    int32_t *ids;           /* [n_ids]: a prompt */
+    trol_features *features; /* NULL: the case is text only */
+    int32_t *ids;            /* [n_ids]: a prompt */
     size_t n_ids;
 } session_case;
 
@@ -60,14 +60,14 @@ static inline session_case open_case(const char *name, int32_t n_threads) {
     CHECK_OK(trol_model_get_info(c.model, &c.info, &error), error);
     c.ids = read_prompt(name, &c.n_ids);
     snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
-    for (size_t i = 0; i < c.n_ids && !c.picture; i++)
+    for (size_t i = 0; i < c.n_ids && !c.features; i++)
         if (c.ids[i] == c.info.image_token)
-            c.picture = encode_file(c.model, path);
+            c.features = encode_file(c.model, path);
     return c;
 }
 
 static inline void close_case(session_case *c) {
-    trol_features_free(c->picture);
+    trol_features_free(c->features);
     trol_model_free(c->model);
     free(c->ids);
 }
@@ -90,7 +90,7 @@ static inline trol_session *open_session(trol_model *model, trol_traversal trave
 
 static inline void prefill_case(const session_case *c, trol_session *session, const int32_t *ids, size_t n) {
     trol_error error = {0};
-    CHECK_OK(trol_session_prefill(session, ids, n, &c->picture, c->picture != NULL, &error), error);
+    CHECK_OK(trol_session_prefill(session, ids, n, &c->features, c->features != NULL, &error), error);
 }
 
 static inline trol_session_stats stats_of(const trol_session *session) {

@@ -488,13 +488,13 @@ static void test_float_mode(int n_threads) {
     trol_threads_free(threads);
 }
 
-/* Several threads call at once: their sections do not mix. */
+/* Several threads call at once: their regions do not mix. */
 typedef struct caller {
     trol_threads *threads;
-    atomic_int *inside;   /* callers within a section */
-    atomic_int *sections; /* done by all */
+    atomic_int *inside;  /* callers within a region */
+    atomic_int *regions; /* done by all */
     atomic_int mixed;
-    int n_sections;
+    int n_regions;
     atomic_llong total;
 } caller;
 
@@ -512,11 +512,11 @@ static void add_chunk(void *context, int64_t chunk, int thread) {
 
 static void *call(void *argument) {
     caller *c = argument;
-    for (int i = 0; i < c->n_sections; i++) {
+    for (int i = 0; i < c->n_regions; i++) {
         atomic_store(&c->total, 0);
         if (threads_run(c->threads, 20, add_chunk, c, NULL) != TROL_OK || atomic_load(&c->total) != 190)
             atomic_fetch_add(&c->mixed, 1);
-        atomic_fetch_add(c->sections, 1);
+        atomic_fetch_add(c->regions, 1);
     }
     return NULL;
 }
@@ -525,19 +525,19 @@ static void test_callers(int n_threads) {
     enum { CALLERS = 4 };
     trol_error error = {0};
     trol_threads *threads;
-    atomic_int inside = 0, sections = 0;
+    atomic_int inside = 0, regions = 0;
     pthread_t started[CALLERS];
     caller callers[CALLERS];
     CHECK_OK(trol_threads_new(n_threads, &threads, &error), error);
     for (int i = 0; i < CALLERS; i++) {
-        callers[i] = (caller){.threads = threads, .inside = &inside, .sections = &sections, .n_sections = 500};
+        callers[i] = (caller){.threads = threads, .inside = &inside, .regions = &regions, .n_regions = 500};
         CHECK(pthread_create(&started[i], NULL, call, &callers[i]) == 0, "caller %d", i);
     }
     for (int i = 0; i < CALLERS; i++) {
         pthread_join(started[i], NULL);
-        CHECK(atomic_load(&callers[i].mixed) == 0, "%d sections of caller %d mixed", atomic_load(&callers[i].mixed), i);
+        CHECK(atomic_load(&callers[i].mixed) == 0, "%d regions of caller %d mixed", atomic_load(&callers[i].mixed), i);
     }
-    CHECK(atomic_load(&sections) == CALLERS * 500, "%d sections", atomic_load(&sections));
+    CHECK(atomic_load(&regions) == CALLERS * 500, "%d regions", atomic_load(&regions));
     trol_threads_free(threads);
 }
 
@@ -565,7 +565,7 @@ static int count_own_threads(void) {
     return n;
 }
 
-/* The status of a child that runs sections (or none), with workers of its own, has a child that does the same, and
+/* The status of a child that runs regions (or none), with workers of its own, has a child that does the same, and
  * frees the pool; SIGALRM ends one that hangs. */
 static int forked(trol_threads *threads, bool runs, int depth) {
     const pid_t child = fork();
@@ -583,7 +583,7 @@ static int forked(trol_threads *threads, bool runs, int depth) {
 
 static void *call_until_stopped(void *context) {
     caller *c = context;
-    while (!atomic_load(c->sections))
+    while (!atomic_load(c->regions))
         if (threads_run(c->threads, 20, add_chunk, c, NULL) != TROL_OK)
             atomic_fetch_add(&c->mixed, 1);
     return NULL;
@@ -596,13 +596,13 @@ static void test_fork(int n_threads) {
     CHECK(forked(threads, false, 0) == 0, "a child that only frees the pool, %d threads", n_threads);
     CHECK(forked(threads, true, 1) == 0, "a child of a pool that has not run, %d threads", n_threads);
     CHECK(adds_up(threads), "before a fork");
-    CHECK(forked(threads, true, 1) == 0 && adds_up(threads), "between sections, %d threads", n_threads);
-    /* The parent's other threads are in the middle of sections, and hold its locks. */
+    CHECK(forked(threads, true, 1) == 0 && adds_up(threads), "between regions, %d threads", n_threads);
+    /* The parent's other threads are in the middle of regions, and hold its locks. */
     atomic_int stop = 0, inside = 0;
     pthread_t started[2];
     caller callers[2];
     for (int i = 0; i < 2; i++) {
-        callers[i] = (caller){.threads = threads, .sections = &stop, .inside = &inside};
+        callers[i] = (caller){.threads = threads, .regions = &stop, .inside = &inside};
         CHECK(pthread_create(&started[i], NULL, call_until_stopped, &callers[i]) == 0, "caller %d", i);
     }
     for (int i = 0; i < 10; i++)
@@ -659,7 +659,7 @@ static void test_fork_mutex(void) {
     fork_mutex_destroy(&k.mutex);
 }
 
-/* One caller's section runs while another comes; the first then calls again at once: the other is served before. */
+/* One caller's region runs while another comes; the first then calls again at once: the other is served before. */
 typedef struct meeting {
     trol_threads *threads;
     atomic_int other_came, order;

@@ -19,10 +19,10 @@ questions=("What color is the heart?" "How many objects are there?" "What color 
            "Where is the heart?" "Is there a star?")
 : >in.jsonl
 : >single.txt
-for picture in balloons table; do
+for image in balloons table; do
     for question in "${questions[@]}"; do
-        echo "{\"id\": \"$picture\", \"image\": \"$pictures/$picture.png\", \"prompt\": \"$question\"}" >>in.jsonl
-        "$cli" -q -m "$model" --image "$pictures/$picture.png" -p "$question" >>single.txt
+        echo "{\"id\": \"$image\", \"image\": \"$pictures/$image.png\", \"prompt\": \"$question\"}" >>in.jsonl
+        "$cli" -q -m "$model" --image "$pictures/$image.png" -p "$question" >>single.txt
     done
 done
 

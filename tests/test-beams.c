@@ -70,11 +70,11 @@ static void check_case(const char *name) {
     snprintf(path, sizeof path, "%s/%s/case.json", TEST_REFERENCE, name);
     CHECK_OK(file_read(path, 1 << 24, &text, &n_bytes, &error), error);
     cJSON *json = cJSON_ParseWithLength(text, n_bytes), *row;
-    trol_features *features[2] = {c.picture, NULL};
+    trol_features *features[2] = {c.features, NULL};
     const bool two = strstr(name, "two-images") != NULL;
     if (two)
         features[1] = encode_second(&c, name);
-    CHECK_OK(trol_session_prefill(session, c.ids, c.n_ids, features, c.picture ? 1 + (size_t)two : 0, &error), error);
+    CHECK_OK(trol_session_prefill(session, c.ids, c.n_ids, features, c.features ? 1 + (size_t)two : 0, &error), error);
     int32_t *tokens = reference_integers(json, "beam5_tokens", &n_tokens), end = 2;
     trol_beams_params params = defaults(5, 6);
     params.end_tokens = &end;

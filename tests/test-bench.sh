@@ -26,15 +26,15 @@ peaks=$("$bench" -m "$model" --peaks --prompt 9 --repeats 1 --traversal off --pi
 for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--prompt 9 --repeats 0" "--peaks --picture-size 5x" ""; do
     status=0
     # shellcheck disable=SC2086
-    said=$("$bench" $arguments 2>&1) || status=$?
-    [ $status != 0 ] && [ -n "$said" ] || fail "trol-bench $arguments ended with $status and said '$said'"
+    printed=$("$bench" $arguments 2>&1) || status=$?
+    [ $status != 0 ] && [ -n "$printed" ] || fail "trol-bench $arguments ended with $status and printed '$printed'"
 done
 status=0
-said=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 2>&1 >/dev/full) || status=$?
-[ $status = 1 ] && [[ $said == *"standard output cannot be written: No space left on device" ]] || fail "a full disk: status $status, $said"
+printed=$("$bench" -m "$model" --prompt 9 --context 0 --repeats 1 2>&1 >/dev/full) || status=$?
+[ $status = 1 ] && [[ $printed == *"standard output cannot be written: No space left on device" ]] || fail "a full disk: status $status, $printed"
 status=0
-said=$("$bench" --help 2>&1 >/dev/full) || status=$?
-[ $status = 1 ] && [[ $said == *"standard output cannot be written"* ]] || fail "--help to a full disk: status $status, $said"
+printed=$("$bench" --help 2>&1 >/dev/full) || status=$?
+[ $status = 1 ] && [[ $printed == *"standard output cannot be written"* ]] || fail "--help to a full disk: status $status, $printed"
 
 # A signal leaves no random weights behind.
 work=$(mktemp -d -p "$TROL_BUILD")

@@ -13,11 +13,11 @@
 #include "engine/identity.h"
 #include "session_cases.h"
 
-enum { N_PICTURES = 6 };
+enum { N_IMAGES = 6 };
 
-static trol_image *pictures[N_PICTURES];
-static float *expected[N_PICTURES]; /* their rows, without a cache */
-static size_t row_bytes;            /* of all rows of one */
+static trol_image *all_images[N_IMAGES];
+static float *expected[N_IMAGES]; /* their rows, without a cache */
+static size_t row_bytes;          /* of all rows of one */
 static char folder[600], reference_folder[1024];
 static atomic_int n_warnings;
 
@@ -76,7 +76,7 @@ static bool is_right(const trol_features *features, int which) {
 static void ask(trol_model *model, const char *what, int which) {
     trol_error error = {0};
     trol_features *features = NULL;
-    CHECK_OK(trol_encode_image(model, pictures[which], &features, &error), error);
+    CHECK_OK(trol_encode_image(model, all_images[which], &features, &error), error);
     CHECK(is_right(features, which), "%s: picture %d has other rows", what, which);
     trol_features_free(features);
 }
@@ -107,7 +107,7 @@ static int count_files(int64_t *n_bytes, int *n_others) {
 static void file_of(trol_model *model, int which, char path[700]) {
     unsigned char identity[IDENTITY_BYTES];
     trol_error error = {0};
-    CHECK_OK(identity_of_image(model, pictures[which], identity, &error), error);
+    CHECK_OK(identity_of_image(model, all_images[which], identity, &error), error);
     int n = snprintf(path, 700, "%s/", folder);
     for (int i = 0; i < IDENTITY_BYTES; i++)
         n += snprintf(path + n, (size_t)(700 - n), "%02x", identity[i]);
@@ -143,16 +143,16 @@ static void check_memory(void) {
     check_counts(cache, "the one that was used", 3, 3, 0);
     ask(model, "gone", 1);
     check_counts(cache, "the one that was not", 4, 3, 0);
-    CHECK(stats_of_cache(cache).memory_bytes <= 2 * entry && stats_of_cache(cache).memory_pictures == 2,
+    CHECK(stats_of_cache(cache).memory_bytes <= 2 * entry && stats_of_cache(cache).memory_images == 2,
           "%lld bytes, %lld pictures", (long long)stats_of_cache(cache).memory_bytes,
-          (long long)stats_of_cache(cache).memory_pictures);
+          (long long)stats_of_cache(cache).memory_images);
     /* Several in one call: some that are there, some twice, more than are encoded together. */
     const int order[] = {1, 3, 3, 0, 4, 5, 4, 2, 1, 0, 5, 3};
     enum { N = sizeof order / sizeof *order };
     const trol_image *images[N];
     trol_features *features[N];
     for (int i = 0; i < N; i++)
-        images[i] = pictures[order[i]];
+        images[i] = all_images[order[i]];
     CHECK_OK(trol_encode_images(model, images, N, NULL, NULL, features, &error), error);
     for (int i = 0; i < N; i++) {
         CHECK(features[i] && memcmp(trol_features_data(features[i]), expected[order[i]], row_bytes) == 0,
@@ -295,17 +295,17 @@ typedef struct asking {
 
 static void *ask_many(void *user) {
     asking *a = user;
-    const trol_image *images[N_PICTURES];
-    trol_features *features[N_PICTURES] = {NULL};
+    const trol_image *images[N_IMAGES];
+    trol_features *features[N_IMAGES] = {NULL};
     a->fine = true;
-    for (int i = 0; i < N_PICTURES; i++)
-        images[i] = pictures[(a->first + i * a->step) % N_PICTURES];
+    for (int i = 0; i < N_IMAGES; i++)
+        images[i] = all_images[(a->first + i * a->step) % N_IMAGES];
     if (a->together)
-        a->fine = trol_encode_images(a->model, images, N_PICTURES, NULL, NULL, features, NULL) == TROL_OK;
-    for (int i = 0; i < N_PICTURES; i++) {
+        a->fine = trol_encode_images(a->model, images, N_IMAGES, NULL, NULL, features, NULL) == TROL_OK;
+    for (int i = 0; i < N_IMAGES; i++) {
         if (!a->together)
             a->fine &= trol_encode_image(a->model, images[i], &features[i], NULL) == TROL_OK;
-        a->fine &= is_right(features[i], (a->first + i * a->step) % N_PICTURES);
+        a->fine &= is_right(features[i], (a->first + i * a->step) % N_IMAGES);
         trol_features_free(features[i]);
     }
     return NULL;
@@ -321,8 +321,7 @@ static void check_threads(void) {
         trol_model *models[2] = {open_model(reference_folder, cache, TROL_WEIGHTS_AS_STORED),
                                  open_model(reference_folder, cache, TROL_WEIGHTS_AS_STORED)};
         for (int i = 0; i < N_THREADS; i++) {
-            work[i] =
-                (asking){models[i % 2], i % N_PICTURES, i % 3 == 1 ? N_PICTURES - 1 : 1, i % 2 == round % 2, false};
+            work[i] = (asking){models[i % 2], i % N_IMAGES, i % 3 == 1 ? N_IMAGES - 1 : 1, i % 2 == round % 2, false};
             pthread_create(&threads[i], NULL, ask_many, &work[i]);
         }
         for (int i = 0; i < N_THREADS; i++) {
@@ -330,7 +329,7 @@ static void check_threads(void) {
             CHECK(work[i].fine, "round %d, thread %d", round, i);
         }
         const trol_cache_stats s = stats_of_cache(cache);
-        CHECK(s.encoded + s.from_folder == N_PICTURES && s.from_memory == (N_THREADS - 1) * N_PICTURES,
+        CHECK(s.encoded + s.from_folder == N_IMAGES && s.from_memory == (N_THREADS - 1) * N_IMAGES,
               "round %d: %lld encoded, %lld from memory", round, (long long)s.encoded, (long long)s.from_memory);
         trol_model_free(models[0]);
         trol_model_free(models[1]);
@@ -352,7 +351,7 @@ static void check_processes(void) {
             continue;
         trol_cache *cache = new_cache(0, folder, limit);
         trol_model *model = open_model(reference_folder, cache, TROL_WEIGHTS_AS_STORED);
-        asking work = {model, i, i % 2 ? 1 : N_PICTURES - 1, false, false};
+        asking work = {model, i, i % 2 ? 1 : N_IMAGES - 1, false, false};
         bool fine = true;
         for (int round = 0; round < N_ROUNDS; round++) {
             ask_many(&work);
@@ -398,7 +397,7 @@ static int hold_up(void *user, trol_stage stage, int64_t done, int64_t total) {
 static void *encode_slowly(void *user) {
     slow *s = user;
     trol_features *features;
-    s->status = trol_encode_images(s->model, (const trol_image *const *)&pictures[0], 1, hold_up, s, &features, NULL);
+    s->status = trol_encode_images(s->model, (const trol_image *const *)&all_images[0], 1, hold_up, s, &features, NULL);
     trol_features_free(features);
     return NULL;
 }
@@ -439,7 +438,7 @@ static void check_waiting(void) {
     int n_calls = 0;
     /* A caller that waits can be cancelled. */
     pthread_t thread = start_slow(&s, model, true), other;
-    CHECK(trol_encode_images(model, (const trol_image *const *)&pictures[0], 1, stop_third, &n_calls, &features,
+    CHECK(trol_encode_images(model, (const trol_image *const *)&all_images[0], 1, stop_third, &n_calls, &features,
                              &error) == TROL_ERROR_CANCELLED &&
               !features,
           "%s", error.message);
@@ -462,14 +461,14 @@ static void check_waiting(void) {
     cache = new_cache(1 << 20, NULL, 0);
     params.cache = cache;
     CHECK_OK(trol_model_load(reference_folder, &params, &model, &error), error);
-    CHECK_OK(identity_of_image(model, pictures[0], identity, &error), error);
+    CHECK_OK(identity_of_image(model, all_images[0], identity, &error), error);
     CHECK_OK(cache_enter(cache, identity, false, &entry, &state, &error), error);
     CHECK(state == CACHE_ENCODE, "state %d", (int)state);
 #ifndef __SANITIZE_THREAD__
     const pid_t child = fork();
     if (child == 0) {
         alarm(200);
-        _exit(trol_encode_image(model, pictures[0], &features, NULL) == TROL_OK && is_right(features, 0) ? 0 : 1);
+        _exit(trol_encode_image(model, all_images[0], &features, NULL) == TROL_OK && is_right(features, 0) ? 0 : 1);
     }
     int status = -1;
     CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %d", status);
@@ -497,7 +496,7 @@ static void check_models(const char *name) {
     unsigned char own[IDENTITY_BYTES], found[IDENTITY_BYTES];
     trol_error error = {0};
     int n_vision = 0, n_decoder = 0;
-    CHECK_OK(identity_of_image(model, pictures[0], own, &error), error);
+    CHECK_OK(identity_of_image(model, all_images[0], own, &error), error);
     changed_checkpoint copy = changed_checkpoint_copy(name, "copy");
     for (const cJSON *item = copy.header->child;; item = item->next) {
         if (item && strcmp(item->string, "__metadata__") == 0)
@@ -506,7 +505,7 @@ static void check_models(const char *name) {
             item && strstr(item->string, "vision") && !strstr(item->string, "post_layernorm"); /* idle */
         changed_checkpoint_write(&copy, item);
         trol_model *other = open_model(copy.folder, cache, TROL_WEIGHTS_AS_STORED);
-        CHECK_OK(identity_of_image(other, pictures[0], found, &error), error);
+        CHECK_OK(identity_of_image(other, all_images[0], found, &error), error);
         CHECK((memcmp(own, found, sizeof own) == 0) == !encodes, "%s: %s", name, item ? item->string : "an equal copy");
         trol_model_free(other);
         n_vision += encodes;
@@ -516,7 +515,7 @@ static void check_models(const char *name) {
     }
     CHECK(n_vision > 10 && n_decoder > 5, "%d tensors of the encoder, %d of the decoder", n_vision, n_decoder);
     trol_model *other = open_model(path, cache, TROL_WEIGHTS_Q8);
-    CHECK_OK(identity_of_image(other, pictures[0], found, &error), error);
+    CHECK_OK(identity_of_image(other, all_images[0], found, &error), error);
     CHECK(memcmp(own, found, sizeof own) != 0, "%s: an encoder in 8 bits", name);
     trol_model_free(other);
     changed_checkpoint_remove(&copy);
@@ -535,7 +534,7 @@ static void check_session(void) {
     trol_model_info info = {.size = sizeof info};
     CHECK_OK(trol_model_get_info(model, &info, &error), error);
     for (int i = 0; i < 2; i++) {
-        const trol_image *images[2] = {pictures[0], pictures[1]};
+        const trol_image *images[2] = {all_images[0], all_images[1]};
         CHECK_OK(trol_session_new(model, NULL, &sessions[i], &error), error);
         CHECK_OK(trol_session_ask(sessions[i], "What is this?", images, 2, &error), error);
         const trol_session_stats stats = stats_of(sessions[i]);
@@ -550,19 +549,19 @@ static void check_session(void) {
     trol_cache_free(cache);
 }
 
-static void make_pictures(void) {
+static void make_images(void) {
     trol_error error = {0};
     uint64_t random = 5;
     trol_model *model = open_model(reference_folder, NULL, TROL_WEIGHTS_AS_STORED);
     trol_model_info info = {.size = sizeof info};
     CHECK_OK(trol_model_get_info(model, &info, &error), error);
-    for (int i = 0; i < N_PICTURES; i++) {
+    for (int i = 0; i < N_IMAGES; i++) {
         uint8_t rgb[24 * 16 * 3];
         for (size_t k = 0; k < sizeof rgb; k++)
             rgb[k] = (uint8_t)(test_random(&random) >> 40);
-        CHECK_OK(trol_image_load_rgb(rgb, 24, 16, 72, &pictures[i], &error), error);
+        CHECK_OK(trol_image_load_rgb(rgb, 24, 16, 72, &all_images[i], &error), error);
         trol_features *features = NULL;
-        CHECK_OK(trol_encode_image(model, pictures[i], &features, &error), error);
+        CHECK_OK(trol_encode_image(model, all_images[i], &features, &error), error);
         row_bytes = (size_t)trol_features_n_tokens(features) * (size_t)info.hidden_size * sizeof(float);
         expected[i] = malloc(row_bytes);
         memcpy(expected[i], trol_features_data(features), row_bytes);
@@ -576,7 +575,7 @@ int main(void) {
     signal(SIGXFSZ, SIG_IGN);
     snprintf(folder, sizeof folder, "%s", test_path("pictures"));
     snprintf(reference_folder, sizeof reference_folder, "%s/internlm2-clip", TEST_REFERENCE);
-    make_pictures();
+    make_images();
 #ifndef __SANITIZE_THREAD__
     check_processes();
 #endif
@@ -589,8 +588,8 @@ int main(void) {
     check_models("internlm2-clip");
     check_models("phi3-internvit");
     check_session();
-    for (int i = 0; i < N_PICTURES; i++) {
-        trol_image_free(pictures[i]);
+    for (int i = 0; i < N_IMAGES; i++) {
+        trol_image_free(all_images[i]);
         free(expected[i]);
     }
     test_remove_folder();

@@ -4,7 +4,7 @@ set -euo pipefail
 
 cli=$TROL_BUILD/trol-cli
 case=$TROL_SOURCE/tests/reference/e2e-internlm2
-picture=$case/pictures/photo.png
+image=$case/pictures/photo.png
 work=$(mktemp -d -p "$TROL_BUILD")
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; exit 1; }
@@ -13,9 +13,9 @@ fail() { echo "FAILED: $*"; exit 1; }
 expect() {
     local expected=$1 text=$2 status=0
     shift 2
-    "$cli" "$@" >"$work/out" 2>"$work/said" </dev/null || status=$?
-    [ $status = "$expected" ] || fail "trol-cli $* ended with $status, expected $expected: $(cat "$work/said")"
-    grep -qF -- "$text" "$work/said" || fail "trol-cli $* did not say '$text': $(cat "$work/said")"
+    "$cli" "$@" >"$work/out" 2>"$work/printed" </dev/null || status=$?
+    [ $status = "$expected" ] || fail "trol-cli $* ended with $status, expected $expected: $(cat "$work/printed")"
+    grep -qF -- "$text" "$work/printed" || fail "trol-cli $* did not say '$text': $(cat "$work/printed")"
     [ $status != 2 ] || [ ! -s "$work/out" ] || fail "trol-cli $* wrote to standard output"
 }
 
@@ -54,8 +54,8 @@ printf 'What \xff' >"$work/prompt"
 expect 1 "$work/prompt: byte 6 is not valid UTF-8" -m "$case" --prompt-file "$work/prompt"
 head -c 3000000 /dev/zero | tr '\0' x >"$work/prompt"
 expect 1 "3000000 bytes of text" -m "$case" --prompt-file "$work/prompt"
-expect 1 'the text has 0 "<image>"' -m "$case" --raw -p a --image "$picture"
-head -c 3000 "$picture" >"$work/cut.png"
+expect 1 'the text has 0 "<image>"' -m "$case" --raw -p a --image "$image"
+head -c 3000 "$image" >"$work/cut.png"
 expect 1 "cut.png: the PNG is cut short" -m "$case" -p a --image "$work/cut.png"
 [ -z "$(find "$work" -name '*.npy*')" ] || fail "left behind: $(ls "$work")"
 
@@ -63,43 +63,43 @@ expect 1 "cut.png: the PNG is cut short" -m "$case" -p a --image "$work/cut.png"
 # A JPEG that ends in the middle, with an end marker: decoded, with one notice.
 jpeg=$TROL_SOURCE/tests/reference/pictures/420.jpg
 { head -c 1300 "$jpeg"; printf '\377\331'; } >"$work/damaged.jpg"
-"$cli" -m "$case" --image "$work/damaged.jpg" -p a -n 1 --ignore-eos >"$work/out" 2>"$work/said"
-[ "$(grep -c "damaged.jpg: the JPEG is damaged (a part of its data ends too early)" "$work/said")" = 1 ] || fail "damaged: $(cat "$work/said")"
-"$cli" -m "$case" --image - -p a -n 1 --ignore-eos <"$work/damaged.jpg" >"$work/out" 2>"$work/said"
-[ "$(grep -c "standard input: the JPEG is damaged" "$work/said")" = 1 ] || fail "damaged: $(cat "$work/said")"
-"$cli" -m "$case" --image "$jpeg" -p a -n 1 --ignore-eos >"$work/out" 2>"$work/said"
-! grep -q damaged "$work/said" || fail "not damaged: $(cat "$work/said")"
+"$cli" -m "$case" --image "$work/damaged.jpg" -p a -n 1 --ignore-eos >"$work/out" 2>"$work/printed"
+[ "$(grep -c "damaged.jpg: the JPEG is damaged (a part of its data ends too early)" "$work/printed")" = 1 ] || fail "damaged: $(cat "$work/printed")"
+"$cli" -m "$case" --image - -p a -n 1 --ignore-eos <"$work/damaged.jpg" >"$work/out" 2>"$work/printed"
+[ "$(grep -c "standard input: the JPEG is damaged" "$work/printed")" = 1 ] || fail "damaged: $(cat "$work/printed")"
+"$cli" -m "$case" --image "$jpeg" -p a -n 1 --ignore-eos >"$work/out" 2>"$work/printed"
+! grep -q damaged "$work/printed" || fail "not damaged: $(cat "$work/printed")"
 head -c 1300 "$jpeg" >"$work/cut.jpg"
 expect 1 "cut.jpg: the JPEG is cut short" -m "$case" -p a --image "$work/cut.jpg"
 
 # ---- the same answer, wherever the input comes from
-answer=$("$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --quiet)
+answer=$("$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --quiet)
 [ -n "$answer" ] || fail "no answer"
 same() {
     [ "$(cat "$work/again")" = "$answer" ] || fail "$1: $(cat "$work/again"), not $answer"
 }
-echo "What is it?" | "$cli" -m "$case" --image "$picture" -p - -n 8 --quiet >"$work/again"
+echo "What is it?" | "$cli" -m "$case" --image "$image" -p - -n 8 --quiet >"$work/again"
 same "the prompt from standard input"
 printf 'What is it?\r\n' >"$work/prompt"
-"$cli" -m "$case" --image="$picture" --prompt-file "$work/prompt" -n 8 -q >"$work/again"
+"$cli" -m "$case" --image="$image" --prompt-file "$work/prompt" -n 8 -q >"$work/again"
 same "the prompt from a file"
-"$cli" -m "$case" --image - -p "What is it?" -n 8 -q -t 1 <"$picture" >"$work/again"
+"$cli" -m "$case" --image - -p "What is it?" -n 8 -q -t 1 <"$image" >"$work/again"
 same "the picture from standard input, one thread"
-"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --lookup 2 >"$work/again"
+"$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --lookup 2 >"$work/again"
 same "with prompt lookup"
-"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats >"$work/again" 2>"$work/said"
+"$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --stats >"$work/again" 2>"$work/printed"
 same "with --stats"
-grep -q "^prompt  *[1-9]" "$work/said" || fail "--stats: $(cat "$work/said")"
+grep -q "^prompt  *[1-9]" "$work/printed" || fail "--stats: $(cat "$work/printed")"
 for line in "prompt  *[1-9][0-9]" "prompt  *1 "; do
-    "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats --session "$work/session" >"$work/again" 2>"$work/said"
+    "$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --stats --session "$work/session" >"$work/again" 2>"$work/printed"
     same "with --session"
-    grep -q "^$line" "$work/said" || fail "--session: $(cat "$work/said")"
+    grep -q "^$line" "$work/printed" || fail "--session: $(cat "$work/printed")"
 done
-expect 0 "in another way" -m "$case" --type q8 --image "$picture" -p "What is it?" -n 8 --session "$work/session"
+expect 0 "in another way" -m "$case" --type q8 --image "$image" -p "What is it?" -n 8 --session "$work/session"
 for line in "1 pictures encoded, 0 from the cache" "0 pictures encoded, 1 from the cache"; do
-    "$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 --stats --cache-dir "$work/cache/pictures" >"$work/again" 2>"$work/said"
+    "$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --stats --cache-dir "$work/cache/pictures" >"$work/again" 2>"$work/printed"
     same "with --cache-dir"
-    grep -q "^$line" "$work/said" || fail "--cache-dir: $(cat "$work/said")"
+    grep -q "^$line" "$work/printed" || fail "--cache-dir: $(cat "$work/printed")"
 done
 [ "$(tail -c 1 "$work/again" | od -An -c | tr -d ' ')" = '\n' ] || fail "no line break at the end"
 
@@ -109,7 +109,7 @@ system+=" Layers). You must give helpful, detailed, and polite answers to the us
 end='[UNUSED_TOKEN_145]'
 begin='[UNUSED_TOKEN_146]'
 raw="<s>${begin}system"$'\n'"$system$end"$'\n'"${begin}user"$'\n<image>\n'"What is it?$end"$'\n'"${begin}assistant"$'\n'
-"$cli" -m "$case" --image "$picture" --raw -p "$raw" -n 8 -q >"$work/again"
+"$cli" -m "$case" --image "$image" --raw -p "$raw" -n 8 -q >"$work/again"
 same "raw"
 
 # ---- arrays: shapes, and rows that choose the tokens
@@ -161,7 +161,7 @@ grep -q "\"top\": \[{\"token\": $token," "$work/b.jsonl" || fail "log-probabilit
 "$cli" -m "$case" -p "What is it?" -n 1 --ignore-eos -q --logit-bias 7+1000 --logprobs "$work/b.jsonl" >/dev/null
 grep -q "^{\"position\": [0-9]*, \"token\": 7," "$work/b.jsonl" || fail "--logit-bias 7+1000: $(cat "$work/b.jsonl")"
 stop=${answer:2:3}
-"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --stop "never" --stop "$stop" >"$work/out"
+"$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --stop "never" --stop "$stop" >"$work/out"
 expected=${answer%%"$stop"*}
 [ "$(cat "$work/out")" = "$(sed 's/[[:space:]]*$//' <<<"$expected")" ] || fail "--stop '$stop': $(cat "$work/out")"
 
@@ -171,42 +171,42 @@ expect 2 "do not go with --beams" -m "$case" -p a --beams 5 --temp 1
 expect 2 "do not go with --beams" -m "$case" -p a --beams 5 --logprobs "$work/a"
 expect 2 "--n-best is for --beams" -m "$case" -p a --n-best "$work/a"
 expect 1 "cannot be written" -m "$case" -p a -n 2 --beams 2 --n-best "$work/none/a.jsonl"
-[ "$("$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --beams 1)" = "$answer" ] || fail "one beam is not greedy"
-"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --beams 5 --length-penalty 0.5 --n-best "$work/n.jsonl" >"$work/out"
+[ "$("$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --beams 1)" = "$answer" ] || fail "one beam is not greedy"
+"$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --beams 5 --length-penalty 0.5 --n-best "$work/n.jsonl" >"$work/out"
 [ "$(wc -l <"$work/n.jsonl")" = 5 ] || fail "--n-best: $(cat "$work/n.jsonl")"
 [ "$(head -n 1 "$work/n.jsonl" | sed 's/.*"text": "//; s/"}$//')" = "$(sed 's/["\\]/\\&/g' "$work/out" | sed ':a;N;$!ba;s/\n/\\u000a/g')" ] ||
     fail "the first of --n-best is not the answer: $(cat "$work/n.jsonl" "$work/out")"
 echo 'root ::= "yes" | "no"' >"$work/yes.gbnf"
-"$cli" -m "$case" --image "$picture" -p "What is it?" -n 8 -q --beams 3 --grammar "$work/yes.gbnf" >"$work/out"
+"$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --beams 3 --grammar "$work/yes.gbnf" >"$work/out"
 grep -qx 'yes\|no' "$work/out" || fail "--beams with --grammar: $(cat "$work/out")"
 [ "$(grep -o '"score": [^,]*' "$work/n.jsonl" | sort -t: -k2 -g -r)" = "$(grep -o '"score": [^,]*' "$work/n.jsonl")" ] ||
     fail "--n-best is not in order: $(cat "$work/n.jsonl")"
 
 # ---- the bundled model and $TROL_MODEL
-TROL_MODEL=$case "$cli" --image "$picture" -p "What is it?" -n 8 2>"$work/said" >"$work/again"
+TROL_MODEL=$case "$cli" --image "$image" -p "What is it?" -n 8 2>"$work/printed" >"$work/again"
 same "TROL_MODEL"
-grep -qF "using $case" "$work/said" || fail "it does not say which model it uses"
+grep -qF "using $case" "$work/printed" || fail "it does not say which model it uses"
 
 # ---- output that cannot be written
 status=0
-"$cli" -m "$case" -p a -q >/dev/full 2>"$work/said" || status=$?
-[ $status = 1 ] && grep -q "cannot be written" "$work/said" || fail "a full disk: status $status"
+"$cli" -m "$case" -p a -q >/dev/full 2>"$work/printed" || status=$?
+[ $status = 1 ] && grep -q "cannot be written" "$work/printed" || fail "a full disk: status $status"
 status=0
-"$cli" -m "$case" -p a -q 2>"$work/said" >&- || status=$?
-[ $status = 1 ] && grep -q "cannot be written" "$work/said" || fail "closed standard output: status $status"
-"$cli" -m "$case" -p a -q -n 500 --ignore-eos 2>"$work/said" | head -c 1 >/dev/null || true
-grep -q "cannot be written" "$work/said" || fail "a closed pipe is not told"
+"$cli" -m "$case" -p a -q 2>"$work/printed" >&- || status=$?
+[ $status = 1 ] && grep -q "cannot be written" "$work/printed" || fail "closed standard output: status $status"
+"$cli" -m "$case" -p a -q -n 500 --ignore-eos 2>"$work/printed" | head -c 1 >/dev/null || true
+grep -q "cannot be written" "$work/printed" || fail "a closed pipe is not told"
 
 status=0
-(ulimit -f 4 && "$cli" -m "$case" -p a -q -n 3 --prefill-logits "$work/f.npy" >/dev/null 2>"$work/said") || status=$?
-[ $status = 1 ] && grep -q "f.npy cannot be written" "$work/said" || fail "a file-size limit: status $status"
+(ulimit -f 4 && "$cli" -m "$case" -p a -q -n 3 --prefill-logits "$work/f.npy" >/dev/null 2>"$work/printed") || status=$?
+[ $status = 1 ] && grep -q "f.npy cannot be written" "$work/printed" || fail "a file-size limit: status $status"
 [ -z "$(ls "$work"/f.npy* 2>/dev/null)" ] || fail "a file-size limit left a half-written file"
 
 # ---- ^C before anything is said: at once, nothing half-written
 mkfifo "$work/silent"
 exec 3<>"$work/silent"
 for signal in INT TERM HUP; do
-    "$cli" -m "$case" -p a -q --image "$work/silent" --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
+    "$cli" -m "$case" -p a -q --image "$work/silent" --logits "$work/i.npy" >"$work/out" 2>"$work/printed" &
     process=$!
     sleep 0.3
     kill -$signal $process
@@ -236,7 +236,7 @@ fi
 # ---- a file that is cut while it is mapped is named
 "$TROL_BUILD/trol-quantize" "$case" "$work/packed" --quiet
 : >"$work/out"
-"$cli" -m "$work/packed" -p a -q -n 100000 -c 100000 --ignore-eos >"$work/out" 2>"$work/said" &
+"$cli" -m "$work/packed" -p a -q -n 100000 -c 100000 --ignore-eos >"$work/out" 2>"$work/printed" &
 process=$!
 for _ in $(seq 500); do
     [ -s "$work/out" ] && break
@@ -245,13 +245,13 @@ done
 : >"$work/packed/model.safetensors"
 status=0
 wait $process || status=$?
-[ $status = 1 ] || fail "a cut file: status $status, $(cat "$work/said")"
-grep -qF "trol-cli: $(realpath "$work/packed/model.safetensors") became shorter" "$work/said" ||
-    fail "a cut file is not named: $(cat "$work/said")"
+[ $status = 1 ] || fail "a cut file: status $status, $(cat "$work/printed")"
+grep -qF "trol-cli: $(realpath "$work/packed/model.safetensors") became shorter" "$work/printed" ||
+    fail "a cut file is not named: $(cat "$work/printed")"
 : >"$work/out"
 
 # ---- ^C: what was said so far, status 130, nothing half-written
-"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
+"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/printed" &
 process=$!
 for _ in $(seq 500); do
     [ -s "$work/out" ] && break
@@ -260,10 +260,10 @@ done
 kill -HUP $process
 status=0
 wait $process || status=$?
-[ $status = 129 ] || fail "SIGHUP: status $status, $(cat "$work/said")"
+[ $status = 129 ] || fail "SIGHUP: status $status, $(cat "$work/printed")"
 ! compgen -G "$work/i.npy*" >/dev/null || fail "SIGHUP left a half-written file"
 : >"$work/out"
-"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/said" &
+"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/printed" &
 process=$!
 for _ in $(seq 500); do
     [ -s "$work/out" ] && break
@@ -272,7 +272,7 @@ done
 kill -INT $process
 status=0
 wait $process || status=$?
-[ $status = 130 ] || fail "^C: status $status, $(cat "$work/said")"
+[ $status = 130 ] || fail "^C: status $status, $(cat "$work/printed")"
 [ "$(tail -c 1 "$work/out" | od -An -c | tr -d ' ')" = '\n' ] || fail "^C: no line break at the end"
 ! compgen -G "$work/i.npy*" >/dev/null || fail "^C left a half-written file"
 

@@ -16,7 +16,7 @@ enum {
     N_TURNS = 6,
     MAX_MESSAGES = 2 * N_TURNS,
     MAX_MESSAGE_TOKENS = 40,
-    MAX_PICTURES = 24,
+    MAX_IMAGES = 24,
     MAX_TOKENS = 2048,
     N_COMPANIONS = 2
 };
@@ -25,9 +25,9 @@ static bool to_the_bit = true; /* but where OpenBLAS multiplies prompts */
 /* ---- models ---------------------------------------------------------------------------------- */
 
 static const struct model_source {
-    const char *folder;  /* below tests/reference */
-    const char *picture; /* NULL: the model has no encoder */
-    bool reference;      /* case.json's prompt and reference.safetensors */
+    const char *folder;     /* below tests/reference */
+    const char *image_path; /* NULL: the model has no encoder */
+    bool reference;         /* case.json's prompt and reference.safetensors */
 } sources[] = {
     {"internlm2-clip", "internlm2-clip/image.png", true},
     {"phi3-internvit", "phi3-internvit/image.png", true},
@@ -59,8 +59,8 @@ static double rounding_seen[N_FORMS]; /* the largest difference where not to the
 typedef struct subject {
     trol_model *model; /* NULL: not loaded yet */
     trol_model_info info;
-    trol_features *pictures[3]; /* [n_pictures] */
-    size_t n_pictures;
+    trol_features *images[3]; /* [n_images] */
+    size_t n_images;
     int32_t *ids; /* [n_ids]: the reference's prompt; NULL: there is none */
     size_t n_ids;
     float *expected; /* [3, vocab_size]: the reference's logits after it in each mode; NULL: other arithmetic */
@@ -112,12 +112,12 @@ static void load_subject(subject *s, const struct model_source *source, const st
     CHECK_OK(trol_model_load(path, &params, &s->model, &error), error);
     s->info.size = sizeof s->info;
     CHECK_OK(trol_model_get_info(s->model, &s->info, &error), error);
-    if (source->picture) {
-        snprintf(path, sizeof path, "%s/%s", TEST_REFERENCE, source->picture);
-        s->pictures[0] = encode_file(s->model, path);
-        s->pictures[1] = encode_noise(s->model, 40, 30);
-        s->pictures[2] = encode_noise(s->model, 30, 40);
-        s->n_pictures = 3;
+    if (source->image_path) {
+        snprintf(path, sizeof path, "%s/%s", TEST_REFERENCE, source->image_path);
+        s->images[0] = encode_file(s->model, path);
+        s->images[1] = encode_noise(s->model, 40, 30);
+        s->images[2] = encode_noise(s->model, 30, 40);
+        s->n_images = 3;
     }
     if (source->reference)
         s->ids = read_prompt(source->folder, &s->n_ids);
@@ -137,8 +137,8 @@ static const subject *take_subject(size_t source, size_t form) {
 static void free_subjects(void) {
     for (size_t i = 0; i < N_SOURCES * N_FORMS; i++) {
         subject *s = &subjects[i / N_FORMS][i % N_FORMS];
-        for (size_t k = 0; k < s->n_pictures; k++)
-            trol_features_free(s->pictures[k]);
+        for (size_t k = 0; k < s->n_images; k++)
+            trol_features_free(s->images[k]);
         trol_model_free(s->model);
         free(s->ids);
         free(s->expected);
@@ -153,16 +153,16 @@ typedef struct message {
     int32_t tokens[MAX_MESSAGE_TOKENS]; /* [n_tokens] */
     size_t n_tokens;
     char text[256];
-    size_t pictures[3]; /* [n_pictures]: in front of the text */
-    size_t n_pictures;
+    size_t images[3]; /* [n_images]: in front of the text */
+    size_t n_images;
 } message;
 
 /* A prompt as the session is given it. */
 typedef struct prompt {
     int32_t ids[MAX_TOKENS]; /* [n_ids] */
     size_t n_ids;
-    trol_features *pictures[MAX_PICTURES]; /* [n_pictures] */
-    size_t n_pictures;
+    trol_features *images[MAX_IMAGES]; /* [n_images] */
+    size_t n_images;
     bool is_reference;
 } prompt;
 
@@ -237,22 +237,22 @@ static void write_text(conversation *c, message *m) {
         m->tokens[i] = (int32_t)(3 + below(c, 400));
 }
 
-static size_t count_rows(const conversation *c) {
-    size_t rows = 0;
+static size_t count_image_tokens(const conversation *c) {
+    size_t n_tokens = 0;
     for (size_t i = 0; i < c->n_messages; i++)
-        for (size_t k = 0; k < c->messages[i].n_pictures; k++)
-            rows += (size_t)trol_features_n_tokens(c->subject->pictures[c->messages[i].pictures[k]]);
-    return rows;
+        for (size_t k = 0; k < c->messages[i].n_images; k++)
+            n_tokens += (size_t)trol_features_n_tokens(c->subject->images[c->messages[i].images[k]]);
+    return n_tokens;
 }
 
 /* Not so many that they take too long. */
-static void choose_pictures(conversation *c, message *m) {
-    enum { MAX_ROWS = 600 };
-    size_t n = c->subject->n_pictures ? below(c, 6) / 2 % 3 : 0;
-    for (m->n_pictures = 0; n > 0; n--) {
-        m->pictures[m->n_pictures++] = below(c, c->subject->n_pictures);
-        if (count_rows(c) > MAX_ROWS)
-            m->n_pictures--;
+static void choose_images(conversation *c, message *m) {
+    enum { MAX_IMAGE_TOKENS = 600 };
+    size_t n = c->subject->n_images ? below(c, 6) / 2 % 3 : 0;
+    for (m->n_images = 0; n > 0; n--) {
+        m->images[m->n_images++] = below(c, c->subject->n_images);
+        if (count_image_tokens(c) > MAX_IMAGE_TOKENS)
+            m->n_images--;
     }
 }
 
@@ -277,7 +277,7 @@ static void edit(conversation *c) {
         break;
     case 3:
         note(c, "change-pictures");
-        choose_pictures(c, m);
+        choose_images(c, m);
         break;
     case 4: /* an answer is cut */
         note(c, "cut-answer");
@@ -293,10 +293,10 @@ static void put_id(prompt *p, int32_t id) {
         p->ids[p->n_ids++] = id;
 }
 
-static void put_pictures(conversation *c, const message *m) {
+static void put_images(conversation *c, const message *m) {
     prompt *p = &c->prompt;
-    for (size_t i = 0; i < m->n_pictures; i++)
-        p->pictures[p->n_pictures++] = c->subject->pictures[m->pictures[i]];
+    for (size_t i = 0; i < m->n_images; i++)
+        p->images[p->n_images++] = c->subject->images[m->images[i]];
 }
 
 /* Without a tokenizer: tokens one after the other. */
@@ -304,8 +304,8 @@ static void join_tokens(conversation *c) {
     prompt *p = &c->prompt;
     for (size_t i = 0; i < c->n_messages; i++) {
         const message *m = &c->messages[i];
-        for (size_t k = 0; k < m->n_pictures; k++)
-            for (int32_t n = trol_features_n_tokens(c->subject->pictures[m->pictures[k]]); n > 0; n--)
+        for (size_t k = 0; k < m->n_images; k++)
+            for (int32_t n = trol_features_n_tokens(c->subject->images[m->images[k]]); n > 0; n--)
                 put_id(p, c->subject->info.image_token);
         for (size_t k = 0; k < m->n_tokens; k++)
             put_id(p, m->tokens[k]);
@@ -314,11 +314,11 @@ static void join_tokens(conversation *c) {
 
 static void render_template(conversation *c, trol_message *rendered) {
     trol_error error = {0};
-    int32_t counts[MAX_PICTURES], *ids = NULL;
+    int32_t counts[MAX_IMAGES], *ids = NULL;
     size_t n_ids = 0;
-    for (size_t i = 0; i < c->prompt.n_pictures; i++)
-        counts[i] = trol_features_n_tokens(c->prompt.pictures[i]);
-    EXPECT_OK(trol_render_prompt(c->subject->model, rendered, c->n_messages, counts, c->prompt.n_pictures, 0, &ids,
+    for (size_t i = 0; i < c->prompt.n_images; i++)
+        counts[i] = trol_features_n_tokens(c->prompt.images[i]);
+    EXPECT_OK(trol_render_prompt(c->subject->model, rendered, c->n_messages, counts, c->prompt.n_images, 0, &ids,
                                  &n_ids, &error));
     for (size_t i = 0; i < n_ids; i++)
         put_id(&c->prompt, ids[i]);
@@ -330,7 +330,7 @@ static void to_interface(const conversation *c, trol_message *rendered, char (*t
     for (size_t i = 0; i < c->n_messages; i++) {
         const message *m = &c->messages[i];
         texts[i][0] = '\0';
-        for (size_t k = 0; k < m->n_pictures; k++)
+        for (size_t k = 0; k < m->n_images; k++)
             strcat(texts[i], "<image>\n");
         strcat(texts[i], m->text);
         rendered[i] = m->is_answer
@@ -345,18 +345,18 @@ static void make_prompt(conversation *c, trol_message *rendered, char (*texts)[3
     c->prompt = (prompt){0};
     if (s->ids && below(c, 6) == 0) {
         note(c, "reference");
-        bool has_picture = false;
+        bool has_image = false;
         for (size_t i = 0; i < s->n_ids; i++) {
             put_id(&c->prompt, s->ids[i]);
-            has_picture = has_picture || s->ids[i] == s->info.image_token;
+            has_image = has_image || s->ids[i] == s->info.image_token;
         }
-        c->prompt.pictures[0] = s->pictures[0];
-        c->prompt.n_pictures = has_picture;
+        c->prompt.images[0] = s->images[0];
+        c->prompt.n_images = has_image;
         c->prompt.is_reference = true;
         return;
     }
     for (size_t i = 0; i < c->n_messages; i++)
-        put_pictures(c, &c->messages[i]);
+        put_images(c, &c->messages[i]);
     to_interface(c, rendered, texts);
     if (s->info.has_tokenizer)
         render_template(c, rendered);
@@ -414,7 +414,7 @@ static trol_status step(conversation *c, const int32_t *ids, size_t n_ids, trol_
 static trol_status feed_pieces(conversation *c, bool beside, trol_error *error) {
     const prompt *p = &c->prompt;
     const size_t longest = 1 + below(c, below(c, 2) ? 6 : 60);
-    trol_status status = trol_session_prompt_begin(c->session, p->n_ids, p->pictures, p->n_pictures, error);
+    trol_status status = trol_session_prompt_begin(c->session, p->n_ids, p->images, p->n_images, error);
     for (size_t done = 0; status == TROL_OK && done < p->n_ids;) {
         size_t n = below(c, longest + 1);
         n = n < p->n_ids - done ? n : p->n_ids - done;
@@ -430,12 +430,12 @@ static trol_status feed(conversation *c, const trol_message *rendered, trol_erro
     const size_t way = below(c, 4);
     if (way == 0 && !p->is_reference && c->subject->info.has_tokenizer) {
         note(c, "messages");
-        return trol_session_set_prompt_features(c->session, rendered, c->n_messages, p->pictures, p->n_pictures, error);
+        return trol_session_set_prompt_features(c->session, rendered, c->n_messages, p->images, p->n_images, error);
     }
     note(c, way == 1 ? "pieces" : way == 2 ? "steps" : "whole");
     if (way == 1 || way == 2)
         return feed_pieces(c, way == 2, error);
-    return trol_session_prefill(c->session, p->ids, p->n_ids, p->pictures, p->n_pictures, error);
+    return trol_session_prefill(c->session, p->ids, p->n_ids, p->images, p->n_images, error);
 }
 
 static int stop_somewhere(void *user, int64_t position, const float *logits, int32_t vocab_size) {
@@ -477,8 +477,7 @@ static void disturb(conversation *c, const trol_message *rendered) {
         break;
     case 4:
         note(c, "given-up");
-        EXPECT_OK(
-            trol_session_prompt_begin(c->session, c->prompt.n_ids, c->prompt.pictures, c->prompt.n_pictures, &error));
+        EXPECT_OK(trol_session_prompt_begin(c->session, c->prompt.n_ids, c->prompt.images, c->prompt.n_images, &error));
         (void)!trol_session_prompt_append(c->session, c->prompt.ids, below(c, c->prompt.n_ids), NULL);
         break;
     case 5:
@@ -578,7 +577,7 @@ static void take_turn(conversation *c) {
     message *user = &c->messages[c->n_messages++];
     *user = (message){0};
     write_text(c, user);
-    choose_pictures(c, user);
+    choose_images(c, user);
     make_prompt(c, rendered, texts);
     if (c->failed)
         return;
@@ -587,7 +586,7 @@ static void take_turn(conversation *c) {
         return;
     trol_session *fresh = new_session(c);
     EXPECT_OK(
-        trol_session_prefill(fresh, c->prompt.ids, c->prompt.n_ids, c->prompt.pictures, c->prompt.n_pictures, &error));
+        trol_session_prefill(fresh, c->prompt.ids, c->prompt.n_ids, c->prompt.images, c->prompt.n_images, &error));
     check_same(c, fresh, "the prompt's logits differ from a fresh session's");
     check_reference(c);
     message *m = &c->messages[c->n_messages++];

@@ -12,9 +12,9 @@ fail() { echo "FAILED: $*"; exit 1; }
 expect() {
     local expected=$1 line=$2 status=0
     shift 2
-    "$inspect" "$@" >"$work/said" 2>&1 || status=$?
-    [ $status = "$expected" ] || fail "trol-inspect $* ended with $status, expected $expected: $(cat "$work/said")"
-    grep -qE -- "$line" "$work/said" || fail "trol-inspect $* printed no line like '$line': $(cat "$work/said")"
+    "$inspect" "$@" >"$work/printed" 2>&1 || status=$?
+    [ $status = "$expected" ] || fail "trol-inspect $* ended with $status, expected $expected: $(cat "$work/printed")"
+    grep -qE -- "$line" "$work/printed" || fail "trol-inspect $* printed no line like '$line': $(cat "$work/printed")"
 }
 
 expect 0 "the model +loads" "$case"
@@ -37,10 +37,10 @@ for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
     *) expect 1 "NOT OK: .*${file%.safetensors}" "$work/broken" ;;
     esac
     if [ $file != config.json ]; then
-        grep -q "config.json *ok" "$work/said" || fail "config.json is not reported without $file"
+        grep -q "config.json *ok" "$work/printed" || fail "config.json is not reported without $file"
     fi
     if [ $file != trol_gating.pt ]; then
-        grep -q "trol_gating.pt *ok" "$work/said" || fail "trol_gating.pt is not reported without $file"
+        grep -q "trol_gating.pt *ok" "$work/printed" || fail "trol_gating.pt is not reported without $file"
     fi
 done
 
@@ -56,16 +56,16 @@ echo '{}' >"$work/broken/tokenizer_config.json"
 cp --remove-destination "$case/tokenizer.model" "$work/broken"
 expect 1 "NOT OK: tokenizer_config.json: <s> is no special token" "$work/broken"
 status=0
-"$TROL_BUILD/trol-cli" -m "$work/broken" -p a >"$work/said" 2>&1 || status=$?
-[ $status = 1 ] && grep -q "tokenizer_config.json: <s> is no special token" "$work/said" || fail "without added tokens: $(cat "$work/said")"
+"$TROL_BUILD/trol-cli" -m "$work/broken" -p a >"$work/printed" 2>&1 || status=$?
+[ $status = 1 ] && grep -q "tokenizer_config.json: <s> is no special token" "$work/printed" || fail "without added tokens: $(cat "$work/printed")"
 
 # Standard output that cannot be written.
 for arguments in "$case" "--help" "$case --dump pixels -o $work/full.npy --image $case/pictures/photo.png"; do
     status=0
     # shellcheck disable=SC2086
-    "$inspect" $arguments >/dev/full 2>"$work/said" || status=$?
-    [ $status = 1 ] && [ "$(cat "$work/said")" = "trol-inspect: standard output cannot be written: No space left on device" ] ||
-        fail "trol-inspect $arguments, full: status $status, $(cat "$work/said")"
+    "$inspect" $arguments >/dev/full 2>"$work/printed" || status=$?
+    [ $status = 1 ] && [ "$(cat "$work/printed")" = "trol-inspect: standard output cannot be written: No space left on device" ] ||
+        fail "trol-inspect $arguments, full: status $status, $(cat "$work/printed")"
 done
 
 # dump STAGE SHAPE ARGUMENT ...: the header says SHAPE, and the file is as long as that takes.
@@ -78,7 +78,7 @@ dump() {
     size=$(stat -c %s "$work/$stage.npy")
     [ "$size" = $((192 + 4 * values)) ] || fail "$stage has $size bytes for [$shape]"
 }
-picture=(--image "$case/pictures/photo.png")
+image=(--image "$case/pictures/photo.png")
 # What both families see of each picture is what they see of the PNG beside it, which holds the reference's pixels.
 for family in e2e-internlm2 e2e-phi3; do
     for kind in jpg webp; do
@@ -87,19 +87,19 @@ for family in e2e-internlm2 e2e-phi3; do
             files+=(--image "$file") expected+=(--image "$file.png")
         done
         [ ${#files[@]} -ge 12 ] || fail "only ${#files[@]} $kind"
-        if ! "$inspect" "$TROL_SOURCE/tests/reference/$family" --dump pixels -o "$work/a.npy" "${files[@]}" >/dev/null 2>"$work/said"; then
-            [ $kind = webp ] && grep -q "built without" "$work/said" && continue
-            fail "$kind: $(cat "$work/said")"
+        if ! "$inspect" "$TROL_SOURCE/tests/reference/$family" --dump pixels -o "$work/a.npy" "${files[@]}" >/dev/null 2>"$work/printed"; then
+            [ $kind = webp ] && grep -q "built without" "$work/printed" && continue
+            fail "$kind: $(cat "$work/printed")"
         fi
-        [ ! -s "$work/said" ] || fail "$kind: $(cat "$work/said")"
+        [ ! -s "$work/printed" ] || fail "$kind: $(cat "$work/printed")"
         "$inspect" "$TROL_SOURCE/tests/reference/$family" --dump pixels -o "$work/b.npy" "${expected[@]}" >/dev/null
         cmp "$work/a.npy" "$work/b.npy" || fail "$kind, $family: other pixels than the reference's"
     done
 done
 echo "1 5 9 11 2" >"$work/tokens"
-dump pixels "1, 3, 98, 98" "${picture[@]}"
-dump vision_features "2, 49, 48" "${picture[@]}" "${picture[@]}"
-dump image_embeds "1, 49, 64" "${picture[@]}"
+dump pixels "1, 3, 98, 98" "${image[@]}"
+dump vision_features "2, 49, 48" "${image[@]}" "${image[@]}"
+dump image_embeds "1, 49, 64" "${image[@]}"
 dump embeddings "5, 64" --tokens "$work/tokens"
 dump pass1 "3, 5, 64" --tokens "$work/tokens"
 dump pass2 "1, 5, 64" --tokens "$work/tokens" --layer 1

@@ -93,7 +93,7 @@ difference=$(diff <(sed -n '/^```c$/,/^```$/p' "$TROL_SOURCE/README.md" | sed '1
 [ -z "$difference" ] || fail "the README's program (<) is not tests/install/ask.c (>): $difference"
 
 expected=$("$prefix/bin/trol-cli" -m "${question[0]}" --image "${question[1]}" -p "${question[2]}" --quiet)
-[ -n "$expected" ] || fail "the installed trol-cli said nothing"
+[ -n "$expected" ] || fail "the installed trol-cli printed nothing"
 for program in ./pc_c ./pc_cpp ./pc_static {outside,inside}/ask_{c,cpp,static}; do
     answer=$("$program" "${question[@]}") || fail "$program failed"
     [ "$answer" = "$expected" ] || fail "$program answered '$answer', trol-cli '$expected'"

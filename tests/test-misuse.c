@@ -309,11 +309,11 @@ static void check_order(const session_case *c) {
     /* After a prompt that failed there is nothing to answer, in whatever way it failed. */
     for (int i = 0; i < 6; i++) {
         CHECK_OK(trol_session_prefill(s, prompt, 3, NULL, 0, &error), error);
-        trol_image *picture = NULL;
+        trol_image *one_pixel = NULL;
         const uint8_t rgb[3] = {1, 2, 3};
         const int32_t bad = INT32_MAX;
         char *text = calloc(1, 100000);
-        CHECK_OK(trol_image_load_rgb(rgb, 1, 1, 3, &picture, &error), error);
+        CHECK_OK(trol_image_load_rgb(rgb, 1, 1, 3, &one_pixel, &error), error);
         memset(text, 'a', 99999);
         trol_status status = TROL_OK;
         if (i == 0)
@@ -322,7 +322,7 @@ static void check_order(const session_case *c) {
             status = trol_session_ask(s, text, NULL, 0, &error);
         if (i == 2) {
             trol_session_cancel(s);
-            status = trol_session_ask(s, "a", (const trol_image *const *)&picture, 1, &error);
+            status = trol_session_ask(s, "a", (const trol_image *const *)&one_pixel, 1, &error);
         }
         if (i == 3)
             status = trol_session_prefill(s, &c->info.image_token, 1, NULL, 0, &error);
@@ -336,7 +336,7 @@ static void check_order(const session_case *c) {
         REFUSED(TROL_ERROR_STATE, "", trol_session_decode(s, 1, &error));
         if (i == 2) /* the cancel may still wait for a call that computes */
             (void)!trol_session_prefill(s, prompt, 3, NULL, 0, NULL);
-        trol_image_free(picture);
+        trol_image_free(one_pixel);
         free(text);
     }
     trol_session_free(s);

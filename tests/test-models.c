@@ -23,7 +23,7 @@ typedef struct bundled {
 } bundled;
 
 /* The first of the folders with bundled pictures that holds this one. */
-static trol_features *encode_picture(const bundled *b, const char *name) {
+static trol_features *encode_image(const bundled *b, const char *name) {
     static const char *const folders[] = {"pictures", "eval-sample"};
     char path[1024];
     for (int i = 0; i < 2; i++) {
@@ -77,7 +77,7 @@ static void check_text(const bundled *b, const char *what, trol_session *s, cons
 }
 
 /* One line in one mode. */
-static void check_mode(bundled *b, const cJSON *line, size_t number, int mode, trol_features *picture) {
+static void check_mode(bundled *b, const cJSON *line, size_t number, int mode, trol_features *features) {
     trol_error error = {0};
     trol_session *s = b->sessions[mode];
     char what[256], key[16];
@@ -86,7 +86,7 @@ static void check_mode(bundled *b, const cJSON *line, size_t number, int mode, t
     snprintf(key, sizeof key, "%stokens", mode_prefix[mode]);
     int32_t *ids = reference_integers(line, "input_ids", &n_ids), *tokens = reference_integers(line, key, &n_tokens);
     snprintf(what, sizeof what, "%s, question %zu (%.80s), mode %d", b->name, number, message.text, mode);
-    CHECK_OK(trol_session_set_prompt_features(s, &message, 1, &picture, picture != NULL, &error), error);
+    CHECK_OK(trol_session_set_prompt_features(s, &message, 1, &features, features != NULL, &error), error);
     CHECK(trol_session_n_tokens(s) == n_ids && memcmp(trol_session_tokens(s), ids, n_ids * sizeof *ids) == 0,
           "%s: token ids differ", what);
     const float *expected = b->first_logits[mode].values + (int64_t)number * b->info.vocab_size;
@@ -97,7 +97,7 @@ static void check_mode(bundled *b, const cJSON *line, size_t number, int mode, t
         if (i + 1 < n_tokens)
             CHECK_OK(trol_session_decode(s, tokens[i], &error), error);
     }
-    CHECK_OK(trol_session_set_prompt_features(s, &message, 1, &picture, picture != NULL, &error), error);
+    CHECK_OK(trol_session_set_prompt_features(s, &message, 1, &features, features != NULL, &error), error);
     check_text(b, what, s, tokens, n_tokens);
     free(ids);
     free(tokens);
@@ -106,13 +106,13 @@ static void check_mode(bundled *b, const cJSON *line, size_t number, int mode, t
 static void check_line(bundled *b, const cJSON *line, size_t number) {
     const char *image = cJSON_GetStringValue(cJSON_GetObjectItem(line, "image"));
     const cJSON *tiles = cJSON_GetObjectItem(line, "tiles");
-    trol_features *picture = image ? encode_picture(b, image) : NULL;
-    if (picture && cJSON_IsNumber(tiles))
-        CHECK(trol_features_n_tiles(picture) == tiles->valueint, "%s, question %zu: %d tiles, expected %d", b->name,
-              number, trol_features_n_tiles(picture), tiles->valueint);
+    trol_features *features = image ? encode_image(b, image) : NULL;
+    if (features && cJSON_IsNumber(tiles))
+        CHECK(trol_features_n_tiles(features) == tiles->valueint, "%s, question %zu: %d tiles, expected %d", b->name,
+              number, trol_features_n_tiles(features), tiles->valueint);
     for (int mode = 0; mode < 3; mode++)
-        check_mode(b, line, number, mode, picture);
-    trol_features_free(picture);
+        check_mode(b, line, number, mode, features);
+    trol_features_free(features);
 }
 
 static void check_lines(bundled *b, char *lines) {

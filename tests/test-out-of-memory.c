@@ -101,7 +101,7 @@ static void begin_here(void) { n_requests_before = atomic_load(&n_requests); }
 
 static trol_threads *pool;
 static trol_model *models[2]; /* for scenarios that need one ready */
-static trol_image *pictures[2];
+static trol_image *images[2];
 
 static const char *const folders[2] = {TEST_REFERENCE "/e2e-internlm2", TEST_REFERENCE "/e2e-phi3"};
 
@@ -150,7 +150,7 @@ static trol_status use_tokenizer(int which, trol_error *error) {
     return status;
 }
 
-static trol_status load_picture(int which, trol_error *error) {
+static trol_status load_image(int which, trol_error *error) {
     static const char *const names[] = {"e2e-phi3/pictures/photo.png",
                                         "e2e-phi3/pictures/palette.png",
                                         "e2e-phi3/pictures/still.gif",
@@ -180,14 +180,14 @@ static trol_status load_model(int which, trol_error *error) {
     return status;
 }
 
-static trol_status encode_picture(int which, trol_error *error) {
+static trol_status encode_image(int which, trol_error *error) {
     trol_features *features;
-    trol_status status = trol_encode_image(models[which], pictures[which], &features, error);
+    trol_status status = trol_encode_image(models[which], images[which], &features, error);
     trol_features_free(features);
     return status;
 }
 
-static trol_status encode_first_picture(int which, trol_error *error) {
+static trol_status encode_first_image(int which, trol_error *error) {
     trol_model_params params;
     trol_model *model;
     trol_model_params_init(&params);
@@ -196,7 +196,7 @@ static trol_status encode_first_picture(int which, trol_error *error) {
     trol_status status = trol_model_load(folders[which], &params, &model, error);
     begin_here();
     if (status == TROL_OK)
-        status = trol_encode_image(model, pictures[which], &features, error);
+        status = trol_encode_image(model, images[which], &features, error);
     trol_features_free(features);
     trol_model_free(model);
     return status;
@@ -220,7 +220,7 @@ static trol_status answer(int which, trol_error *error) {
     generate.lookup = which >= 2 ? 2 : 0;
     trol_status status = trol_session_new(models[which % 2], &params, &session, error);
     if (status == TROL_OK)
-        status = trol_session_ask(session, "What is this?", (const trol_image *const *)&pictures[which % 2], 1, error);
+        status = trol_session_ask(session, "What is this?", (const trol_image *const *)&images[which % 2], 1, error);
     if (status == TROL_OK)
         status = trol_session_fork(session, &fork, error);
     if (status == TROL_OK)
@@ -433,7 +433,7 @@ int main(void) {
         test_scenario("use_tokenizer", use_tokenizer, i, 40);
     }
     for (int i = 0; i < 7; i++)
-        test_scenario("load_picture", load_picture, i, 100);
+        test_scenario("load_image", load_image, i, 100);
     CHECK_OK(trol_threads_new(1, &pool, &error), error); /* more would only make it slower */
     for (int i = 0; i < 4; i++)
         test_scenario("load_model", load_model, i, 25);
@@ -444,11 +444,11 @@ int main(void) {
         params.threads = pool;
         CHECK_OK(trol_model_load(folders[i], &params, &models[i], &error), error);
         snprintf(path, sizeof path, "%s/pictures/photo.png", folders[i]);
-        CHECK_OK(trol_image_load_file(path, NULL, &pictures[i], &error), error);
+        CHECK_OK(trol_image_load_file(path, NULL, &images[i], &error), error);
     }
     for (int i = 0; i < 2; i++)
-        test_scenario("encode_picture", encode_picture, i, 30),
-            test_scenario("encode_first_picture", encode_first_picture, i, 30);
+        test_scenario("encode_image", encode_image, i, 30),
+            test_scenario("encode_first_image", encode_first_image, i, 30);
     for (int i = 0; i < 4; i++)
         test_scenario("answer", answer, i, 20);
     for (int i = 0; i < 2; i++) {
@@ -465,7 +465,7 @@ int main(void) {
     test_remove_folder();
     for (int i = 0; i < 2; i++) {
         trol_model_free(models[i]);
-        trol_image_free(pictures[i]);
+        trol_image_free(images[i]);
     }
     trol_threads_free(pool);
     return test_summary("test-out-of-memory");

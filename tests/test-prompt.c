@@ -37,23 +37,23 @@ static bool equal_ids(const rendered *result, const cJSON *expected) {
 }
 
 static trol_status render(const family *f, const tokenizer *t, const trol_message *messages, size_t n_messages,
-                          const int32_t *counts, size_t n_pictures, int32_t flags, rendered *result) {
+                          const int32_t *counts, size_t n_images, int32_t flags, rendered *result) {
     trol_status status =
-        prompt_render(template_of(f), t, messages, n_messages, n_pictures, flags, &result->ids, &result->n, &error);
+        prompt_render(template_of(f), t, messages, n_messages, n_images, flags, &result->ids, &result->n, &error);
     if (status != TROL_OK)
         return status;
     const int32_t token = tokenizer_id(t, template_of(f)->image_token);
-    return prompt_expand(token, counts, n_pictures, &result->ids, &result->n, &error);
+    return prompt_expand(token, counts, n_images, &result->ids, &result->n, &error);
 }
 
-static rendered ask(const family *f, const tokenizer *t, const char *question, size_t n_pictures, int32_t n_tokens,
+static rendered ask(const family *f, const tokenizer *t, const char *question, size_t n_images, int32_t n_tokens,
                     bool special) {
     int32_t counts[8];
-    for (size_t i = 0; i < n_pictures; i++)
+    for (size_t i = 0; i < n_images; i++)
         counts[i] = n_tokens;
     trol_message message = {.role = TROL_ROLE_USER, .text = question};
     rendered result;
-    CHECK_OK(render(f, t, &message, 1, counts, n_pictures, special ? TROL_RENDER_SPECIAL : 0, &result), error);
+    CHECK_OK(render(f, t, &message, 1, counts, n_images, special ? TROL_RENDER_SPECIAL : 0, &result), error);
     return result;
 }
 
@@ -63,20 +63,20 @@ static rendered ask(const family *f, const tokenizer *t, const char *question, s
  * "ids"} of the published tokenizers. */
 static void check_line(const family *f, const tokenizer *t, const cJSON *line, const char *path, int number) {
     const char *question = cJSON_GetObjectItem(line, "question")->valuestring;
-    const cJSON *pictures = cJSON_GetObjectItem(line, "pictures"), *ids = cJSON_GetObjectItem(line, "ids");
-    size_t n_pictures;
+    const cJSON *images = cJSON_GetObjectItem(line, "pictures"), *ids = cJSON_GetObjectItem(line, "ids");
+    size_t n_images;
     int32_t n_tokens;
-    if (pictures) {
-        n_pictures = (size_t)pictures->valueint;
+    if (images) {
+        n_images = (size_t)images->valueint;
         n_tokens = cJSON_GetObjectItem(line, "tokens_per_picture")->valueint;
     } else {
         int tiles = cJSON_GetObjectItem(line, "tiles")->valueint;
-        n_pictures = cJSON_IsString(cJSON_GetObjectItem(line, "image")) ? 1 : 0;
+        n_images = cJSON_IsString(cJSON_GetObjectItem(line, "image")) ? 1 : 0;
         n_tokens = f->tokens_per_tile * (tiles > 0 ? tiles : 1);
         ids = cJSON_GetObjectItem(line, "input_ids");
     }
     for (int special = 0; special < 2; special++) { /* no question spells a special token */
-        rendered result = ask(f, t, question, n_pictures, n_tokens, special != 0);
+        rendered result = ask(f, t, question, n_images, n_tokens, special != 0);
         CHECK(equal_ids(&result, ids), "%s line %d, special %d: \"%s\"", path, number, special, question);
         memory_free(result.ids);
     }
@@ -175,7 +175,7 @@ static size_t count(rendered result, int32_t id) {
     return n;
 }
 
-static void check_pictures(const family *f, const tokenizer *t) {
+static void check_images(const family *f, const tokenizer *t) {
     expect_ids(f, ask(f, t, "Compare.", 2, 3, false), ask(f, t, "<image>\n<image>\nCompare.", 2, 3, false),
                "two in front");
     int32_t counts[] = {2, 5}, token = tokenizer_id(t, template_of(f)->image_token);
@@ -235,7 +235,7 @@ static void check_refusals(const family *f, const tokenizer *t) {
     snprintf(image_token, sizeof image_token, "a %s", template_of(f)->image_token);
     struct {
         trol_message messages[3];
-        size_t n_messages, n_pictures;
+        size_t n_messages, n_images;
         bool special, raw;
         const char *words;
     } cases[] = {
@@ -285,7 +285,7 @@ static void check_refusals(const family *f, const tokenizer *t) {
         rendered result = {(int32_t *)counts, 1};
         const int32_t flags = (cases[i].raw ? TROL_RENDER_RAW : 0) | (cases[i].special ? TROL_RENDER_SPECIAL : 0);
         trol_status status =
-            render(f, t, cases[i].messages, cases[i].n_messages, counts, cases[i].n_pictures, flags, &result);
+            render(f, t, cases[i].messages, cases[i].n_messages, counts, cases[i].n_images, flags, &result);
         CHECK(status == TROL_ERROR_ARGUMENT && !result.ids && result.n == 0 && strstr(error.message, cases[i].words),
               "%s, case %zu: status %d, \"%s\", expected \"%s\"", f->name, i, status, status ? error.message : "",
               cases[i].words);
@@ -342,7 +342,7 @@ static void check_family(const family *f, const tokenizer *t, int which) {
     int32_t ends[8];
     const prompt_template *other = template_of(&families[1 - which]);
     check_turns(f, t, which);
-    check_pictures(f, t);
+    check_images(f, t);
     check_special(f, t);
     check_raw(f, t);
     check_escapes(f, t);

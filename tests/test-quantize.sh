@@ -12,9 +12,9 @@ fail() { echo "FAILED: $*"; exit 1; }
 expect() {
     local expected=$1 text=$2 status=0
     shift 2
-    "$quantize" "$@" >/dev/null 2>"$work/said" || status=$?
-    [ $status = "$expected" ] || fail "trol-quantize $* ended with $status, expected $expected: $(cat "$work/said")"
-    grep -qF -- "$text" "$work/said" || fail "trol-quantize $* did not say '$text': $(cat "$work/said")"
+    "$quantize" "$@" >/dev/null 2>"$work/printed" || status=$?
+    [ $status = "$expected" ] || fail "trol-quantize $* ended with $status, expected $expected: $(cat "$work/printed")"
+    grep -qF -- "$text" "$work/printed" || fail "trol-quantize $* did not say '$text': $(cat "$work/printed")"
 }
 
 "$quantize" "$case" "$work/a" --type q4 --quiet
@@ -31,25 +31,25 @@ expect 1 "the file exists already (--force" "$case" "$work/a"
 cmp "$work/a/model.safetensors" "$work/b/model.safetensors" || fail "--force makes another file"
 
 status=0
-(ulimit -f 200 && "$quantize" "$case" "$work/c" 2>"$work/said") || status=$?
-[ $status = 1 ] && grep -q "model.safetensors cannot be written" "$work/said" || fail "a file that does not fit: status $status"
+(ulimit -f 200 && "$quantize" "$case" "$work/c" 2>"$work/printed") || status=$?
+[ $status = 1 ] && grep -q "model.safetensors cannot be written" "$work/printed" || fail "a file that does not fit: status $status"
 [ ! -e "$work/c" ] || fail "left behind: $(ls "$work/c")"
 status=0
-"$quantize" --help >/dev/full 2>"$work/said" || status=$?
-[ $status = 1 ] && grep -q "standard output cannot be written" "$work/said" || fail "--help to a full disk: status $status"
+"$quantize" --help >/dev/full 2>"$work/printed" || status=$?
+[ $status = 1 ] && grep -q "standard output cannot be written" "$work/printed" || fail "--help to a full disk: status $status"
 
 # Interrupted while it works: one word for it, the signal in the status, nothing left. A signal that comes too early or too
 # late for that proves nothing, so several are tried.
 for delay in 0.01 0.02 0.03 0.04 0.05 0.06 0.08 0.1 0.15 0.2; do
-    "$quantize" "$case" "$work/c" -t 1 2>"$work/said" &
+    "$quantize" "$case" "$work/c" -t 1 2>"$work/printed" &
     process=$!
     sleep $delay
     kill -TERM $process 2>/dev/null || true
     status=0
     wait $process || status=$?
-    if [ -s "$work/said" ]; then
-        [ $status = 143 ] && grep -q "^trol-quantize: interrupted" "$work/said" ||
-            fail "interrupted: status $status, $(cat "$work/said")"
+    if [ -s "$work/printed" ]; then
+        [ $status = 143 ] && grep -q "^trol-quantize: interrupted" "$work/printed" ||
+            fail "interrupted: status $status, $(cat "$work/printed")"
     fi
     [ $status = 0 ] || [ ! -e "$work/c" ] || fail "interrupted, and left behind: $(ls "$work/c")"
     rm -rf "$work/c"

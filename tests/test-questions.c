@@ -13,7 +13,7 @@ static void check_question(trol_model *model, const char *folder, const cJSON *l
     size_t n_ids, n_tokens;
     char what[128], path[1024];
     const char *question = cJSON_GetObjectItem(line, "question")->valuestring;
-    const cJSON *picture = cJSON_GetObjectItem(line, "image");
+    const cJSON *image_name = cJSON_GetObjectItem(line, "image");
     int32_t *ids = reference_integers(line, "input_ids", &n_ids),
             *tokens = reference_integers(line, "tokens", &n_tokens);
 
@@ -22,8 +22,8 @@ static void check_question(trol_model *model, const char *folder, const cJSON *l
     params.cache_type = TROL_CACHE_F32;
     params.context_size = 4096;
     CHECK_OK(trol_session_new(model, &params, &session, &error), error);
-    if (cJSON_IsString(picture)) {
-        snprintf(path, sizeof path, "%s/pictures/%s", folder, picture->valuestring);
+    if (cJSON_IsString(image_name)) {
+        snprintf(path, sizeof path, "%s/pictures/%s", folder, image_name->valuestring);
         CHECK_OK(trol_image_load_file(path, NULL, &image, &error), error);
     }
     snprintf(what, sizeof what, "question %zu (%.60s)", number, question);

@@ -3,7 +3,7 @@
  * is cut into chunks, the number of threads, batches, forks, and what a later turn reuses. */
 #include "reference.h"
 
-enum { MAX_PICTURES = 8, N_STEPS = 12 };
+enum { MAX_IMAGES = 8, N_STEPS = 12 };
 static const double tolerance = 1e-4, same = 1e-5;
 
 /* One reference case, opened. */
@@ -12,7 +12,7 @@ typedef struct test_case {
     tensor_source *reference;
     trol_model *model;
     trol_model_info info;
-    trol_features *features[MAX_PICTURES];
+    trol_features *features[MAX_IMAGES];
     size_t n_features;
     int32_t *ids; /* [n_ids]: the prompt */
     size_t n_ids;
@@ -55,15 +55,15 @@ static const float *logits_of(const trol_session *session) {
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
-typedef struct picture_check {
+typedef struct image_check {
     const test_case *c;
     int64_t tile; /* tiles of the pictures before */
     int64_t tokens_per_tile;
-} picture_check;
+} image_check;
 
-static int check_picture_stage(void *user, const char *stage, int32_t layer, int64_t first, int64_t n_rows,
-                               int64_t n_columns, const float *values) {
-    const picture_check *check = user;
+static int check_image_stage(void *user, const char *stage, int32_t layer, int64_t first, int64_t n_rows,
+                             int64_t n_columns, const float *values) {
+    const image_check *check = user;
     const char *name = strcmp(stage, "pixels") == 0 ? "pixel_values" : stage;
     reference_tensor expected;
     bool found = reference_find(check->c->reference, name, &expected);
@@ -82,7 +82,7 @@ static int check_picture_stage(void *user, const char *stage, int32_t layer, int
 }
 
 /* Picture number `index`: the file, or (where a case has two) the second, which is stored after its resize. */
-static trol_image *open_picture(const test_case *c, const char *folder, size_t index) {
+static trol_image *open_image(const test_case *c, const char *folder, size_t index) {
     trol_error error = {0};
     trol_image *image = NULL;
     if (index == 0) {
@@ -102,16 +102,16 @@ static trol_image *open_picture(const test_case *c, const char *folder, size_t i
     return image;
 }
 
-static void encode_pictures(test_case *c, const char *folder) {
+static void encode_images(test_case *c, const char *folder) {
     const cJSON *images = cJSON_GetObjectItem(c->json, "images");
-    picture_check check = {c, 0, c->info.tokens_per_tile};
+    image_check check = {c, 0, c->info.tokens_per_tile};
     if (!cJSON_IsString(cJSON_GetObjectItem(c->json, "image")))
         return;
     c->n_features = images ? (size_t)images->valueint : 1;
     for (size_t i = 0; i < c->n_features; i++) {
         trol_error error = {0};
-        trol_image *image = open_picture(c, folder, i);
-        CHECK_OK(trol_observe_image(c->model, image, check_picture_stage, &check, &error), error);
+        trol_image *image = open_image(c, folder, i);
+        CHECK_OK(trol_observe_image(c->model, image, check_image_stage, &check, &error), error);
         CHECK_OK(trol_encode_image(c->model, image, &c->features[i], &error), error);
         check.tile += trol_features_n_tiles(c->features[i]);
         trol_image_free(image);
@@ -265,7 +265,7 @@ static void check_threads(test_case *c, const char *folder) {
         params.n_threads = n_threads;
         CHECK_OK(trol_model_load(folder, &params, &other.model, &error), error);
         for (size_t i = 0; i < c->n_features; i++) {
-            trol_image *image = open_picture(c, folder, i);
+            trol_image *image = open_image(c, folder, i);
             CHECK_OK(trol_encode_image(other.model, image, &other.features[i], &error), error);
             CHECK(memcmp(trol_features_data(other.features[i]), trol_features_data(c->features[i]),
                          (size_t)trol_features_n_tokens(c->features[i]) * (size_t)c->info.hidden_size *
@@ -359,7 +359,7 @@ static void run_case(const char *name) {
     c.ids = reference_integers(c.json, "input_ids", &c.n_ids);
     CHECK(c.info.image_token == cJSON_GetObjectItem(c.json, "image_token_index")->valueint, "image token %d",
           c.info.image_token);
-    encode_pictures(&c, folder);
+    encode_images(&c, folder);
     check_prompt(&c);
     for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++) {
         check_answer(&c, mode);

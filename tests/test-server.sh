@@ -14,8 +14,8 @@ cli() { "$TROL_BUILD/trol-cli" -q -m "$model" "$@"; }
 # ---- bad usage
 for arguments in "--port 70000" "--parallel 0" "--nonsense" "--host 203.0.113.77" "-m /nonexistent"; do
     # shellcheck disable=SC2086
-    if timeout 20 "$server" --port 0 $arguments >/dev/null 2>"$work/said"; then fail "trol-server $arguments ended well"; fi
-    [ -s "$work/said" ] || fail "trol-server $arguments said nothing"
+    if timeout 20 "$server" --port 0 $arguments >/dev/null 2>"$work/printed"; then fail "trol-server $arguments ended well"; fi
+    [ -s "$work/printed" ] || fail "trol-server $arguments printed nothing"
 done
 
 start main -m "$model" --parallel 3 --queue 4 -c 50000
@@ -39,19 +39,19 @@ ask 405 'expected POST' v1/chat/completions
 
 # ---- answers: whole, streamed, with a picture; the same as trol-cli's
 expected=$(cli --image "$balloons" -p "What color is the heart?")
-picture_request "What color is the heart?" "$balloons" ''
+image_request "What color is the heart?" "$balloons" ''
 chat 200 '"finish_reason":"stop"' "@$work/request"
 [ "$(content "$work/reply")" = "$expected" ] || fail "answered '$(content "$work/reply")', trol-cli '$expected'"
 grep -q '"cached_tokens":0' "$work/reply" || fail "the first request reused tokens"
 chat 200 '"finish_reason":"stop"' "@$work/request"
 grep -q '"cached_tokens":0' "$work/reply" && fail "the second request reused nothing"
 [ "$(metric images_encoded_total)" = 1 ] || fail "the picture was encoded $(metric images_encoded_total) times"
-picture_request "What color is the heart?" "$balloons" ',"stream":true,"stream_options":{"include_usage":true}'
+image_request "What color is the heart?" "$balloons" ',"stream":true,"stream_options":{"include_usage":true}'
 chat 200 'data: [DONE]' "@$work/request"
 [ "$(streamed "$work/reply")" = "$expected" ] || fail "streamed '$(streamed "$work/reply")', expected '$expected'"
 grep -q '"choices":\[\],"usage":{"prompt_tokens":' "$work/reply" || fail "no usage in the stream"
 grep -qi "^content-type: text/event-stream" "$work/headers" || fail "a stream of another type"
-picture_request "What color is the heart?" "$balloons" ',"gates":true,"traversal":"all","max_tokens":10'
+image_request "What color is the heart?" "$balloons" ',"gates":true,"traversal":"all","max_tokens":10'
 chat 200 '"gates":{"layers":4,"tokens":64,' "@$work/request"
 chat 200 '"finish_reason":"length"' "{$hello,\"max_tokens\":3}"
 grep -q '"completion_tokens":3,' "$work/reply" || fail "not three tokens"
@@ -220,7 +220,7 @@ wait "$pid" || fail "the server ended with $?: $(tail -n 3 "$work/main.err")"
 
 # ---- pictures outlast the server
 start first -m "$model" --cache-dir "$work/cache"
-picture_request "What color is the heart?" "$balloons" ''
+image_request "What color is the heart?" "$balloons" ''
 chat 200 "$expected" "@$work/request"
 kill -TERM "$pid"
 wait "$pid" || fail "the server ended with $?"

@@ -36,7 +36,7 @@ static double cpu_seconds(void) {
 static void check_null_pointers(const session_case *c) {
     trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 0), *out = s;
     trol_model *model = c->model;
-    trol_features *features = c->picture;
+    trol_features *features = c->features;
     trol_image *image = (trol_image *)c;
     trol_threads *threads = (trol_threads *)c;
     trol_model_info info = {.size = sizeof info};
@@ -165,7 +165,7 @@ static void check_order_and_tokens(const session_case *c) {
     bad = -1;
     CHECK_REFUSED(trol_session_prefill(s, &bad, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "token id -1");
     CHECK_REFUSED(trol_session_prefill(s, &image, 1, NULL, 0, &refused), TROL_ERROR_ARGUMENT, "1 image tokens");
-    CHECK_REFUSED(trol_session_prefill(s, &token, 1, &c->picture, 1, &refused), TROL_ERROR_ARGUMENT, "0 image tokens");
+    CHECK_REFUSED(trol_session_prefill(s, &token, 1, &c->features, 1, &refused), TROL_ERROR_ARGUMENT, "0 image tokens");
 
     trol_error error = {0};
     CHECK_OK(trol_session_prompt_begin(s, 3, NULL, 0, &error), error);
@@ -180,7 +180,7 @@ static void check_order_and_tokens(const session_case *c) {
     CHECK_OK(trol_session_prompt_begin(s, 3, NULL, 0, &error), error);
     CHECK_REFUSED(trol_session_prompt_append(s, c->ids, 4, &refused), TROL_ERROR_ARGUMENT, "4 came");
     CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "it failed");
-    CHECK_OK(trol_session_prompt_begin(s, 3, &c->picture, 1, &error), error); /* pictures without tokens for them */
+    CHECK_OK(trol_session_prompt_begin(s, 3, &c->features, 1, &error), error); /* pictures without tokens for them */
     CHECK_OK(trol_session_prompt_append(s, c->ids, 3, &error), error);
     CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_ARGUMENT, "0 image tokens");
 
@@ -188,7 +188,7 @@ static void check_order_and_tokens(const session_case *c) {
     trol_session *foreign = open_session(other.model, TROL_TRAVERSAL_PROMPT, 0, 64);
     prefill_case(&other, foreign, other.ids, 3);
     prefill_case(c, s, c->ids, c->n_ids);
-    CHECK_REFUSED(trol_session_prefill(foreign, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_ARGUMENT,
+    CHECK_REFUSED(trol_session_prefill(foreign, c->ids, c->n_ids, &c->features, 1, &refused), TROL_ERROR_ARGUMENT,
                   "another model");
     CHECK(trol_session_logits(foreign) == NULL, "a refused prompt left the old one's logits to be answered");
     CHECK_REFUSED(trol_decode_batch((trol_session *[]){s, foreign}, (int32_t[]){1, 1}, 2, &refused),
@@ -324,7 +324,7 @@ static void check_progress(const session_case *c) {
           "%d calls, last %lld of %lld", log.n_calls, (long long)log.last_done, (long long)log.last_total);
     log = (progress_log){.cancel_at = 1};
     ids[1] = 7; /* nothing but the first token is reused */
-    CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->picture, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->features, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
     CHECK(log.n_calls == 1 && trol_session_logits(s) == NULL, "%d calls after a cancel", log.n_calls);
     CHECK_REFUSED(trol_session_prompt_end(s, &refused), TROL_ERROR_STATE, "it failed");
     prefill_case(c, s, c->ids, c->n_ids);
@@ -353,12 +353,12 @@ static void check_callbacks_cancel(const session_case *c) {
     trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0),
                  *fresh = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0);
     trol_session_set_logits_callback(s, stop_logits, &position);
-    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->features, 1, &refused), TROL_ERROR_CANCELLED,
                   "logits callback");
     CHECK(position == 5 && trol_session_logits(s) == NULL, "stopped at %lld", (long long)position);
     trol_session_set_logits_callback(s, NULL, NULL);
     trol_session_set_observer(s, stop_observer, NULL);
-    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->features, 1, &refused), TROL_ERROR_CANCELLED,
                   "observer");
     trol_session_set_observer(s, NULL, NULL);
     prefill_case(c, s, c->ids, c->n_ids);
@@ -398,7 +398,7 @@ static void check_cancel_from_outside(const session_case *c) {
     pthread_t thread;
     canceller job = {s, 0};
     pthread_create(&thread, NULL, cancel_soon, &job);
-    CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->picture, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
+    CHECK_REFUSED(trol_session_prefill(s, ids, N_TOKENS, &c->features, 1, &refused), TROL_ERROR_CANCELLED, "cancelled");
     const double end = cpu_seconds();
     pthread_join(thread, NULL);
     CHECK(end - job.at <= limit, "a cancel took %.3f s of %d CPUs", end - job.at, N_THREADS);
@@ -442,12 +442,12 @@ static void check_forks(const session_case *c) {
 
 /* Another prompt in `s`: so many tokens reused, logits as in a session that never had another. */
 static void check_reuse(const session_case *c, trol_session *s, trol_traversal mode, const char *what,
-                        const int32_t *ids, size_t n, trol_features *picture, int64_t expected) {
+                        const int32_t *ids, size_t n, trol_features *features, int64_t expected) {
     trol_error error = {0};
     const int64_t before = stats_of(s).reused_tokens, processed = stats_of(s).prompt_tokens;
     trol_session *fresh = open_session(c->model, mode, 0, 0);
-    CHECK_OK(trol_session_prefill(s, ids, n, &picture, 1, &error), error);
-    CHECK_OK(trol_session_prefill(fresh, ids, n, &picture, 1, &error), error);
+    CHECK_OK(trol_session_prefill(s, ids, n, &features, 1, &error), error);
+    CHECK_OK(trol_session_prefill(fresh, ids, n, &features, 1, &error), error);
     const int64_t reused = stats_of(s).reused_tokens - before, computed = stats_of(s).prompt_tokens - processed;
     CHECK(reused == expected, "mode %d, %s: %lld tokens reused, expected %lld", (int)mode, what, (long long)reused,
           (long long)expected);
@@ -461,7 +461,7 @@ static void check_reuse(const session_case *c, trol_session *s, trol_traversal m
 }
 
 /* The case's picture in other colours. */
-static trol_features *other_picture(const session_case *c, const char *path) {
+static trol_features *other_features(const session_case *c, const char *path) {
     trol_error error = {0};
     trol_image *image = NULL, *inverted = NULL;
     trol_features *features = NULL;
@@ -506,7 +506,7 @@ static double largest_difference(const float *a, const float *b, size_t n) {
 
 /* Pictures encoded as one batch, more than go together at once, are what they are alone. (Not to the bit: few rows are
  * summed in another order than many.) */
-static void check_batch_of_pictures(const session_case *c, const char *name) {
+static void check_batch_of_images(const session_case *c, const char *name) {
     enum { N = 11 };
     trol_error error = {0};
     char path[1024];
@@ -551,7 +551,7 @@ static void check_failed_prompts(const session_case *c, const char *name) {
     trol_error error = {0};
     char path[1024];
     snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
-    trol_features *other = other_picture(c, path);
+    trol_features *other = other_features(c, path);
     int32_t *bad = malloc(c->n_ids * sizeof *bad);
     memcpy(bad, c->ids, c->n_ids * sizeof *bad);
     bad[c->n_ids - 1] = 99999999;
@@ -618,7 +618,7 @@ static void check_cancel_at_the_end(const session_case *c) {
     trol_session_params_init(&p);
     p.progress = stop_at_the_end;
     CHECK_OK(trol_session_new(c->model, &p, &s, &error), error);
-    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &refused), TROL_ERROR_CANCELLED,
+    CHECK_REFUSED(trol_session_prefill(s, c->ids, c->n_ids, &c->features, 1, &refused), TROL_ERROR_CANCELLED,
                   "asked to stop");
     CHECK(trol_session_logits(s) == NULL, "a cancelled prompt has logits");
     CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_STATE, "the last prompt failed");
@@ -635,7 +635,7 @@ static void check_reuse_counts(const session_case *c, const char *name) {
     while (c->ids[first_image] != c->info.image_token)
         first_image++;
     snprintf(path, sizeof path, "%s/%s/image.png", TEST_REFERENCE, name);
-    trol_features *same = encode_file(c->model, path), *other = other_picture(c, path);
+    trol_features *same = encode_file(c->model, path), *other = other_features(c, path);
     int32_t *turn = malloc((size_t)longer * sizeof *turn), *changed = malloc((size_t)longer * sizeof *changed);
     for (int64_t i = 0; i < longer; i++)
         turn[i] = changed[i] = i < n ? c->ids[i] : (int32_t)(40 + i);
@@ -770,19 +770,19 @@ static void *converse(void *user) {
     conversation *t = user;
     const session_case *c = t->c;
     trol_session *s = NULL;
-    trol_features *picture = NULL;
+    trol_features *features = NULL;
     trol_image *image = NULL;
     char path[1024];
     snprintf(path, sizeof path, "%s/internlm2-clip/image.png", TEST_REFERENCE);
-    t->failed = trol_image_load_file(path, NULL, &image, NULL) || trol_encode_image(c->model, image, &picture, NULL) ||
+    t->failed = trol_image_load_file(path, NULL, &image, NULL) || trol_encode_image(c->model, image, &features, NULL) ||
                 trol_session_new(c->model, NULL, &s, NULL) ||
-                trol_session_prefill(s, c->ids, c->n_ids, &picture, 1, NULL);
+                trol_session_prefill(s, c->ids, c->n_ids, &features, 1, NULL);
     for (int i = 0; i < 8 && !t->failed; i++) {
         memcpy(t->logits + i * 512, trol_session_logits(s), 512 * sizeof(float));
         t->failed = trol_session_decode(s, 20 + i, NULL) != TROL_OK;
     }
     trol_session_free(s);
-    trol_features_free(picture);
+    trol_features_free(features);
     trol_image_free(image);
     return NULL;
 }
@@ -858,7 +858,7 @@ static void check_lifetimes(void) {
     trol_session *s = open_session(c.model, TROL_TRAVERSAL_PROMPT, 0, 0);
     trol_model_free(c.model);
     prefill_case(&c, s, c.ids, c.n_ids);
-    trol_features_free(c.picture);
+    trol_features_free(c.features);
     CHECK_OK(trol_session_decode(s, 4, &error), error);
     trol_session_free(s);
     free(c.ids);
@@ -879,7 +879,7 @@ int main(void) {
     check_failed_prompts(&c, "internlm2-clip");
     check_forks(&c);
     check_reuse_counts(&c, "internlm2-clip");
-    check_batch_of_pictures(&c, "internlm2-clip");
+    check_batch_of_images(&c, "internlm2-clip");
     check_skipping(&c);
     check_workspace(&c);
     check_one_token(&c);
@@ -889,7 +889,7 @@ int main(void) {
     session_case phi3 = open_case("phi3-internvit", 2);
     check_failed_prompts(&phi3, "phi3-internvit");
     check_reuse_counts(&phi3, "phi3-internvit");
-    check_batch_of_pictures(&phi3, "phi3-internvit");
+    check_batch_of_images(&phi3, "phi3-internvit");
     close_case(&phi3);
     check_lifetimes();
     return test_summary("test-session");

@@ -132,7 +132,7 @@ static void check_file(const session_case *c, const char *what, size_t where, co
     if (may_load && status == TROL_OK) {
         (void)!trol_session_decode(s, 5, &error);
         (void)!trol_session_truncate(s, trol_session_n_tokens(s) / 2, &error);
-        (void)!trol_session_prefill(s, c->ids, c->n_ids, &c->picture, 1, &error);
+        (void)!trol_session_prefill(s, c->ids, c->n_ids, &c->features, 1, &error);
         (void)!trol_session_decode(s, 5, &error);
         trol_session_free(s);
         return;
@@ -273,7 +273,7 @@ static void check_failed_prompt(const session_case *c) {
     trol_session *s = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0),
                  *fresh = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0);
     prefill_case(c, s, c->ids, c->n_ids);
-    CHECK_OK(trol_session_prompt_begin(s, c->n_ids, &c->picture, 1, &error), error);
+    CHECK_OK(trol_session_prompt_begin(s, c->n_ids, &c->features, 1, &error), error);
     CHECK(trol_session_prompt_end(s, &error) == TROL_ERROR_STATE, "%s", error.message);
     trol_session *loaded = save_and_load(c, s);
     check_equal(c, "after a failed prompt", loaded, s);

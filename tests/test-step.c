@@ -32,8 +32,8 @@ static bool same_logits(const session_case *c, const trol_session *a, const trol
 typedef struct sequence {
     const int32_t *prompt; /* [n_prompt] */
     size_t n_prompt;
-    trol_features **pictures; /* [n_pictures] */
-    size_t n_pictures;
+    trol_features **features; /* [n_features] */
+    size_t n_features;
     int32_t answer[MAX_ANSWER];
     float *logits; /* [MAX_ANSWER + 1, vocab_size] */
 } sequence;
@@ -55,7 +55,7 @@ static trol_session *new_session(trol_model *model, trol_traversal mode, trol_ca
 static void run_alone(const session_case *c, sequence *q, trol_traversal mode, trol_cache_type cache) {
     const size_t row = (size_t)c->info.vocab_size;
     trol_session *s = new_session(c->model, mode, cache);
-    CHECK_OK(trol_session_prefill(s, q->prompt, q->n_prompt, q->pictures, q->n_pictures, &error), error);
+    CHECK_OK(trol_session_prefill(s, q->prompt, q->n_prompt, q->features, q->n_features, &error), error);
     memcpy(q->logits, logits_of(s), row * sizeof *q->logits);
     for (size_t i = 0; i < MAX_ANSWER; i++) {
         CHECK_OK(trol_session_decode(s, q->answer[i], &error), error);
@@ -73,7 +73,7 @@ typedef struct walker {
 
 static void begin(walker *w, const session_case *c, const sequence *q, trol_traversal mode, trol_cache_type cache) {
     *w = (walker){.q = q, .s = new_session(c->model, mode, cache)};
-    CHECK_OK(trol_session_prompt_begin(w->s, q->n_prompt, q->pictures, q->n_pictures, &error), error);
+    CHECK_OK(trol_session_prompt_begin(w->s, q->n_prompt, q->features, q->n_features, &error), error);
 }
 
 /* The next tokens of a walker: a piece of the prompt, or of the answer. */
@@ -147,13 +147,13 @@ static void check_mixes(const session_case *c, const char *what) {
     sequence sequences[N_SEQUENCES];
     uint64_t random = 11;
     int32_t text[128];
-    trol_features *picture = c->picture;
+    trol_features *features = c->features;
     for (size_t i = 0; i < 128; i++)
         text[i] = (int32_t)(3 + i * 7919 % 400);
     for (size_t i = 0; i < N_SEQUENCES; i++) {
         sequences[i] = (sequence){.prompt = i == 0 ? c->ids : text + i, .n_prompt = lengths[i]};
-        sequences[i].pictures = &picture;
-        sequences[i].n_pictures = i == 0 && picture;
+        sequences[i].features = &features;
+        sequences[i].n_features = i == 0 && features;
         sequences[i].logits = malloc((MAX_ANSWER + 1) * (size_t)c->info.vocab_size * sizeof(float));
         for (int k = 0; k < MAX_ANSWER; k++)
             sequences[i].answer[k] = (int32_t)(test_random(&random) % 400);
@@ -178,7 +178,7 @@ static void check_modes_together(const session_case *c) {
         together[mode] = open_session(c->model, (trol_traversal)mode, 0, 0);
         alone[mode] = open_session(c->model, (trol_traversal)mode, 0, 0);
         prefill_case(c, alone[mode], c->ids, c->n_ids);
-        CHECK_OK(trol_session_prompt_begin(together[mode], c->n_ids, &c->picture, c->picture != NULL, &error), error);
+        CHECK_OK(trol_session_prompt_begin(together[mode], c->n_ids, &c->features, c->features != NULL, &error), error);
         items[mode] = (trol_step_item){.session = together[mode], .tokens = c->ids, .n_tokens = c->n_ids};
     }
     CHECK_OK(trol_step(items, 3, &error), error);
@@ -270,7 +270,7 @@ static void check_cancel_within(const session_case *c) {
                      *alone = open_session(c->model, TROL_TRAVERSAL_PROMPT, 1, 0);
         prefill_case(c, answer, c->ids, c->n_ids);
         prefill_case(c, alone, c->ids, c->n_ids);
-        CHECK_OK(trol_session_prompt_begin(prompt, c->n_ids, &c->picture, c->picture != NULL, &error), error);
+        CHECK_OK(trol_session_prompt_begin(prompt, c->n_ids, &c->features, c->features != NULL, &error), error);
         canceller cancels = {outside ? answer : NULL, false};
         trol_session_set_observer(prompt, stop_in_layer_1, &cancels);
         const int32_t token = 9;
@@ -306,24 +306,24 @@ static void check_reusable(const session_case *c) {
     int32_t *longer = malloc((n + 4) * sizeof *longer);
     for (size_t i = 0; i < n + 4; i++)
         longer[i] = i < n ? c->ids[i] : 5;
-    CHECK(trol_session_reusable(s, longer, n, &c->picture, 1) == 0, "of an empty session");
+    CHECK(trol_session_reusable(s, longer, n, &c->features, 1) == 0, "of an empty session");
     prefill_case(c, s, c->ids, n);
-    CHECK(trol_session_reusable(s, longer, n + 4, &c->picture, 1) == n, "a longer prompt");
-    CHECK(trol_session_reusable(s, longer, n, &c->picture, 1) == n - 1, "the last token is computed");
+    CHECK(trol_session_reusable(s, longer, n + 4, &c->features, 1) == n, "a longer prompt");
+    CHECK(trol_session_reusable(s, longer, n, &c->features, 1) == n - 1, "the last token is computed");
     CHECK(trol_session_reusable(s, longer, 1, NULL, 0) == 0, "a prompt of one token");
     size_t first = 0;
     while (c->ids[first] != c->info.image_token)
         first++;
     CHECK(trol_session_reusable(s, longer, n, NULL, 0) == first, "image tokens without a picture");
     longer[first + 2] = 6;
-    CHECK(trol_session_reusable(s, longer, n + 4, &c->picture, 1) == first + 2, "a token that differs");
+    CHECK(trol_session_reusable(s, longer, n + 4, &c->features, 1) == first + 2, "a token that differs");
     CHECK(trol_session_reusable(NULL, longer, n, NULL, 0) == 0 && trol_session_reusable(s, NULL, n, NULL, 0) == 0 &&
               trol_session_reusable(s, longer, n, NULL, 1) == 0,
           "NULL");
     CHECK_OK(trol_session_truncate(s, 1, &error), error);
-    CHECK(trol_session_reusable(s, c->ids, n, &c->picture, 1) == 1, "one token of a longer prompt was traversed");
+    CHECK(trol_session_reusable(s, c->ids, n, &c->features, 1) == 1, "one token of a longer prompt was traversed");
     CHECK_OK(trol_session_prefill(s, c->ids, 1, NULL, 0, &error), error);
-    CHECK(trol_session_reusable(s, c->ids, n, &c->picture, 1) == 0, "a prompt of one token was not");
+    CHECK(trol_session_reusable(s, c->ids, n, &c->features, 1) == 0, "a prompt of one token was not");
     trol_session_free(s);
     free(longer);
 }

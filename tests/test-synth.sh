@@ -15,23 +15,23 @@ for model in TroL-1.8B TroL-3.8B; do
 done
 
 status=0
-"$synth" TroL-1.8B "$work/TroL-1.8B" --layers 1 --vision-layers 1 2>"$work/said" || status=$?
-[ $status = 1 ] && grep -q "exists already" "$work/said" || fail "it overwrites a model without --force"
+"$synth" TroL-1.8B "$work/TroL-1.8B" --layers 1 --vision-layers 1 2>"$work/printed" || status=$?
+[ $status = 1 ] && grep -q "exists already" "$work/printed" || fail "it overwrites a model without --force"
 
 mkdir "$work/small"
 status=0
-(ulimit -f 1000 && "$synth" TroL-1.8B "$work/small" --layers 1 2>"$work/said") || status=$?
-[ $status = 1 ] && grep -q "cannot be written" "$work/said" || fail "a file that does not fit is no error"
+(ulimit -f 1000 && "$synth" TroL-1.8B "$work/small" --layers 1 2>"$work/printed") || status=$?
+[ $status = 1 ] && grep -q "cannot be written" "$work/printed" || fail "a file that does not fit is no error"
 [ -z "$(ls "$work/small")" ] || fail "left behind: $(ls "$work/small")"
 
 status=0
-"$synth" TroL-9B "$work/small" 2>"$work/said" || status=$?
-[ $status = 1 ] && grep -q "TroL-9B, expected" "$work/said" || fail "an unknown model is no error"
+"$synth" TroL-9B "$work/small" 2>"$work/printed" || status=$?
+[ $status = 1 ] && grep -q "TroL-9B, expected" "$work/printed" || fail "an unknown model is no error"
 
 expect_usage() { # MESSAGE ARGUMENT...
     status=0
-    "$synth" "${@:2}" >"$work/said" 2>&1 || status=$?
-    [ $status = 2 ] && grep -q -- "$1" "$work/said" || fail "trol-synth ${*:2}: status $status, $(cat "$work/said")"
+    "$synth" "${@:2}" >"$work/printed" 2>&1 || status=$?
+    [ $status = 2 ] && grep -q -- "$1" "$work/printed" || fail "trol-synth ${*:2}: status $status, $(cat "$work/printed")"
 }
 expect_usage 'usage: trol-synth' TroL-1.8B
 expect_usage '--layers is "0", expected a whole number from 1 to 1000' TroL-1.8B "$work/small" --layers 0

@@ -14,12 +14,12 @@ field() { sed -E "s/.*\"$2\": \"([^\"]*)\".*/\1/" <<<"$1"; }
 
 # ask_about MODEL PICTURE: the first questions that lie beside the bundled pictures.
 ask_about() {
-    local model=$1 picture=$2 line
+    local model=$1 image=$2 line
     printf '\n'
-    say "${model##*/} looks at models/pictures/$picture"
+    say "${model##*/} looks at models/pictures/$image"
     while read -r line; do
-        ask "$model" "$pictures/$picture" "$(field "$line" question)"
-    done < <(grep -F "\"image\": \"$picture\"" "$pictures/questions.jsonl" | head -n 4)
+        ask "$model" "$pictures/$image" "$(field "$line" question)"
+    done < <(grep -F "\"image\": \"$image\"" "$pictures/questions.jsonl" | head -n 4)
 }
 
 build_trol -DTROL_BUILD_TESTS=OFF

@@ -52,12 +52,12 @@ static const char usage[] =
     "  --format FORMAT        table (default), json or csv\n"
     "  --help, --version\n";
 
-enum { MAX_LIST = 16, MAX_REPEATS = 1000, MAX_PICTURE_SIDE = 20000 };
+enum { MAX_LIST = 16, MAX_REPEATS = 1000, MAX_IMAGE_SIDE = 20000 };
 
 typedef struct options {
-    const char *model, *synth, *types, *threads, *prompts, *traversals, *contexts, *picture_size;
+    const char *model, *synth, *types, *threads, *prompts, *traversals, *contexts, *image_size;
     int32_t layers, vision_layers, n_predict, repeats, vision_type, compute, cache_type, format;
-    bool peaks, picture, help, version;
+    bool peaks, image, help, version;
 } options;
 
 #define PLACE(member) offsetof(options, member)
@@ -82,8 +82,8 @@ static const argument_flag flags[] = {
      .offset = PLACE(n_predict),
      .smallest = 1,
      .largest = 100000},
-    {.name = "--picture", .kind = ARGUMENT_SWITCH, .offset = PLACE(picture)},
-    {.name = "--picture-size", .kind = ARGUMENT_TEXT, .offset = PLACE(picture_size)},
+    {.name = "--picture", .kind = ARGUMENT_SWITCH, .offset = PLACE(image)},
+    {.name = "--picture-size", .kind = ARGUMENT_TEXT, .offset = PLACE(image_size)},
     {.name = "--vision-type",
      .kind = ARGUMENT_CHOICE,
      .offset = PLACE(vision_type),
@@ -144,8 +144,8 @@ typedef struct bench {
 
     trol_model *model; /* of one type and number of threads */
     trol_model_info info;
-    int32_t picture_width, picture_height;
-    trol_features *picture;            /* NULL: none */
+    int32_t image_width, image_height;
+    trol_features *features;           /* NULL: none */
     bench_row row;                     /* what all rows of this model share */
     trol_peaks peaks[MAX_REPEATS + 1]; /* before each repeat of a row, and after the last; only with --peaks */
 } bench;
@@ -193,7 +193,7 @@ static double vision_operations(const bench *b, int32_t n_tiles, int32_t n_token
 }
 
 /* Random text tokens, with the picture's in the middle if there is room for them. */
-static int32_t *make_tokens(const bench *b, int32_t n, bool with_picture) {
+static int32_t *make_tokens(const bench *b, int32_t n, bool with_image) {
     int32_t *tokens = malloc((size_t)n * sizeof *tokens);
     uint64_t state = 88172645463325252u;
     for (int32_t i = 0; tokens && i < n; i++) {
@@ -202,7 +202,7 @@ static int32_t *make_tokens(const bench *b, int32_t n, bool with_picture) {
             tokens[i] = (int32_t)(state % (uint64_t)b->info.vocab_size);
         } while (tokens[i] == b->info.image_token);
     }
-    const int32_t n_image = with_picture ? trol_features_n_tokens(b->picture) : 0;
+    const int32_t n_image = with_image ? trol_features_n_tokens(b->features) : 0;
     for (int32_t i = 0; tokens && i < n_image; i++)
         tokens[(n - n_image) / 2 + i] = b->info.image_token;
     return tokens;
@@ -277,24 +277,24 @@ static trol_status end_row(bench *b, bench_row *row, const char *type, double *s
 /* ---- what is measured ----------------------------------------------------------------------------------------------
  */
 
-static trol_status bench_picture(bench *b) {
-    const size_t width = (size_t)b->picture_width, n_bytes = width * (size_t)b->picture_height * 3;
+static trol_status bench_image(bench *b) {
+    const size_t width = (size_t)b->image_width, n_bytes = width * (size_t)b->image_height * 3;
     uint8_t *pixels = malloc(n_bytes);
     trol_image *image = NULL;
     if (!pixels)
         return tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     for (size_t i = 0; i < n_bytes; i++)
         pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
-    trol_status status = trol_image_load_rgb(pixels, b->picture_width, b->picture_height, 3 * width, &image, b->error);
+    trol_status status = trol_image_load_rgb(pixels, b->image_width, b->image_height, 3 * width, &image, b->error);
     free(pixels);
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
-        trol_features_free(b->picture);
-        b->picture = NULL;
+        trol_features_free(b->features);
+        b->features = NULL;
         status = measure_peaks(b, i);
         const double start = now_seconds();
         if (status == TROL_OK)
-            status = trol_encode_image(b->model, image, &b->picture, b->error);
+            status = trol_encode_image(b->model, image, &b->features, b->error);
         if (i >= 0)
             seconds[i] = now_seconds() - start;
     }
@@ -303,8 +303,8 @@ static trol_status bench_picture(bench *b) {
         return status;
     bench_row row = b->row;
     snprintf(row.test, sizeof row.test, "picture");
-    row.n_tokens = trol_features_n_tokens(b->picture);
-    row.operations = vision_operations(b, trol_features_n_tiles(b->picture), (int32_t)row.n_tokens);
+    row.n_tokens = trol_features_n_tokens(b->features);
+    row.operations = vision_operations(b, trol_features_n_tiles(b->features), (int32_t)row.n_tokens);
     return end_row(b, &row, row.vision, seconds);
 }
 
@@ -318,8 +318,8 @@ static trol_status new_session(bench *b, trol_traversal traversal, int32_t conte
 }
 
 static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) {
-    const bool with_picture = b->picture && n > trol_features_n_tokens(b->picture);
-    int32_t *tokens = make_tokens(b, n, with_picture);
+    const bool with_image = b->features && n > trol_features_n_tokens(b->features);
+    int32_t *tokens = make_tokens(b, n, with_image);
     trol_status status = tokens ? TROL_OK : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
@@ -329,7 +329,7 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
             status = new_session(b, traversal, n, &session);
         const double start = now_seconds();
         if (status == TROL_OK)
-            status = trol_session_prefill(session, tokens, (size_t)n, &b->picture, with_picture, b->error);
+            status = trol_session_prefill(session, tokens, (size_t)n, &b->features, with_image, b->error);
         if (i >= 0)
             seconds[i] = now_seconds() - start;
         trol_session_free(session);
@@ -338,7 +338,7 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
     if (status != TROL_OK)
         return status;
     bench_row row = b->row;
-    snprintf(row.test, sizeof row.test, "%s", with_picture ? "prompt+img" : "prompt");
+    snprintf(row.test, sizeof row.test, "%s", with_image ? "prompt+img" : "prompt");
     snprintf(row.traversal, sizeof row.traversal, "%s", traversal_modes[traversal]);
     row.n_tokens = n;
     row.operations = (traversal == TROL_TRAVERSAL_OFF ? 2.0 : 4.0) * b->info.n_layers * layer_weights(&b->info) * n;
@@ -403,7 +403,7 @@ static trol_status check_output(bench *b) {
 }
 
 static trol_status bench_model(bench *b) {
-    trol_status status = b->chosen->picture ? bench_picture(b) : TROL_OK;
+    trol_status status = b->chosen->image ? bench_image(b) : TROL_OK;
     bool all = false;
     for (size_t i = 0; i < b->traversals.count; i++)
         all |= b->traversals.items[i] == TROL_TRAVERSAL_ALL;
@@ -430,8 +430,8 @@ static trol_status bench_all(bench *b) {
             status = load_model(b, b->types.items[i], b->threads.items[k]);
             if (status == TROL_OK)
                 status = bench_model(b);
-            trol_features_free(b->picture);
-            b->picture = NULL;
+            trol_features_free(b->features);
+            b->features = NULL;
             trol_model_free(b->model);
             b->model = NULL;
         }
@@ -502,14 +502,14 @@ static trol_status show_peaks(const options *chosen, int32_t n_threads, trol_err
 }
 
 /* "490x490" */
-static trol_status parse_picture_size(const char *text, bench *b) {
+static trol_status parse_image_size(const char *text, bench *b) {
     int length = 0;
-    if (sscanf(text, "%5" SCNd32 "x%5" SCNd32 "%n", &b->picture_width, &b->picture_height, &length) == 2 &&
-        !text[length] && b->picture_width >= 1 && b->picture_width <= MAX_PICTURE_SIDE && b->picture_height >= 1 &&
-        b->picture_height <= MAX_PICTURE_SIDE)
+    if (sscanf(text, "%5" SCNd32 "x%5" SCNd32 "%n", &b->image_width, &b->image_height, &length) == 2 && !text[length] &&
+        b->image_width >= 1 && b->image_width <= MAX_IMAGE_SIDE && b->image_height >= 1 &&
+        b->image_height <= MAX_IMAGE_SIDE)
         return TROL_OK;
     return tool_fail(b->error, TROL_ERROR_ARGUMENT, "--picture-size: '%s' is not WxH, each from 1 to %d", text,
-                     MAX_PICTURE_SIDE);
+                     MAX_IMAGE_SIDE);
 }
 
 static trol_status parse_lists(const options *chosen, bench *b) {
@@ -521,7 +521,7 @@ static trol_status parse_lists(const options *chosen, bench *b) {
     if (status == TROL_OK)
         status = parse_list("--traversal", chosen->traversals, traversal_modes, &b->traversals, b->error);
     if (status == TROL_OK)
-        status = parse_picture_size(chosen->picture_size, b);
+        status = parse_image_size(chosen->image_size, b);
     return status == TROL_OK ? parse_list("--context", chosen->contexts, NULL, &b->contexts, b->error) : status;
 }
 
@@ -546,7 +546,7 @@ int main(int argc, char **argv) {
                       .prompts = "512",
                       .traversals = "prompt,all,off",
                       .contexts = "64",
-                      .picture_size = "490x490",
+                      .image_size = "490x490",
                       .n_predict = 16,
                       .repeats = 5};
     trol_error error = {TROL_OK, ""};

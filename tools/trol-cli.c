@@ -350,7 +350,7 @@ static trol_status read_prompt(run *r) {
 }
 
 /* Warnings of an image's decoder, which names the file if there is one. */
-static void show_picture_log(void *user, trol_log_level level, const char *message) {
+static void show_image_log(void *user, trol_log_level level, const char *message) {
     if (level == TROL_LOG_WARNING)
         cli_notice(user, "%s", message);
 }
@@ -360,14 +360,14 @@ static void show_standard_input_log(void *user, trol_log_level level, const char
         cli_notice(user, "standard input: %s", message);
 }
 
-static void picture_params(run *r, bool standard_input, trol_image_params *params) {
+static void image_params(run *r, bool standard_input, trol_image_params *params) {
     trol_image_params_init(params);
-    params->log = standard_input ? show_standard_input_log : show_picture_log;
+    params->log = standard_input ? show_standard_input_log : show_image_log;
     params->log_user = r;
 }
 
 /* The image, turned as the options ask. */
-static trol_status turn_picture(run *r, const char *name, trol_image **image) {
+static trol_status turn_image(run *r, const char *name, trol_image **image) {
     int32_t orientation = trol_image_orientation(*image);
     if (orientation == 1)
         return TROL_OK;
@@ -388,18 +388,17 @@ static trol_status turn_picture(run *r, const char *name, trol_image **image) {
 trol_status cli_decode_image(run *r, const char *name, const char *bytes, size_t n_bytes, trol_image **image) {
     trol_image_params params;
     trol_error inner;
-    picture_params(r, strcmp(name, "standard input") == 0, &params);
+    image_params(r, strcmp(name, "standard input") == 0, &params);
     trol_status status = trol_image_load_memory(bytes, n_bytes, &params, image, &inner);
-    return status == TROL_OK ? turn_picture(r, name, image)
-                             : tool_fail(r->error, status, "%s: %s", name, inner.message);
+    return status == TROL_OK ? turn_image(r, name, image) : tool_fail(r->error, status, "%s: %s", name, inner.message);
 }
 
 static trol_status read_image(run *r, const char *path, trol_image **image) {
     trol_image_params params;
-    picture_params(r, is_stdin(path), &params);
+    image_params(r, is_stdin(path), &params);
     if (!is_stdin(path)) {
         trol_status status = trol_image_load_file(path, &params, image, r->error);
-        return status == TROL_OK ? turn_picture(r, path, image) : status;
+        return status == TROL_OK ? turn_image(r, path, image) : status;
     }
     char *bytes;
     size_t n;

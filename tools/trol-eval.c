@@ -314,7 +314,7 @@ static void print_csv(const evaluation *e) {
 static void print_table(const evaluation *e) {
     const int n_kinds = e->set.n_kinds;
     printf("%s: %zu questions about %zu pictures, right in percent\n\n%-12s %6s", e->chosen->model, e->set.n_questions,
-           e->set.n_pictures, "kind", "asked");
+           e->set.n_images, "kind", "asked");
     for (int i = 0; i < e->n_columns; i++) {
         char head[32];
         snprintf(head, sizeof head, "%s %s", e->columns[i].type_name, mode_names[e->columns[i].mode]);

@@ -117,12 +117,12 @@ static int collect(void *user, const char *stage, int32_t layer, int64_t first, 
         c->n_tiles += n_rows;
     if (strcmp(stage, c->chosen->stage) != 0 || (c->chosen->layer >= 0 && layer >= 0 && layer != c->chosen->layer))
         return 0;
-    const bool picture = c->n_tiles > 0 && layer < 0 && strcmp(stage, "embeddings") != 0;
-    if (c->n_layers == 0 || (layer != c->last_layer && !picture)) {
+    const bool image = c->n_tiles > 0 && layer < 0 && strcmp(stage, "embeddings") != 0;
+    if (c->n_layers == 0 || (layer != c->last_layer && !image)) {
         c->n_layers++;
         c->next_row = 0;
     }
-    if (!picture && first != c->next_row)
+    if (!image && first != c->next_row)
         return stop(c, TROL_ERROR_STATE, "the rows of a stage are out of order");
     const size_t added = (size_t)(n_rows * n_columns);
     if (c->count + added > c->capacity) {
@@ -201,7 +201,7 @@ typedef struct runner {
     trol_error *error;
 } runner;
 
-static bool is_picture_stage(const char *stage) {
+static bool is_image_stage(const char *stage) {
     return strcmp(stage, "pixels") == 0 || strcmp(stage, "vision_features") == 0 || strcmp(stage, "image_embeds") == 0;
 }
 
@@ -238,7 +238,7 @@ static trol_status dump_collected(runner *r, const char *path) {
     collection c = {.chosen = r->chosen};
     trol_status status = TROL_OK;
     trol_model_info info = {.size = sizeof info};
-    if (is_picture_stage(r->chosen->stage)) {
+    if (is_image_stage(r->chosen->stage)) {
         for (size_t i = 0; status == TROL_OK && i < r->chosen->images.count; i++)
             status = trol_observe_image(r->model, r->images[i], collect, &c, r->error);
     } else {
@@ -255,7 +255,7 @@ static trol_status dump_collected(runner *r, const char *path) {
     return status;
 }
 
-static void show_picture_log(void *user, trol_log_level level, const char *message) {
+static void show_image_log(void *user, trol_log_level level, const char *message) {
     (void)user;
     if (level == TROL_LOG_WARNING)
         tool_say("trol-inspect", "%s", message);
@@ -268,9 +268,9 @@ static trol_status dump(runner *r) {
     trol_model_params params;
     trol_model_params_init(&params);
     params.n_threads = o->n_threads;
-    trol_image_params picture;
-    trol_image_params_init(&picture);
-    picture.log = show_picture_log;
+    trol_image_params image;
+    trol_image_params_init(&image);
+    image.log = show_image_log;
     trol_session_params session;
     trol_session_params_init(&session);
     session.traversal = (trol_traversal)o->traversal;
@@ -278,7 +278,7 @@ static trol_status dump(runner *r) {
     params.plain_backbone = o->traversal == TROL_TRAVERSAL_OFF;
     trol_status status = trol_model_load(o->model, &params, &r->model, r->error);
     for (size_t i = 0; status == TROL_OK && i < o->images.count; i++)
-        status = trol_image_load_file(o->images.items[i], &picture, &r->images[i], r->error);
+        status = trol_image_load_file(o->images.items[i], &image, &r->images[i], r->error);
     if (status == TROL_OK)
         status = trol_session_new(r->model, &session, &r->session, r->error);
     if (status != TROL_OK)
@@ -333,7 +333,7 @@ static int check_options(const options *chosen) {
         return chosen->prompt || chosen->tokens || chosen->images.count
                    ? bad_usage("pictures and prompts need --dump STAGE", "")
                    : -1;
-    if (is_picture_stage(chosen->stage))
+    if (is_image_stage(chosen->stage))
         return chosen->images.count ? -1 : bad_usage("--image FILE is missing for the stage ", chosen->stage);
     if (!chosen->prompt == !chosen->tokens)
         return bad_usage("either -p TEXT or --tokens FILE is needed for the stage ", chosen->stage);

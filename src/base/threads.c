@@ -1,9 +1,9 @@
-/* Workers spin for a short while after a section (the next one usually follows within microseconds: a decode step has
- * hundreds), then sleep on a condition variable. They watch one word: the section's number, whether it is closed, and
- * how many have joined it. The caller closes a section once no chunk is left, so a worker that has lost its CPU to
+/* Workers spin for a short while after a region (the next one usually follows within microseconds: a decode step has
+ * hundreds), then sleep on a condition variable. They watch one word: the region's number, whether it is closed, and
+ * how many have joined it. The caller closes a region once no chunk is left, so a worker that has lost its CPU to
  * another program, or wakes late, is not waited for unless it is in the middle of a chunk.
  *
- * A child of fork has the pool's memory but none of its workers: the first section there starts new ones. */
+ * A child of fork has the pool's memory but none of its workers: the first region there starts new ones. */
 #define _GNU_SOURCE
 #include "base/threads.h"
 
@@ -21,9 +21,9 @@
 
 enum { MAX_THREADS = 256, SPIN_ROUNDS = 4000 };
 
-#define SECTION_CLOSED    ((uint64_t)1 << 31)
-#define SECTION_JOINED    (SECTION_CLOSED - 1)
-#define SECTION_NUMBER(s) ((uint32_t)((s) >> 32))
+#define REGION_CLOSED    ((uint64_t)1 << 31)
+#define REGION_JOINED    (REGION_CLOSED - 1)
+#define REGION_NUMBER(s) ((uint32_t)((s) >> 32))
 
 struct trol_threads {
     int n_threads;
@@ -36,23 +36,23 @@ struct trol_threads {
     size_t place_bytes;
     double last_return; /* of a caller to the first CPU, on the monotonic clock */
 
-    /* one parallel section at a time, in the order of arrival: a mutex alone lets a busy caller overtake the others */
+    /* one parallel region at a time, in the order of arrival: a mutex alone lets a busy caller overtake the others */
     pthread_mutex_t callers;
     pthread_cond_t turn;
     uint64_t next_ticket, served_ticket;
-    bool held; /* by `holder`: all its sections are one turn */
+    bool held; /* by `holder`: all its regions are one turn */
     pthread_t holder;
 
     pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t wake;
 
-    /* the current section; written while all workers are idle */
+    /* the current region; written while all workers are idle */
     threads_task task;
     void *context;
     const atomic_int *cancel;
     int64_t n_chunks;
     atomic_llong next_chunk;
-    atomic_uint_least64_t section; /* its number << 32 | SECTION_CLOSED | workers that have joined and not left */
+    atomic_uint_least64_t region; /* its number << 32 | REGION_CLOSED | workers that have joined and not left */
     atomic_int n_sleeping;
     atomic_bool stop;
 
@@ -82,29 +82,29 @@ static void take_chunks(trol_threads *threads, int thread) {
     }
 }
 
-/* Returns once the section's number is another than `seen`: at once, after some spinning, or after a sleep. */
-static uint32_t wait_for_section(trol_threads *threads, uint32_t seen) {
+/* Returns once the region's number is another than `seen`: at once, after some spinning, or after a sleep. */
+static uint32_t wait_for_region(trol_threads *threads, uint32_t seen) {
     for (int spins = 0; spins < SPIN_ROUNDS; spins++) {
-        const uint64_t section = atomic_load_explicit(&threads->section, memory_order_acquire);
-        if (SECTION_NUMBER(section) != seen)
-            return SECTION_NUMBER(section);
+        const uint64_t region = atomic_load_explicit(&threads->region, memory_order_acquire);
+        if (REGION_NUMBER(region) != seen)
+            return REGION_NUMBER(region);
         pause_cpu();
     }
-    uint64_t section;
+    uint64_t region;
     pthread_mutex_lock(&threads->mutex);
     atomic_fetch_add(&threads->n_sleeping, 1);
-    while (section = atomic_load(&threads->section), SECTION_NUMBER(section) == seen)
+    while (region = atomic_load(&threads->region), REGION_NUMBER(region) == seen)
         pthread_cond_wait(&threads->wake, &threads->mutex);
     atomic_fetch_sub(&threads->n_sleeping, 1);
     pthread_mutex_unlock(&threads->mutex);
-    return SECTION_NUMBER(section);
+    return REGION_NUMBER(region);
 }
 
-/* Joins the section unless it is closed or over. */
-static bool join_section(trol_threads *threads, uint32_t number) {
-    uint64_t section = atomic_load(&threads->section);
-    while (SECTION_NUMBER(section) == number && !(section & SECTION_CLOSED))
-        if (atomic_compare_exchange_weak(&threads->section, &section, section + 1))
+/* Joins the region unless it is closed or over. */
+static bool join_region(trol_threads *threads, uint32_t number) {
+    uint64_t region = atomic_load(&threads->region);
+    while (REGION_NUMBER(region) == number && !(region & REGION_CLOSED))
+        if (atomic_compare_exchange_weak(&threads->region, &region, region + 1))
             return true;
     return false;
 }
@@ -115,20 +115,20 @@ static void *worker_main(void *argument) {
     uint32_t seen = 0;
     (void)float_mode_enter();
     for (;;) {
-        seen = wait_for_section(threads, seen);
+        seen = wait_for_region(threads, seen);
         if (atomic_load(&threads->stop))
             return NULL;
-        if (join_section(threads, seen)) {
+        if (join_region(threads, seen)) {
             take_chunks(threads, worker->index);
-            atomic_fetch_sub(&threads->section, 1);
+            atomic_fetch_sub(&threads->region, 1);
         }
     }
 }
 
-static void start_section(trol_threads *threads) {
-    const uint32_t number = SECTION_NUMBER(atomic_load(&threads->section)) + 1;
-    atomic_store(&threads->section, (uint64_t)number << 32);
-    /* A worker counts itself as sleeping before it looks at the section a last time, so it cannot be missed here. */
+static void start_region(trol_threads *threads) {
+    const uint32_t number = REGION_NUMBER(atomic_load(&threads->region)) + 1;
+    atomic_store(&threads->region, (uint64_t)number << 32);
+    /* A worker counts itself as sleeping before it looks at the region a last time, so it cannot be missed here. */
     if (atomic_load(&threads->n_sleeping) > 0) {
         pthread_mutex_lock(&threads->mutex);
         pthread_cond_broadcast(&threads->wake);
@@ -137,9 +137,9 @@ static void start_section(trol_threads *threads) {
 }
 
 /* Lets nobody in any more and waits for those that are inside. */
-static void end_section(trol_threads *threads) {
-    atomic_fetch_or(&threads->section, SECTION_CLOSED);
-    for (int spins = 0; (atomic_load(&threads->section) & SECTION_JOINED) > 0; spins++) {
+static void end_region(trol_threads *threads) {
+    atomic_fetch_or(&threads->region, REGION_CLOSED);
+    for (int spins = 0; (atomic_load(&threads->region) & REGION_JOINED) > 0; spins++) {
         pause_cpu();
         if (spins > SPIN_ROUNDS) /* a worker lost its CPU to somebody else: let it have this one */
             sched_yield();
@@ -211,7 +211,7 @@ bool threads_held_here(trol_threads *threads) {
 }
 
 /* A caller that finds itself on a worker's place goes to the first one, which is free: a scheduler may leave both on
- * one CPU for many sections, at half the speed. Its own mask is put back at once, so it may be moved again; not too
+ * one CPU for many regions, at half the speed. Its own mask is put back at once, so it may be moved again; not too
  * often, for the first place may be another program's by now. */
 static void leave_worker_alone(trol_threads *threads) {
     const double seldom = 0.02;
@@ -236,7 +236,7 @@ static void leave_worker_alone(trol_threads *threads) {
 static trol_status start_workers(trol_threads *threads, trol_error *error);
 static void pin_workers(trol_threads *threads);
 
-/* Nothing of what the parent's threads did at the time of the fork holds here: locks, turns, sections. */
+/* Nothing of what the parent's threads did at the time of the fork holds here: locks, turns, regions. */
 static void forget_parent(trol_threads *threads) {
     pthread_mutex_init(&threads->callers, NULL);
     pthread_cond_init(&threads->turn, NULL);
@@ -247,7 +247,7 @@ static void forget_parent(trol_threads *threads) {
     threads->served_ticket = 0;
     threads->n_workers = 0;
     threads->pinned = false;
-    atomic_store(&threads->section, SECTION_CLOSED);
+    atomic_store(&threads->region, REGION_CLOSED);
     atomic_store(&threads->n_sleeping, 0);
 }
 
@@ -282,9 +282,9 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     const float_mode callers_mode = float_mode_enter();
     if (n_chunks > 1 && threads->n_workers > 0) {
         leave_worker_alone(threads);
-        start_section(threads);
+        start_region(threads);
         take_chunks(threads, 0);
-        end_section(threads);
+        end_region(threads);
     } else {
         take_chunks(threads, 0);
     }
@@ -389,7 +389,7 @@ void trol_threads_free(trol_threads *threads) {
     if (atomic_load(&threads->process) ==
         getpid()) { /* or else there are none to stop, and what they waited on is theirs */
         atomic_store(&threads->stop, true);
-        start_section(threads);
+        start_region(threads);
         for (int i = 0; i < threads->n_workers; i++)
             pthread_join(threads->workers[i].thread, NULL);
         pthread_cond_destroy(&threads->wake);

@@ -1,8 +1,8 @@
 /* cache.c - trol_cache: a table of pictures by identity, in order of use.
  *
  * An entry belongs to the table and to the callers that hold it. It comes into the table empty, with the caller that
- * encodes it; when its rows are there it joins the order of use, from whose end the oldest leave the table when there
- * are too many bytes. Callers that hold one which left keep it. */
+ * encodes it; when its embeddings are there it joins the order of use, from whose end the oldest leave the table when
+ * there are too many bytes. Callers that hold one which left keep it. */
 #include "engine/cache.h"
 
 #include <pthread.h>
@@ -19,12 +19,12 @@ enum { N_BUCKETS = 1024 };
 
 struct cache_entry {
     cache_entry *next;          /* of its bucket */
-    cache_entry *newer, *older; /* in order of use; only once the rows are there */
+    cache_entry *newer, *older; /* in order of use; only once the embeddings are there */
     unsigned char identity[IDENTITY_BYTES];
-    image_rows *rows; /* NULL: they are being encoded, or nobody did */
-    int n_holders;    /* callers, and the table */
-    int n_encoding;   /* callers that encode it */
-    pid_t process;    /* whose callers they are */
+    image_embeds *embeds; /* NULL: they are being encoded, or nobody did */
+    int n_holders;        /* callers, and the table */
+    int n_encoding;       /* callers that encode it */
+    pid_t process;        /* whose callers they are */
     bool in_table;
 };
 
@@ -32,7 +32,8 @@ struct trol_cache {
     atomic_int references;
     int64_t memory_limit;
     cache_folder folder;
-    fork_mutex mutex; /* guards what follows, and the entries' fields but the rows of one that is ready; see lock */
+    fork_mutex
+        mutex; /* guards what follows, and the entries' fields but the embeddings of one that is ready; see lock */
     pthread_cond_t change;
     pid_t process; /* whose threads wait for changes */
     cache_entry *buckets[N_BUCKETS];
@@ -67,7 +68,7 @@ static void lock(trol_cache *cache) {
         return;
     memset(cache->buckets, 0, sizeof cache->buckets);
     cache->newest = cache->oldest = NULL;
-    cache->stats.memory_bytes = cache->stats.memory_pictures = 0;
+    cache->stats.memory_bytes = cache->stats.memory_images = 0;
 }
 
 static void unlock(trol_cache *cache) { fork_mutex_unlock(&cache->mutex); }
@@ -107,7 +108,7 @@ trol_cache *cache_retain(trol_cache *cache) {
 }
 
 static void entry_free(cache_entry *entry) {
-    image_rows_free(entry->rows);
+    image_embeds_free(entry->embeds);
     free(entry);
 }
 
@@ -147,7 +148,7 @@ static cache_entry **bucket_of(trol_cache *cache, const unsigned char *identity)
 }
 
 static int64_t entry_bytes(const cache_entry *entry) {
-    return (int64_t)sizeof *entry + entry->rows->n_tokens * entry->rows->width * (int64_t)sizeof(float);
+    return (int64_t)sizeof *entry + entry->embeds->n_tokens * entry->embeds->width * (int64_t)sizeof(float);
 }
 
 static void put_first(trol_cache *cache, cache_entry *entry) {
@@ -175,22 +176,22 @@ static void remove_entry(trol_cache *cache, cache_entry *entry) {
     if (!*at)
         return; /* the table was emptied after a fork, while this was held */
     *at = entry->next;
-    if (entry->rows) {
+    if (entry->embeds) {
         take_out(cache, entry);
         cache->stats.memory_bytes -= entry_bytes(entry);
-        cache->stats.memory_pictures--;
+        cache->stats.memory_images--;
     }
     release(entry);
 }
 
-/* The rows are there: whoever waits may have them. */
-static void make_ready(trol_cache *cache, cache_entry *entry, image_rows *rows) {
-    if (!entry->rows) {
-        entry->rows = image_rows_retain(rows);
+/* The embeddings are there: whoever waits may have them. */
+static void make_ready(trol_cache *cache, cache_entry *entry, image_embeds *embeds) {
+    if (!entry->embeds) {
+        entry->embeds = image_embeds_retain(embeds);
         if (entry->in_table) {
             put_first(cache, entry);
             cache->stats.memory_bytes += entry_bytes(entry);
-            cache->stats.memory_pictures++;
+            cache->stats.memory_images++;
             while (cache->stats.memory_bytes > cache->memory_limit)
                 remove_entry(cache, cache->oldest);
         }
@@ -227,7 +228,7 @@ trol_status cache_enter(trol_cache *cache, const unsigned char identity[IDENTITY
         *bucket = entry;
     }
     entry->n_holders++;
-    if (entry->rows) {
+    if (entry->embeds) {
         take_out(cache, entry);
         put_first(cache, entry);
         cache->stats.from_memory++;
@@ -252,28 +253,28 @@ void cache_leave(trol_cache *cache, cache_entry *entry) {
 }
 
 bool cache_fetch(trol_cache *cache, cache_entry *entry, const trol_model *model) {
-    image_rows *rows = cache_folder_read(&cache->folder, entry->identity, model);
-    if (!rows)
+    image_embeds *embeds = cache_folder_read(&cache->folder, entry->identity, model);
+    if (!embeds)
         return false;
     lock(cache);
     cache->stats.from_folder++;
-    make_ready(cache, entry, rows);
+    make_ready(cache, entry, embeds);
     unlock(cache);
-    image_rows_free(rows);
+    image_embeds_free(embeds);
     return true;
 }
 
-void cache_publish(trol_cache *cache, cache_entry *entry, image_rows *rows, const trol_model *model) {
+void cache_publish(trol_cache *cache, cache_entry *entry, image_embeds *embeds, const trol_model *model) {
     lock(cache);
     cache->stats.encoded++;
-    make_ready(cache, entry, rows);
+    make_ready(cache, entry, embeds);
     unlock(cache);
-    cache_folder_write(&cache->folder, entry->identity, rows, model);
+    cache_folder_write(&cache->folder, entry->identity, embeds, model);
 }
 
 void cache_abandon(trol_cache *cache, cache_entry *entry) {
     lock(cache);
-    if (--entry->n_encoding == 0 && !entry->rows && entry->in_table)
+    if (--entry->n_encoding == 0 && !entry->embeds && entry->in_table)
         remove_entry(cache, entry);
     pthread_cond_broadcast(&cache->change);
     unlock(cache);
@@ -287,13 +288,13 @@ cache_state cache_wait(trol_cache *cache, cache_entry *entry) {
     until.tv_sec += until.tv_nsec / second;
     until.tv_nsec %= second;
     lock(cache);
-    if (!entry->rows && entry->n_encoding > 0)
+    if (!entry->embeds && entry->n_encoding > 0)
         pthread_cond_timedwait(&cache->change, &cache->mutex.mutex, &until);
-    const cache_state state = entry->rows ? CACHE_READY : entry->n_encoding > 0 ? CACHE_WAIT : CACHE_GONE;
+    const cache_state state = entry->embeds ? CACHE_READY : entry->n_encoding > 0 ? CACHE_WAIT : CACHE_GONE;
     if (state == CACHE_READY)
         cache->stats.from_memory++;
     unlock(cache);
     return state;
 }
 
-image_rows *cache_rows(cache_entry *entry) { return entry->rows; }
+image_embeds *cache_embeds(cache_entry *entry) { return entry->embeds; }

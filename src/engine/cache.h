@@ -1,5 +1,6 @@
 /* cache.h - trol_cache as encoding uses it: a caller enters with a picture's identity and holds its entry until it
- * leaves. Where the rows are there it takes them; else it is the one that encodes them, or it waits for the one. */
+ * leaves. Where the embeddings are there it takes them; else it is the one that encodes them, or it waits for the one.
+ */
 #ifndef ENGINE_CACHE_H
 #define ENGINE_CACHE_H
 
@@ -8,7 +9,7 @@
 typedef struct cache_entry cache_entry;
 
 typedef enum cache_state {
-    CACHE_READY,  /* cache_rows has them */
+    CACHE_READY,  /* cache_embeds has them */
     CACHE_ENCODE, /* the caller encodes, then calls cache_publish or cache_abandon */
     CACHE_WAIT,   /* another one is at it: cache_wait */
     CACHE_GONE    /* the other one gave up: leave and enter again */
@@ -22,14 +23,14 @@ trol_status cache_enter(trol_cache *cache, const unsigned char identity[IDENTITY
                         cache_entry **entry, cache_state *state, trol_error *error);
 void cache_leave(trol_cache *cache, cache_entry *entry);
 
-/* After CACHE_ENCODE: takes the rows from the cache's folder, if they are there; then the entry is ready. */
+/* After CACHE_ENCODE: takes the embeddings from the cache's folder, if they are there; then the entry is ready. */
 bool cache_fetch(trol_cache *cache, cache_entry *entry, const trol_model *model);
-/* After CACHE_ENCODE: these are the rows. They are put into the folder, too. */
-void cache_publish(trol_cache *cache, cache_entry *entry, image_rows *rows, const trol_model *model);
+/* After CACHE_ENCODE: these are the embeddings. They are put into the folder, too. */
+void cache_publish(trol_cache *cache, cache_entry *entry, image_embeds *embeds, const trol_model *model);
 void cache_abandon(trol_cache *cache, cache_entry *entry);
 /* Waits for a moment: CACHE_READY, CACHE_GONE, or still CACHE_WAIT. */
 cache_state cache_wait(trol_cache *cache, cache_entry *entry);
 /* Of an entry that is ready; valid while it is held. */
-image_rows *cache_rows(cache_entry *entry);
+image_embeds *cache_embeds(cache_entry *entry);
 
 #endif

@@ -1,5 +1,5 @@
-/* cache_folder.c - a file is a header, the rows, and in the header a checksum of both. When it was used last is its
- * time of modification, which reading sets, too: times of access are not kept everywhere. */
+/* cache_folder.c - a file is a header, the embeddings, and in the header a checksum of both. When it was used last is
+ * its time of modification, which reading sets, too: times of access are not kept everywhere. */
 #include "engine/cache_folder.h"
 
 #include <dirent.h>
@@ -20,20 +20,20 @@
 static const char magic[8] = "TROLPIC1", suffix[] = ".trolpic";
 enum { BYTE_ORDER_MARK = 0x01020304, NAME_BYTES = 2 * IDENTITY_BYTES + sizeof suffix };
 
-typedef struct picture_header {
+typedef struct image_header {
     char magic[8];
     uint32_t byte_order, header_bytes;
     unsigned char identity[IDENTITY_BYTES];
     int32_t n_tokens, n_tiles;
     int64_t width;
-    uint64_t checksum; /* of the header before it, and of the rows */
-} picture_header;
+    uint64_t checksum; /* of the header before it, and of the embeddings */
+} image_header;
 
-_Static_assert(sizeof(picture_header) == 72, "no bytes between the fields");
+_Static_assert(sizeof(image_header) == 72, "no bytes between the fields");
 
-static uint64_t checksum_of(const picture_header *h, const float *data) {
+static uint64_t checksum_of(const image_header *h, const float *data) {
     const size_t n_bytes = (size_t)h->n_tokens * (size_t)h->width * sizeof *data;
-    return XXH3_64bits_withSeed(data, n_bytes, XXH3_64bits(h, offsetof(picture_header, checksum)));
+    return XXH3_64bits_withSeed(data, n_bytes, XXH3_64bits(h, offsetof(image_header, checksum)));
 }
 
 trol_status cache_folder_init(cache_folder *folder, const char *path, int64_t limit_bytes, trol_error *error) {
@@ -75,7 +75,7 @@ static bool read_all(int descriptor, void *bytes, size_t n_bytes) {
 }
 
 /* Whether a file of n_bytes can hold what the header says, and the model can use it. */
-static bool header_fits(const picture_header *h, const unsigned char *identity, const trol_model *model,
+static bool header_fits(const image_header *h, const unsigned char *identity, const trol_model *model,
                         int64_t n_bytes) {
     return memcmp(h->magic, magic, sizeof magic) == 0 && h->byte_order == BYTE_ORDER_MARK &&
            h->header_bytes == sizeof *h && memcmp(h->identity, identity, IDENTITY_BYTES) == 0 &&
@@ -85,11 +85,11 @@ static bool header_fits(const picture_header *h, const unsigned char *identity, 
            n_bytes == (int64_t)sizeof *h + h->n_tokens * h->width * (int64_t)sizeof(float);
 }
 
-static image_rows *read_rows(int descriptor, const unsigned char *identity, const trol_model *model) {
+static image_embeds *read_embeds(int descriptor, const unsigned char *identity, const trol_model *model) {
     struct stat info;
-    picture_header h;
+    image_header h;
     float *data;
-    image_rows *rows;
+    image_embeds *embeds;
     if (fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode) || !read_all(descriptor, &h, sizeof h) ||
         !header_fits(&h, identity, model, info.st_size))
         return NULL;
@@ -100,11 +100,11 @@ static image_rows *read_rows(int descriptor, const unsigned char *identity, cons
         memory_free(data);
         return NULL;
     }
-    return image_rows_new(data, h.n_tokens, h.n_tiles, h.width, &rows, NULL) == TROL_OK ? rows : NULL;
+    return image_embeds_new(data, h.n_tokens, h.n_tiles, h.width, &embeds, NULL) == TROL_OK ? embeds : NULL;
 }
 
-image_rows *cache_folder_read(cache_folder *folder, const unsigned char identity[IDENTITY_BYTES],
-                              const trol_model *model) {
+image_embeds *cache_folder_read(cache_folder *folder, const unsigned char identity[IDENTITY_BYTES],
+                                const trol_model *model) {
     char name[NAME_BYTES], *path;
     if (!folder->path)
         return NULL;
@@ -112,15 +112,15 @@ image_rows *cache_folder_read(cache_folder *folder, const unsigned char identity
     if (path_join(folder->path, name, &path, NULL) != TROL_OK)
         return NULL;
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is not waited for */
-    image_rows *rows = descriptor >= 0 ? read_rows(descriptor, identity, model) : NULL;
-    if (rows)
+    image_embeds *embeds = descriptor >= 0 ? read_embeds(descriptor, identity, model) : NULL;
+    if (embeds)
         (void)futimens(descriptor, NULL); /* used now; not where only others may write */
     else if (descriptor >= 0)
         log_message(&model->log, TROL_LOG_INFO, "%s: the file is damaged, the picture is encoded again", path);
     if (descriptor >= 0)
         close(descriptor);
     memory_free(path);
-    return rows;
+    return embeds;
 }
 
 /* ---- making room ----------------------------------------------------------------------------- */
@@ -201,7 +201,7 @@ static void make_folder(const char *path) {
         }
 }
 
-static trol_status write_file(const char *path, const picture_header *h, const float *data, trol_error *error) {
+static trol_status write_file(const char *path, const image_header *h, const float *data, trol_error *error) {
     output out;
     TRY(output_open(path, &out, error));
     trol_status status = output_write(&out, h, sizeof *h, error);
@@ -213,27 +213,27 @@ static trol_status write_file(const char *path, const picture_header *h, const f
     return status;
 }
 
-void cache_folder_write(cache_folder *folder, const unsigned char identity[IDENTITY_BYTES], const image_rows *rows,
+void cache_folder_write(cache_folder *folder, const unsigned char identity[IDENTITY_BYTES], const image_embeds *embeds,
                         const trol_model *model) {
-    picture_header h = {.byte_order = BYTE_ORDER_MARK,
-                        .header_bytes = sizeof h,
-                        .n_tokens = rows->n_tokens,
-                        .n_tiles = rows->n_tiles,
-                        .width = rows->width};
-    const int64_t n_bytes = (int64_t)sizeof h + rows->n_tokens * rows->width * (int64_t)sizeof(float);
+    image_header h = {.byte_order = BYTE_ORDER_MARK,
+                      .header_bytes = sizeof h,
+                      .n_tokens = embeds->n_tokens,
+                      .n_tiles = embeds->n_tiles,
+                      .width = embeds->width};
+    const int64_t n_bytes = (int64_t)sizeof h + embeds->n_tokens * embeds->width * (int64_t)sizeof(float);
     char name[NAME_BYTES], *path;
     trol_error error;
     if (!folder->path || n_bytes > folder->limit_bytes)
         return;
     memcpy(h.magic, magic, sizeof magic);
     memcpy(h.identity, identity, IDENTITY_BYTES);
-    h.checksum = checksum_of(&h, rows->data);
+    h.checksum = checksum_of(&h, embeds->data);
     name_of(identity, name);
     make_folder(folder->path);
     make_room(folder, n_bytes);
     trol_status status = path_join(folder->path, name, &path, &error);
     if (status == TROL_OK) {
-        status = write_file(path, &h, rows->data, &error);
+        status = write_file(path, &h, embeds->data, &error);
         memory_free(path);
     }
     if (status == TROL_OK)

@@ -15,7 +15,7 @@ trol_features *features_retain(trol_features *features) {
 void trol_features_free(trol_features *features) {
     if (!features || atomic_fetch_sub(&features->references, 1) > 1)
         return;
-    image_rows_free(features->rows);
+    image_embeds_free(features->embeds);
     trol_model_free(features->model);
     free(features);
 }
@@ -24,40 +24,40 @@ const float *trol_features_data(const trol_features *features) { return features
 int32_t trol_features_n_tokens(const trol_features *features) { return features ? features->n_tokens : 0; }
 int32_t trol_features_n_tiles(const trol_features *features) { return features ? features->n_tiles : 0; }
 
-trol_status image_rows_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_rows **rows,
-                           trol_error *error) {
-    *rows = malloc(sizeof **rows);
-    if (!*rows) {
+trol_status image_embeds_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_embeds **embeds,
+                             trol_error *error) {
+    *embeds = malloc(sizeof **embeds);
+    if (!*embeds) {
         memory_free(data);
-        return fail_memory(error, sizeof **rows, "a picture's features");
+        return fail_memory(error, sizeof **embeds, "a picture's features");
     }
-    **rows = (image_rows){.data = data, .n_tokens = n_tokens, .n_tiles = n_tiles, .width = width};
-    atomic_init(&(*rows)->references, 1);
+    **embeds = (image_embeds){.data = data, .n_tokens = n_tokens, .n_tiles = n_tiles, .width = width};
+    atomic_init(&(*embeds)->references, 1);
     return TROL_OK;
 }
 
-image_rows *image_rows_retain(image_rows *rows) {
-    atomic_fetch_add(&rows->references, 1);
-    return rows;
+image_embeds *image_embeds_retain(image_embeds *embeds) {
+    atomic_fetch_add(&embeds->references, 1);
+    return embeds;
 }
 
-void image_rows_free(image_rows *rows) {
-    if (!rows || atomic_fetch_sub(&rows->references, 1) > 1)
+void image_embeds_free(image_embeds *embeds) {
+    if (!embeds || atomic_fetch_sub(&embeds->references, 1) > 1)
         return;
-    memory_free(rows->data);
-    free(rows);
+    memory_free(embeds->data);
+    free(embeds);
 }
 
-trol_status features_of_rows(trol_model *model, image_rows *rows, const unsigned char identity[IDENTITY_BYTES],
-                             trol_features **features, trol_error *error) {
+trol_status features_of_embeds(trol_model *model, image_embeds *embeds, const unsigned char identity[IDENTITY_BYTES],
+                               trol_features **features, trol_error *error) {
     *features = malloc(sizeof **features);
     if (!*features)
         return fail_memory(error, sizeof **features, "a picture's features");
     **features = (trol_features){.model = model_retain(model),
-                                 .rows = image_rows_retain(rows),
-                                 .data = rows->data,
-                                 .n_tokens = rows->n_tokens,
-                                 .n_tiles = rows->n_tiles};
+                                 .embeds = image_embeds_retain(embeds),
+                                 .data = embeds->data,
+                                 .n_tokens = embeds->n_tokens,
+                                 .n_tiles = embeds->n_tiles};
     memcpy((*features)->identity, identity, IDENTITY_BYTES);
     atomic_init(&(*features)->references, 1);
     return TROL_OK;
@@ -65,11 +65,11 @@ trol_status features_of_rows(trol_model *model, image_rows *rows, const unsigned
 
 trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
                          const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error) {
-    image_rows *rows;
+    image_embeds *embeds;
     *features = NULL;
-    TRY(image_rows_new(data, n_tokens, n_tiles, model->config.decoder.hidden_size, &rows, error));
-    trol_status status = features_of_rows(model, rows, identity, features, error);
-    image_rows_free(rows);
+    TRY(image_embeds_new(data, n_tokens, n_tiles, model->config.decoder.hidden_size, &embeds, error));
+    trol_status status = features_of_embeds(model, embeds, identity, features, error);
+    image_embeds_free(embeds);
     return status;
 }
 
@@ -117,8 +117,8 @@ enum { MOST_TILES = 8 };
 
 /* Takes pictures from the front into `out`, as many as may go together, and their tiles into n_tiles[]. Returns how
  * many through *taken, at least one. */
-static trol_status take_pictures(const model_config *config, const trol_image *const *images, size_t n_images,
-                                 encoded *out, int32_t *n_tiles, size_t *taken, trol_error *error) {
+static trol_status take_images(const model_config *config, const trol_image *const *images, size_t n_images,
+                               encoded *out, int32_t *n_tiles, size_t *taken, trol_error *error) {
     const size_t side = (size_t)config->vision.image_size, tile_bytes = 3 * side * side * sizeof(float);
     size_t capacity = 0;
     for (*taken = 0; *taken < n_images; ++*taken) {
@@ -159,20 +159,20 @@ static trol_status encode(trol_model *model, encoding *e, encoded *out, trol_err
     return status;
 }
 
-/* One features object a picture, each with a copy of its rows. */
+/* One features object a picture, each with a copy of its embeddings. */
 static trol_status share_out(trol_model *model, const encoded *out, const trol_image *const *images,
                              const int32_t *n_tiles, size_t n_images, trol_features **features, trol_error *error) {
     const int64_t hidden = model->config.decoder.hidden_size;
-    const float *rows = out->embeddings;
+    const float *next = out->embeddings;
     for (size_t i = 0; i < n_images; i++) {
         const int64_t n_rows = n_tiles[i] * config_tokens_per_tile(&model->config);
         unsigned char identity[IDENTITY_BYTES];
         float *own;
         TRY(identity_of_image(model, images[i], identity, error));
         TRY(memory_alloc((size_t)(n_rows * hidden), sizeof(float), "image embeddings", (void **)&own, error));
-        memcpy(own, rows, (size_t)(n_rows * hidden) * sizeof(float));
+        memcpy(own, next, (size_t)(n_rows * hidden) * sizeof(float));
         TRY(features_new(model, own, (int32_t)n_rows, n_tiles[i], identity, &features[i], error));
-        rows += n_rows * hidden;
+        next += n_rows * hidden;
     }
     return TROL_OK;
 }
@@ -185,7 +185,7 @@ static trol_status encode_together(trol_model *model, const trol_image *const *i
     int32_t n_tiles[MOST_TILES];
     if (n_images > MOST_TILES)
         n_images = MOST_TILES;
-    trol_status status = take_pictures(&model->config, images, n_images, &out, n_tiles, taken, error);
+    trol_status status = take_images(&model->config, images, n_images, &out, n_tiles, taken, error);
     if (status == TROL_OK)
         status = encode(model, &e, &out, error);
     if (status == TROL_OK && e.callback && e.callback(e.user, TROL_STAGE_IMAGE, e.total, e.total) != 0)
@@ -217,15 +217,15 @@ typedef struct wanted {
 } wanted;
 
 static trol_status take_from_cache(const request *r, wanted *w) {
-    return features_of_rows(r->model, cache_rows(w->entry), w->identity, w->features, r->error);
+    return features_of_embeds(r->model, cache_embeds(w->entry), w->identity, w->features, r->error);
 }
 
 /* The pictures that no other caller encodes are taken from the cache, or become this caller's to encode. */
-static trol_status enter_all(const request *r, wanted *pictures, size_t n) {
+static trol_status enter_all(const request *r, wanted *wanted_images, size_t n) {
     trol_cache *cache = r->model->cache;
     const bool cannot_wait = threads_held_here(r->model->threads);
     for (size_t i = 0; i < n; i++) {
-        wanted *w = &pictures[i];
+        wanted *w = &wanted_images[i];
         if (*w->features)
             continue;
         TRY(cache_enter(cache, w->identity, cannot_wait, &w->entry, &w->state, r->error));
@@ -238,16 +238,16 @@ static trol_status enter_all(const request *r, wanted *pictures, size_t n) {
 }
 
 /* Encodes what is this caller's, and lets the others that wait have each group of pictures when it is done. */
-static trol_status encode_own(const request *r, wanted *pictures, size_t n, size_t *n_encoded) {
+static trol_status encode_own(const request *r, wanted *wanted_images, size_t n, size_t *n_encoded) {
     for (size_t next = 0; next < n;) {
         const trol_image *images[MOST_TILES];
         trol_features *features[MOST_TILES] = {NULL};
         wanted *own[MOST_TILES];
         size_t n_own = 0, taken = 0;
         for (size_t i = next; i < n && n_own < MOST_TILES; i++)
-            if (pictures[i].state == CACHE_ENCODE) {
-                own[n_own] = &pictures[i];
-                images[n_own++] = pictures[i].image;
+            if (wanted_images[i].state == CACHE_ENCODE) {
+                own[n_own] = &wanted_images[i];
+                images[n_own++] = wanted_images[i].image;
             }
         if (n_own == 0)
             return TROL_OK;
@@ -256,13 +256,13 @@ static trol_status encode_own(const request *r, wanted *pictures, size_t n, size
         for (size_t i = 0; i < taken && status == TROL_OK; i++) {
             *own[i]->features = features[i];
             own[i]->state = CACHE_READY;
-            cache_publish(r->model->cache, own[i]->entry, features[i]->rows, r->model);
+            cache_publish(r->model->cache, own[i]->entry, features[i]->embeds, r->model);
             ++*n_encoded;
         }
         for (size_t i = 0; i < MOST_TILES && status != TROL_OK; i++)
             trol_features_free(features[i]);
         TRY(status);
-        next = (size_t)(own[taken - 1] - pictures) + 1;
+        next = (size_t)(own[taken - 1] - wanted_images) + 1;
     }
     return TROL_OK;
 }
@@ -279,9 +279,9 @@ static trol_status wait_for(const request *r, wanted *w) {
     return w->state == CACHE_READY ? take_from_cache(r, w) : TROL_OK;
 }
 
-static void leave_all(const request *r, wanted *pictures, size_t n) {
+static void leave_all(const request *r, wanted *wanted_images, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        wanted *w = &pictures[i];
+        wanted *w = &wanted_images[i];
         if (!w->entry)
             continue;
         if (w->state == CACHE_ENCODE)
@@ -293,20 +293,20 @@ static void leave_all(const request *r, wanted *pictures, size_t n) {
 }
 
 /* Nothing is waited for before what this caller has promised to encode is done. */
-static trol_status encode_with_cache(const request *r, wanted *pictures, size_t n, size_t *n_encoded) {
+static trol_status encode_with_cache(const request *r, wanted *wanted_images, size_t n, size_t *n_encoded) {
     bool missing = true;
     while (missing) {
         missing = false;
-        trol_status status = enter_all(r, pictures, n);
+        trol_status status = enter_all(r, wanted_images, n);
         if (status == TROL_OK)
-            status = encode_own(r, pictures, n, n_encoded);
+            status = encode_own(r, wanted_images, n, n_encoded);
         for (size_t i = 0; i < n && status == TROL_OK; i++)
-            if (!*pictures[i].features)
-                status = wait_for(r, &pictures[i]);
-        leave_all(r, pictures, n);
+            if (!*wanted_images[i].features)
+                status = wait_for(r, &wanted_images[i]);
+        leave_all(r, wanted_images, n);
         TRY(status);
         for (size_t i = 0; i < n; i++)
-            missing |= !*pictures[i].features; /* the caller that encoded it gave up */
+            missing |= !*wanted_images[i].features; /* the caller that encoded it gave up */
     }
     return TROL_OK;
 }
@@ -314,16 +314,16 @@ static trol_status encode_with_cache(const request *r, wanted *pictures, size_t 
 static trol_status encode_wanted(const request *r, const trol_image *const *images, size_t n, trol_features **features,
                                  size_t *n_encoded) {
     trol_status status = TROL_OK;
-    wanted *pictures = calloc(n + 1, sizeof *pictures);
-    if (!pictures)
-        return fail_memory(r->error, (n + 1) * sizeof *pictures, "a list of pictures");
+    wanted *wanted_images = calloc(n + 1, sizeof *wanted_images);
+    if (!wanted_images)
+        return fail_memory(r->error, (n + 1) * sizeof *wanted_images, "a list of pictures");
     for (size_t i = 0; i < n && status == TROL_OK; i++) {
-        pictures[i] = (wanted){.image = images[i], .features = &features[i]};
-        status = identity_of_image(r->model, images[i], pictures[i].identity, r->error);
+        wanted_images[i] = (wanted){.image = images[i], .features = &features[i]};
+        status = identity_of_image(r->model, images[i], wanted_images[i].identity, r->error);
     }
     if (status == TROL_OK)
-        status = encode_with_cache(r, pictures, n, n_encoded);
-    free(pictures);
+        status = encode_with_cache(r, wanted_images, n, n_encoded);
+    free(wanted_images);
     return status;
 }
 
@@ -383,7 +383,7 @@ trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_
     encoded out = {0};
     int32_t n_tiles;
     size_t taken;
-    trol_status status = take_pictures(&model->config, &image, 1, &out, &n_tiles, &taken, error);
+    trol_status status = take_images(&model->config, &image, 1, &out, &n_tiles, &taken, error);
     if (status == TROL_OK)
         status = encode(model, &e, &out, error);
     const int64_t size = model->config.vision.image_size;

@@ -29,13 +29,13 @@ typedef struct model_identity {
     unsigned char bytes[IDENTITY_BYTES];
 } model_identity;
 
-/* A picture's rows, which the features and the cache that have them share. */
-typedef struct image_rows {
+/* An image's embeddings, which the features and the cache that have them share. */
+typedef struct image_embeds {
     atomic_int references;
     float *data; /* [n_tokens, width] */
     int32_t n_tokens, n_tiles;
     int64_t width; /* hidden_size */
-} image_rows;
+} image_embeds;
 
 struct trol_model {
     atomic_int references;
@@ -63,8 +63,8 @@ struct trol_model {
 struct trol_features {
     atomic_int references;
     trol_model *model;
-    image_rows *rows;
-    float *data; /* [n_tokens, hidden_size], of the rows */
+    image_embeds *embeds;
+    float *data; /* [n_tokens, hidden_size], of `embeds` */
     int32_t n_tokens, n_tiles;
     unsigned char identity[IDENTITY_BYTES]; /* of the picture and what encoded it (identity.h) */
 };
@@ -72,18 +72,18 @@ struct trol_features {
 trol_model *model_retain(trol_model *model);
 trol_features *features_retain(trol_features *features);
 
-/* Features around rows that the caller computed; takes `data` over, also on failure. */
+/* Features around embeddings that the caller computed; takes `data` over, also on failure. */
 trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32_t n_tiles,
                          const unsigned char identity[IDENTITY_BYTES], trol_features **features, trol_error *error);
 
-/* Features of rows that are there already, one more reference to them. */
-trol_status features_of_rows(trol_model *model, image_rows *rows, const unsigned char identity[IDENTITY_BYTES],
-                             trol_features **features, trol_error *error);
+/* Features of embeddings that exist already, one more reference to them. */
+trol_status features_of_embeds(trol_model *model, image_embeds *embeds, const unsigned char identity[IDENTITY_BYTES],
+                               trol_features **features, trol_error *error);
 /* Takes `data` over, also on failure. */
-trol_status image_rows_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_rows **rows,
-                           trol_error *error);
-image_rows *image_rows_retain(image_rows *rows);
-void image_rows_free(image_rows *rows);
+trol_status image_embeds_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_embeds **embeds,
+                             trol_error *error);
+image_embeds *image_embeds_retain(image_embeds *embeds);
+void image_embeds_free(image_embeds *embeds);
 
 /* Around what changes in a model that others use, in a child of fork too. */
 void model_lock(trol_model *model);

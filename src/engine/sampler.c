@@ -386,22 +386,22 @@ static size_t collect(trol_sampler *sampler, int32_t n) {
 
 /* Weights of the candidates, of which those with 0 are dropped. */
 static size_t weigh(trol_sampler *sampler, size_t n, float largest, double one) {
-    enum { ROWS = 64 };
+    enum { CHUNK = 64 };
     const double inverse = 1.0 / (double)sampler->params.temperature;
     candidate *list = sampler->candidates;
     size_t kept = 0;
-    for (size_t first = 0; first < n; first += ROWS) {
-        const size_t rows = n - first < ROWS ? n - first : ROWS;
-        double x[ROWS] = {0};
-        for (size_t i = 0; i < rows; i++) {
+    for (size_t first = 0; first < n; first += CHUNK) {
+        const size_t count = n - first < CHUNK ? n - first : CHUNK;
+        double x[CHUNK] = {0};
+        for (size_t i = 0; i < count; i++) {
             const float logit = sampler->logits[list[first + i].token];
             x[i] = logit == largest ? 0 : ((double)logit - (double)largest) * inverse;
         }
-        for (size_t i = 0; i < ROWS; i++)
+        for (size_t i = 0; i < CHUNK; i++)
             x[i] = x[i] > EXPONENTIAL_LOWEST ? x[i] : EXPONENTIAL_LOWEST;
-        for (size_t i = 0; i < ROWS; i++)
+        for (size_t i = 0; i < CHUNK; i++)
             x[i] = one * exponential(x[i]);
-        for (size_t i = 0; i < rows; i++) {
+        for (size_t i = 0; i < count; i++) {
             const candidate c = {(uint64_t)(int64_t)x[i], list[first + i].key, list[first + i].token};
             list[kept] = c;
             kept += c.weight > 0;

@@ -149,14 +149,14 @@ static trol_status take_cancel(trol_session *s, trol_error *error) {
     return TROL_OK;
 }
 
-static size_t count_image_rows(const trol_session *s) {
-    size_t rows = 0;
+static size_t count_image_embeds(const trol_session *s) {
+    size_t n_embeds = 0;
     for (size_t i = 0; i < s->n_features; i++)
-        rows += (size_t)s->features[i]->n_tokens;
-    return rows;
+        n_embeds += (size_t)s->features[i]->n_tokens;
+    return n_embeds;
 }
 
-/* Image tokens among the new ones must have rows to take. */
+/* There must be an embedding for each image token. */
 static trol_status check_prompt_tokens(const part *p, trol_error *error) {
     const trol_session *s = p->session;
     size_t n_image = s->n_image_tokens;
@@ -167,10 +167,10 @@ static trol_status check_prompt_tokens(const part *p, trol_error *error) {
         TRY(model_check_token(s->model, p->tokens[i], error));
         n_image += p->tokens[i] == s->model->image_token;
     }
-    if (n_image > count_image_rows(s))
+    if (n_image > count_image_embeds(s))
         return fail(error, TROL_ERROR_ARGUMENT,
-                    "the prompt has at least %zu image tokens, but its %zu pictures have %zu rows", n_image,
-                    s->n_features, count_image_rows(s));
+                    "the prompt has at least %zu image tokens, but its %zu pictures have %zu embeddings", n_image,
+                    s->n_features, count_image_embeds(s));
     return TROL_OK;
 }
 
@@ -505,15 +505,16 @@ trol_status trol_session_prompt_end(trol_session *s, trol_error *error) {
     TRY(session_check(s, "trol_session_prompt_end", error));
     if (!s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_prompt_end: no prompt was begun, or it failed");
-    const size_t rows = count_image_rows(s), n_features = s->n_features;
+    const size_t n_embeds = count_image_embeds(s), n_features = s->n_features;
     trol_status status = TROL_OK;
     end_prompt(s);
     if (s->prompt_cursor != s->prompt_total)
         status = fail(error, TROL_ERROR_STATE, "the prompt was begun with %zu tokens, only %zu came", s->prompt_total,
                       s->prompt_cursor);
-    else if (s->n_image_tokens != rows)
-        status = fail(error, TROL_ERROR_ARGUMENT, "the prompt has %zu image tokens, but its %zu pictures have %zu rows",
-                      s->n_image_tokens, n_features, rows);
+    else if (s->n_image_tokens != n_embeds)
+        status = fail(error, TROL_ERROR_ARGUMENT,
+                      "the prompt has %zu image tokens, but its %zu pictures have %zu embeddings", s->n_image_tokens,
+                      n_features, n_embeds);
     if (s->params.traversal == TROL_TRAVERSAL_PROMPT && !s->params.keep_pass2)
         timeline_drop_pass2(&s->timeline);
     s->is_busy = true;
@@ -537,14 +538,14 @@ trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t 
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_prefill: the tokens are NULL");
     }
     const size_t n_image = count_image_tokens(s, tokens, n_tokens);
-    size_t rows = 0;
+    size_t n_embeds = 0;
     for (size_t i = 0; features && i < n_features; i++)
-        rows += features[i] ? (size_t)features[i]->n_tokens : 0;
-    if (n_image != rows) { /* before anything is computed */
+        n_embeds += features[i] ? (size_t)features[i]->n_tokens : 0;
+    if (n_image != n_embeds) { /* before anything is computed */
         session_fail_prompt(s);
         return fail(error, TROL_ERROR_ARGUMENT,
-                    "the prompt has %zu image tokens (id %d), but its %zu pictures have %zu rows", n_image,
-                    s->model->image_token, n_features, rows);
+                    "the prompt has %zu image tokens (id %d), but its %zu pictures have %zu embeddings", n_image,
+                    s->model->image_token, n_features, n_embeds);
     }
     TRY(trol_session_prompt_begin(s, n_tokens, features, n_features, error));
     TRY(trol_session_prompt_append(s, tokens, n_tokens, error));

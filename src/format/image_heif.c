@@ -92,7 +92,7 @@ static trol_status copy_pixels(const struct heif_image *decoded, const char *for
     return TROL_OK;
 }
 
-static trol_status decode_picture(const struct heif_image_handle *handle, const char *format,
+static trol_status decode_primary(const struct heif_image_handle *handle, const char *format,
                                   const image_settings *settings, trol_image *image, trol_error *error) {
     TRY(image_check_size(format, heif.image_handle_get_width(handle), heif.image_handle_get_height(handle),
                          settings->max_pixels, error));
@@ -118,7 +118,7 @@ static trol_status decode_file(struct heif_context *context, byte_reader in, con
     struct heif_image_handle *handle = NULL;
     if (reason.code == heif_error_Ok)
         reason = heif.context_get_primary_image_handle(context, &handle);
-    trol_status status = reason.code == heif_error_Ok ? decode_picture(handle, format, settings, image, error)
+    trol_status status = reason.code == heif_error_Ok ? decode_primary(handle, format, settings, image, error)
                                                       : fail_decoding(reason, format, error);
     heif.image_handle_release(handle);
     return status;

@@ -30,7 +30,7 @@ trol_status ops_gate(const run *r, const float *x, int64_t n_rows, int64_t n_col
                      float *s);
 
 /* One row, any type to float32 and float32 to F16 or F32; unaligned pointers are fine. The calling thread does it all,
- * so a task of a parallel section may call them; they use only r->kernels. */
+ * so a task of a parallel region may call them; they use only r->kernels. */
 void ops_to_float(const run *r, element_type type, const void *from, float *to, int64_t n);
 void ops_from_float(const run *r, element_type type, const float *from, void *to, int64_t n);
 

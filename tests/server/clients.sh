@@ -11,7 +11,7 @@ folder=$1
 . "$TROL_SOURCE/tests/server/common.sh"
 mkdir -p "$folder"
 clients=$TROL_SOURCE/tests/server/clients
-picture=$TROL_SOURCE/models/pictures/balloons.png
+image=$TROL_SOURCE/models/pictures/balloons.png
 
 # Many at once, and nothing of them stays: `--queue` holds them all.
 start load -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 2048 --queue 200 -q
@@ -22,9 +22,9 @@ wait "$pid" || fail "the server ended with $? after the load"
 start clients -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 20000 -q
 if [ -x "$folder/python/bin/python" ] || python3 -m venv "$folder/python" 2>/dev/null; then
     "$folder/python/bin/pip" -q --disable-pip-version-check install openai selenium
-    timeout 300 "$folder/python/bin/python" "$clients/openai_client.py" "$url" "$picture"
+    timeout 300 "$folder/python/bin/python" "$clients/openai_client.py" "$url" "$image"
     if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then
-        timeout 300 "$folder/python/bin/python" "$clients/page.py" "$url" "$picture"
+        timeout 300 "$folder/python/bin/python" "$clients/page.py" "$url" "$image"
     else
         left_out "the page (Debian packages chromium and chromium-driver)"
     fi
@@ -34,7 +34,7 @@ fi
 if command -v npm >/dev/null; then
     cp "$clients/openai_client.mjs" "$folder/"
     (cd "$folder" && [ -d node_modules/openai ] || npm install --silent --no-fund --no-audit openai)
-    (cd "$folder" && timeout 300 node openai_client.mjs "$url" "$picture")
+    (cd "$folder" && timeout 300 node openai_client.mjs "$url" "$image")
 else
     left_out "the JavaScript client (Debian package npm)"
 fi

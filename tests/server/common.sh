@@ -45,8 +45,8 @@ ask() {
 # chat STATUS TEXT JSON: the same for a chat request; @FILE reads the JSON.
 chat() { ask "$1" "$2" v1/chat/completions -H 'Content-Type: application/json' --data-binary "$3"; }
 
-# picture_request QUESTION PICTURE EXTRA-FIELDS: a request with a picture, into $work/request.
-picture_request() {
+# image_request QUESTION PICTURE EXTRA-FIELDS: a request with a picture, into $work/request.
+image_request() {
     printf '{"messages":[{"role":"user","content":[{"type":"text","text":"%s"},{"type":"image_url","image_url":{"url":"data:image/png;base64,%s"}}]}]%s}' \
         "$1" "$(base64 -w 0 "$2")" "$3" >"$work/request"
 }

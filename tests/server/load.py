@@ -25,17 +25,17 @@ def count(name):
     counts[name] = counts.get(name, 0) + 1
 
 
-def pictures():
+def images():
     import os
 
     found = sorted(n for n in os.listdir(folder) if n.endswith(".png"))[:6]
     return [base64.b64encode(open(os.path.join(folder, n), "rb").read()).decode() for n in found]
 
 
-def request(question, picture, stream, **more):
+def request(question, image, stream, **more):
     content = [{"type": "text", "text": question}]
-    if picture:
-        content.append({"type": "image_url", "image_url": {"url": "data:image/png;base64," + picture}})
+    if image:
+        content.append({"type": "image_url", "image_url": {"url": "data:image/png;base64," + image}})
     return json.dumps({"messages": [{"role": "user", "content": content}], "stream": stream, **more}).encode()
 
 
@@ -93,9 +93,9 @@ def text_of(reply, stream):
 
 
 async def ask(case, stream, slow):
-    question, picture, expected = case
+    question, image, expected = case
     while True:
-        status, reply, took, first = await exchange(request(question, picture, stream, max_tokens=40), slow)
+        status, reply, took, first = await exchange(request(question, image, stream, max_tokens=40), slow)
         if status in (429, 503):
             count("asked to wait")
             await asyncio.sleep(rng.random())
@@ -168,11 +168,11 @@ def percentiles(values):
 
 async def main():
     cases = []
-    for picture in [None] + pictures():
+    for image in [None] + images():
         for question in questions:
-            status, reply, _, _ = await exchange(request(question, picture, False, max_tokens=40))
+            status, reply, _, _ = await exchange(request(question, image, False, max_tokens=40))
             assert status == 200, reply
-            cases.append((question, picture, text_of(reply, False)))
+            cases.append((question, image, text_of(reply, False)))
     began = time.monotonic()
     await asyncio.gather(*(client(cases, began + seconds) for _ in range(n_clients)))
     took = time.monotonic() - began

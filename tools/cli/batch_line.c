@@ -15,7 +15,7 @@ static const char model_id[] = "trol"; /* a line's "model" is not looked at */
 static bool is_url(const char *text) { return strstr(text, "://") != NULL || strncmp(text, "data:", 5) == 0; }
 
 /* The bytes of a picture that is named by its path or given as a data: URL. */
-static bool read_picture(const char *source, const char *param, chat_image *image, api_error *error) {
+static bool read_image(const char *source, const char *param, chat_image *image, api_error *error) {
     trol_image_params limits;
     trol_error cause;
     char *bytes;
@@ -34,7 +34,7 @@ static bool read_picture(const char *source, const char *param, chat_image *imag
 }
 
 /* "image" and "images" of the line, after those that the request has. */
-static bool add_pictures(const cJSON *value, const char *param, chat_request *request, api_error *error) {
+static bool add_images(const cJSON *value, const char *param, chat_request *request, api_error *error) {
     const bool list = cJSON_IsArray(value);
     for (const cJSON *item = list ? value->child : value; item; item = list ? item->next : NULL) {
         const char *source;
@@ -42,7 +42,7 @@ static bool add_pictures(const cJSON *value, const char *param, chat_request *re
             return false;
         if (request->n_images == CHAT_MOST_IMAGES)
             return api_fail(error, 400, param, NULL, "the line has more than %d pictures", CHAT_MOST_IMAGES);
-        if (!read_picture(source, param, &request->images[request->n_images], error))
+        if (!read_image(source, param, &request->images[request->n_images], error))
             return false;
         request->n_images++;
     }
@@ -64,7 +64,7 @@ static bool read_paths(cJSON *messages, api_error *error) {
             chat_image image = {0};
             if (!path || strncmp(path, "data:", 5) == 0)
                 continue;
-            if (!read_picture(path, "image_url.url", &image, error))
+            if (!read_image(path, "image_url.url", &image, error))
                 return false;
             char *base64 = base64_encode(image.bytes, image.n_bytes);
             char *text = base64 ? malloc(sizeof start + strlen(base64)) : NULL;
@@ -205,7 +205,7 @@ static bool read_fields(const run *r, cJSON *line, chat_request *request, char *
     }
     for (int i = 3; i <= 4 && fine; i++)
         if (own[i])
-            fine = add_pictures(own[i], own_fields[i], request, error);
+            fine = add_images(own[i], own_fields[i], request, error);
     for (int i = 0; i < 6; i++)
         cJSON_Delete(own[i]);
     return fine;

@@ -71,8 +71,8 @@ static bool grow(void **memory, size_t *capacity, size_t wanted, size_t size) {
 /* ---- pictures -------------------------------------------------------------------------------- */
 
 /* A conversation_encoder; user: the chat. */
-static trol_status encode_picture(void *user, const char *bytes, size_t n_bytes, trol_features **features,
-                                  trol_error *error) {
+static trol_status encode_image(void *user, const char *bytes, size_t n_bytes, trol_features **features,
+                                trol_error *error) {
     run *r = ((chat *)user)->r;
     trol_image *image;
     *features = NULL;
@@ -397,7 +397,7 @@ static void clear(chat *c) {
 
 static trol_status load(chat *c, const char *path) {
     conversation other;
-    trol_status status = conversation_load(path, encode_picture, c, &other, c->r->error);
+    trol_status status = conversation_load(path, encode_image, c, &other, c->r->error);
     if (status != TROL_OK)
         return status;
     conversation_free(&c->talk);

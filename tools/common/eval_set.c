@@ -139,7 +139,7 @@ static bool same_image(const eval_question *a, const eval_question *b) {
 }
 
 /* Questions about the same picture together, otherwise in the order of the file. */
-static trol_status group_by_picture(eval_set *set, trol_error *error) {
+static trol_status group_by_image(eval_set *set, trol_error *error) {
     const size_t n = set->n_questions;
     eval_question *grouped = malloc((n + 1) * sizeof *grouped);
     bool *taken = calloc(n + 1, sizeof *taken);
@@ -147,7 +147,7 @@ static trol_status group_by_picture(eval_set *set, trol_error *error) {
     for (size_t i = 0; grouped && taken && i < n; i++) {
         if (taken[i])
             continue;
-        set->n_pictures += set->questions[i].image != NULL;
+        set->n_images += set->questions[i].image != NULL;
         for (size_t k = i; k < n; k++)
             if (!taken[k] && same_image(&set->questions[i], &set->questions[k])) {
                 taken[k] = true;
@@ -201,7 +201,7 @@ trol_status eval_set_read(const char *folder, size_t limit, eval_set *set, trol_
     if (status == TROL_OK && set->n_questions == 0)
         status = tool_fail(error, TROL_ERROR_FORMAT, "%s: there are no questions in it", path);
     if (status == TROL_OK)
-        status = group_by_picture(set, error);
+        status = group_by_image(set, error);
     if (status != TROL_OK)
         eval_set_free(set);
     return status;

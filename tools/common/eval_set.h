@@ -22,7 +22,7 @@ typedef struct eval_question {
 typedef struct eval_set {
     eval_question *questions; /* [n_questions], those about the same picture in sequence */
     size_t n_questions;
-    size_t n_pictures;
+    size_t n_images;
     const char **kinds; /* [n_kinds], in order of first occurrence */
     int n_kinds;
 } eval_set;

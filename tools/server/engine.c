@@ -271,7 +271,7 @@ static void admit(engine *e, job *j) {
 }
 
 /* Whether all pictures of the job are there; those that are not are asked for. *failed: one never will be. */
-static bool has_pictures(engine *e, job *j, const image_entry **failed) {
+static bool has_images(engine *e, job *j, const image_entry **failed) {
     bool all = true;
     for (size_t i = 0; i < j->request.n_images; i++) {
         const image_state state = image_store_look(e->images, j->images[i]);
@@ -301,7 +301,7 @@ static job *unlink_waiting(engine *e, job **at) {
     return j;
 }
 
-static void fail_picture(engine *e, job *j, const image_entry *image) {
+static void fail_image(engine *e, job *j, const image_entry *image) {
     api_error error;
     api_fail_library(&error, "messages", image_entry_error(image));
     if (error.status == 400) /* it came as bytes: what is wrong is in them */
@@ -320,13 +320,13 @@ static void serve_queue(engine *e) {
         job *j = *at;
         const image_entry *failed = NULL;
         const bool cancelled = atomic_load(&j->cancelled);
-        const bool ready = !cancelled && place < e->params.n_slots && has_pictures(e, j, &failed);
+        const bool ready = !cancelled && place < e->params.n_slots && has_images(e, j, &failed);
         place++;
         if (cancelled || failed) {
             unlink_waiting(e, at);
             pthread_mutex_unlock(&e->mutex);
             if (failed)
-                fail_picture(e, j, failed);
+                fail_image(e, j, failed);
             else
                 let_go(e, j, OUTCOME_CANCELLED);
             pthread_mutex_lock(&e->mutex);

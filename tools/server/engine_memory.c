@@ -5,7 +5,7 @@ engine_memory engine_compute_memory(const trol_model_info *info, const engine_pa
     const int64_t block = 64, context = (p->context_size + block - 1) / block * block;
     const int64_t element = p->cache_type == TROL_CACHE_F32 ? 4 : 2;
     const int64_t token = 2 * element * info->n_layers * info->n_kv_heads * info->head_dim; /* of one pass */
-    const int64_t rows = ENGINE_LARGEST_PIECE, image_rows = (int64_t)info->max_tiles * info->tokens_per_tile;
+    const int64_t rows = ENGINE_LARGEST_PIECE, image_tokens = (int64_t)info->max_tiles * info->tokens_per_tile;
     const int64_t vision_rows =
         info->max_tiles *
         ((int64_t)info->image_size / info->vision_patch_size * (info->image_size / info->vision_patch_size) + 1);
@@ -15,6 +15,6 @@ engine_memory engine_compute_memory(const trol_model_info *info, const engine_pa
     m.images = (int64_t)p->image_cache_bytes + 2 * p->n_slots * (int64_t)p->context_size * info->hidden_size * 4;
     m.scratch = 4 * (rows * (6 * (int64_t)info->hidden_size + 3 * (int64_t)info->intermediate_size) +
                      vision_rows * (4 * (int64_t)info->vision_hidden_size + info->vision_intermediate_size) +
-                     image_rows * 2 * (int64_t)info->hidden_size);
+                     image_tokens * 2 * (int64_t)info->hidden_size);
     return m;
 }

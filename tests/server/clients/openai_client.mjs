@@ -2,13 +2,13 @@
 import fs from 'node:fs';
 import OpenAI from 'openai';
 
-const [url, picture] = process.argv.slice(2);
+const [url, image_path] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: url + 'v1', apiKey: 'none', maxRetries: 0, timeout: 120000 });
 const check = (condition, ...what) => {
   if (!condition) { console.log('FAILED:', ...what); process.exit(1); }
 };
 const model = (await client.models.list()).data[0].id;
-const image = 'data:image/png;base64,' + fs.readFileSync(picture).toString('base64');
+const image = 'data:image/png;base64,' + fs.readFileSync(image_path).toString('base64');
 const messages = [{ role: 'user', content: [
   { type: 'text', text: 'What color is the heart?' }, { type: 'image_url', image_url: { url: image } }] }];
 const hello = [{ role: 'user', content: 'What is a circle?' }];

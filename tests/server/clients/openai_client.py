@@ -8,9 +8,9 @@ import urllib.request
 
 import openai
 
-url, picture = sys.argv[1:3]
+url, image_path = sys.argv[1:3]
 client = openai.OpenAI(base_url=url + "v1", api_key="none", max_retries=0, timeout=120)
-data = base64.b64encode(open(picture, "rb").read()).decode()
+data = base64.b64encode(open(image_path, "rb").read()).decode()
 question = [
     {
         "role": "user",

@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-url, picture = sys.argv[1:3]
+url, image_path = sys.argv[1:3]
 options = webdriver.ChromeOptions()
 options.binary_location = "/usr/bin/chromium"
 for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=900,860"):
@@ -70,7 +70,7 @@ wait.until(lambda d: "trol" in d.title and "server" not in d.title)
 
 # a dropped picture, a question, an answer that comes in pieces, the gates over the picture
 setting("gates", True)
-drop(picture)
+drop(image_path)
 wait.until(lambda d: find("#waiting img"))
 ask("What color is the heart?")
 wait.until(lambda d: answers() and "heart is red" in answers()[0] and finished())

@@ -1,6 +1,6 @@
-/* test-borders.c - texts that grow past the lengths at which a model computes differently: dynamic NTK's and LongRoPE's
- * borders and the sliding window. The reference cases have those lengths far away, so they are copied with a changed
- * config.json. */
+/* test-thresholds.c - texts that grow past the lengths at which a model computes differently: dynamic NTK's and
+ * LongRoPE's thresholds and the sliding window. The reference cases have those lengths far away, so they are copied
+ * with a changed config.json. */
 #include "files.h"
 #include "session_cases.h"
 
@@ -98,26 +98,26 @@ static void check_chunks(const session_case *c, const char *what, trol_traversal
     trol_session_free(whole);
 }
 
-/* The change does change what comes after N_TOKENS tokens, and nothing before the border. */
-static void check_effect(const session_case *c, const char *name, const char *what, size_t border) {
+/* The change does change what comes after N_TOKENS tokens, and nothing before the threshold. */
+static void check_effect(const session_case *c, const char *name, const char *what, size_t threshold) {
     char folder[1024];
     snprintf(folder, sizeof folder, "%s/%s", TEST_REFERENCE, name);
     session_case plain = *c;
     plain.model = load_model(folder, 1);
-    trol_session *a = fresh_prompt(c, TROL_TRAVERSAL_PROMPT, border),
-                 *b = fresh_prompt(&plain, TROL_TRAVERSAL_PROMPT, border);
-    CHECK(equal_logits(c, a, b), "%s: differs before the border", what);
+    trol_session *a = fresh_prompt(c, TROL_TRAVERSAL_PROMPT, threshold),
+                 *b = fresh_prompt(&plain, TROL_TRAVERSAL_PROMPT, threshold);
+    CHECK(equal_logits(c, a, b), "%s: differs before the threshold", what);
     trol_session_free(a);
     trol_session_free(b);
-    a = fresh_prompt(c, TROL_TRAVERSAL_PROMPT, border + 1);
-    b = fresh_prompt(&plain, TROL_TRAVERSAL_PROMPT, border + 1);
-    CHECK(!equal_logits(c, a, b), "%s: no effect past the border", what);
+    a = fresh_prompt(c, TROL_TRAVERSAL_PROMPT, threshold + 1);
+    b = fresh_prompt(&plain, TROL_TRAVERSAL_PROMPT, threshold + 1);
+    CHECK(!equal_logits(c, a, b), "%s: no effect past the threshold", what);
     trol_session_free(a);
     trol_session_free(b);
     trol_model_free(plain.model);
 }
 
-/* Truncating back over the border, then on again. */
+/* Truncating back over the threshold, then on again. */
 static void check_back(const session_case *c, const char *what) {
     trol_error error = {0};
     for (int mode = TROL_TRAVERSAL_ALL; mode <= TROL_TRAVERSAL_OFF; mode++) {
@@ -133,12 +133,12 @@ static void check_back(const session_case *c, const char *what) {
     }
 }
 
-static void run(const char *what, const char *name, const char *from, const char *to, size_t border) {
+static void run(const char *what, const char *name, const char *from, const char *to, size_t threshold) {
     session_case c = open_changed(name, from, to);
-    if (strcmp(name, "phi3-internvit-border") != 0) /* whose own border is as near */
-        check_effect(&c, name, what, border);
+    if (strcmp(name, "phi3-internvit-border") != 0) /* whose own threshold is as low */
+        check_effect(&c, name, what, threshold);
     check_stepwise(&c, what, 8);
-    check_stepwise(&c, what, border + 4 < N_TOKENS ? border + 4 : border);
+    check_stepwise(&c, what, threshold + 4 < N_TOKENS ? threshold + 4 : threshold);
     for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++) {
         check_chunks(&c, what, mode);
         CHECK(check_turns(&c, what, mode, 5) > 0, "%s, mode %d: nothing was ever reused", what, mode);
@@ -149,7 +149,7 @@ static void run(const char *what, const char *name, const char *from, const char
 }
 
 /* Image ids fed as an answer's tokens are no picture's rows: not where the prompt was truncated behind its picture, and
- * not when mode all computes everything again past a border. */
+ * not when mode all computes everything again past a threshold. */
 static void check_image_ids_as_answer(void) {
     enum { KEPT = 27, N_ANSWER = 14 };
     trol_error error = {0};
@@ -159,7 +159,7 @@ static void check_image_ids_as_answer(void) {
     free(c.ids);
     c.ids = read_prompt("internlm2-clip", &c.n_ids);
     snprintf(path, sizeof path, "%s/internlm2-clip/image.png", TEST_REFERENCE);
-    c.picture = encode_file(c.model, path);
+    c.features = encode_file(c.model, path);
     trol_session *s = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0),
                  *never = open_session(c.model, TROL_TRAVERSAL_ALL, 0, 0);
     prefill_case(&c, s, c.ids, c.n_ids);
@@ -186,5 +186,5 @@ int main(void) {
     run("LongRoPE, yarn", "phi3-internvit-border", "\"su\"", "\"yarn\"", 16);
     check_image_ids_as_answer();
     test_remove_folder();
-    return test_summary("test-borders");
+    return test_summary("test-thresholds");
 }

@@ -1,5 +1,5 @@
-/* test-pictures.c - whole files against the reference: each file of tests/reference/pictures has the pixels of the PNG
- * beside it, which is what Pillow 10.4 decodes it to. Truncated files, damage that is decoded with a notice, the
+/* test-image-files.c - whole files against the reference: each file of tests/reference/pictures has the pixels of the
+ * PNG beside it, which is what Pillow 10.4 decodes it to. Truncated files, damage that is decoded with a notice, the
  * limits. */
 #include <dirent.h>
 #include <unistd.h>
@@ -116,7 +116,7 @@ static int compare_folder(const char *name, int n_notices) {
     return n_files;
 }
 
-static void test_reference_pictures(void) {
+static void test_reference_images(void) {
     int n_files = compare_folder("pictures", 0);
     CHECK(n_files >= 28, "%d pictures", n_files);
     n_files = compare_folder("pictures-damaged", 1);
@@ -307,7 +307,7 @@ static void test_limits(void) {
 }
 
 int main(void) {
-    test_reference_pictures();
+    test_reference_images();
     check_orientation("pictures/exif6.jpg", 6);
     check_orientation("pictures/exif8.webp", 6);
     check_orientation("pictures/420.jpg", 1);
@@ -317,5 +317,5 @@ int main(void) {
     test_damaged_jpeg();
     test_many_scans();
     test_limits();
-    return test_summary("test-pictures");
+    return test_summary("test-image-files");
 }
