@@ -107,6 +107,46 @@ static void test_strings(void) {
                  LIST("\"123e4567e89b12d3a456426614174000\"", "\"123e4567-e89b-12d3-a456-42661417400g\""));
 }
 
+static void test_look_ahead(void) {
+    check_schema("{\"type\": \"string\", \"pattern\": \"^(?=.*\\\\d)(?=.*[a-z]).{3,6}$\"}",
+                 LIST("\"a1b\"", "\"1aaaaa\"", "\"--a-7\""), LIST("\"abc\"", "\"123\"", "\"a1\"", "\"a1-----\""));
+    check_schema("{\"type\": \"string\", \"pattern\": \"^(?!foo|bar$)[a-z]+$\"}",
+                 LIST("\"a\"", "\"fo\"", "\"barn\"", "\"f\""), LIST("\"foo\"", "\"food\"", "\"bar\"", "\"\""));
+    check_schema("{\"type\": \"string\", \"pattern\": \"a(?!b)\"}", LIST("\"a\"", "\"aba\"", "\"aab\""),
+                 LIST("\"ab\"", "\"b\"", "\"abab\""));
+    check_schema("{\"type\": \"string\", \"pattern\": \"^(?:(?!ab).)*$\"}", LIST("\"\"", "\"ba\"", "\"aac\""),
+                 LIST("\"ab\"", "\"xaab\""));
+    check_schema("{\"type\": \"string\", \"pattern\": \"^(?!(?:a*)*b)[abc]+$\"}", LIST("\"c\"", "\"aacb\""),
+                 LIST("\"b\"", "\"aab\"", "\"\""));
+    check_schema("{\"type\": \"string\", \"pattern\": \"^(?:a(?=b|$)|(?:(?=c)c)*)+b?$\"}",
+                 LIST("\"a\"", "\"ab\"", "\"cca\"", "\"b\""), LIST("\"aa\"", "\"ac\"", "\"d\""));
+}
+
+static void test_formats(void) {
+    check_schema("{\"type\": \"string\", \"format\": \"email\"}",
+                 LIST("\"a@b.co\"", "\"first.last+tag@sub.example.com\"", "\"o'x@c-d.info\""),
+                 LIST("\"a@b\"", "\"a..b@c.de\"", "\".a@c.de\"", "\"a@-c.de\"", "\"a b@c.de\"", "\"a@b.c\""));
+    check_schema("{\"type\": \"string\", \"format\": \"uri\"}",
+                 LIST("\"http://a.b/c?d=e#f\"", "\"mailto:a@b.c\"", "\"file:///etc/x\"", "\"https://u:p@h:80/%20\""),
+                 LIST("\"a.b\"", "\"http://\"", "\"http:x\"", "\"//x\"", "\"http://a b\"", "\"ftp://h/%zz\""));
+    check_schema("{\"type\": \"string\", \"format\": \"ipv4\"}", LIST("\"1.2.3.4\"", "\"255.0.0.10\""),
+                 LIST("\"1.2.3\"", "\"256.1.1.1\"", "\"01.2.3.4\""));
+    check_schema("{\"type\": \"string\", \"format\": \"ipv6\"}",
+                 LIST("\"::\"", "\"2001:db8::1\"", "\"1:2:3:4:5:6:7::\"", "\"::ffff:1.2.3.4\""),
+                 LIST("\"1::2::3\"", "\":::\"", "\"1:2:3:4:5:6:7:8::\"", "\"12345::\"", "\"g::\""));
+    check_schema("{\"type\": \"string\", \"format\": \"hostname\"}", LIST("\"localhost\"", "\"a-b.c\"", "\"1.2\""),
+                 LIST("\"-a\"", "\"a..b\"", "\"\"", "\"a.\""));
+    check_schema("{\"type\": \"string\", \"format\": \"duration\"}",
+                 LIST("\"P1W\"", "\"P1Y2M3DT4H5M6S\"", "\"PT0.5S\"", "\"P1D\""),
+                 LIST("\"P\"", "\"PT\"", "\"P1DT\"", "\"P1S\"", "\"P1M1Y\"", "\"P1W1D\"", "\"1D\""));
+    check_schema("{\"type\": \"string\", \"format\": \"uuid4\"}", LIST("\"123e4567-e89b-42d3-a456-426614174000\""),
+                 LIST("\"123e4567-e89b-12d3-a456-426614174000\""));
+    check_schema("{\"type\": \"string\", \"format\": \"nanoid\", \"pattern\": \"^x\"}", LIST("\"x1\""), LIST("\"1\""));
+    check_schema("{\"type\": \"string\", \"format\": \"binary\"}", LIST("\"\"", "\"\xc3\xa9\""), LIST("1"));
+    check_schema("{\"type\": \"integer\", \"format\": \"int8\", \"minimum\": -5}", LIST("127", "-5"),
+                 LIST("128", "-6", "1000"));
+}
+
 static void test_objects(void) {
     check_schema(
         "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}, \"b\": {\"type\": \"string\"}, "
@@ -191,7 +231,13 @@ static void test_refused(void) {
         {"{\"type\": \"object\", \"patternProperties\": {}}", "#/patternProperties"},
         {"{\"type\": \"strin\"}", "#/type: this is not a type"},
         {"{\"type\": \"string\", \"format\": \"regex\"}", "#/format: this format is not supported"},
-        {"{\"type\": \"string\", \"pattern\": \"(?=a)\"}", "#/pattern"},
+        {"{\"type\": \"string\", \"pattern\": \"(?<=a)\"}", "#/pattern"},
+        {"{\"type\": \"string\", \"pattern\": \"(?!a(?=b))\"}", "inside of (?!...)"},
+        {"{\"type\": \"string\", \"pattern\": \"(?=a)+\"}", "can not be repeated"},
+        {"{\"type\": \"string\", \"pattern\": \"(?!)\"}", "nothing satisfies"},
+        {"{\"type\": \"string\", \"format\": \"nanoid\"}", "#/format: this format is not supported"},
+        {"{\"type\": \"string\", \"format\": \"regex\", \"pattern\": \"a\"}", "#/format"},
+        {"{\"type\": \"integer\", \"format\": \"int31\"}", "#/format: this format of numbers"},
         {"{\"type\": \"string\", \"pattern\": \"(a\"}", "a group is not closed"},
         {"{\"type\": \"string\", \"pattern\": \"\\\\1\"}", "escape is not supported"},
         {"{\"type\": \"string\", \"pattern\": \"(((a{1000}){1000}){1000})\"}", "too large"},
@@ -488,6 +534,8 @@ static void test_fork(void) {
 int main(void) {
     test_scalars();
     test_strings();
+    test_look_ahead();
+    test_formats();
     test_objects();
     test_arrays();
     test_combinations();

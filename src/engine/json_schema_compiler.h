@@ -103,6 +103,12 @@ trol_status schema_add_array(schema_compiler *c, const schema_set *set, uint32_t
 /* What the parts of a set ask of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
 trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *set, const char **patterns,
                                     text_rules *rules);
+/* The pattern of a string's format; NULL where it asks nothing: of formats that are not JSON Schema's own,
+ * `has_pattern` says that the schema has a pattern, which says more exactly what is meant. */
+trol_status schema_format_pattern(const schema_compiler *c, const cJSON *format, bool has_pattern,
+                                  const char **pattern);
+/* Narrows a range to what a number's format allows. */
+trol_status schema_number_format(const schema_compiler *c, const cJSON *format, number_range *range);
 /* The error of a pattern, with the place of the first one in the set. */
 trol_status schema_at_pattern(const schema_compiler *c, const schema_set *set, trol_status status);
 

@@ -7,27 +7,6 @@
 
 /* ---- strings --------------------------------------------------------------------------------- */
 
-#define YEAR "(?:\\d{3}[1-9]|\\d{2}[1-9]0|\\d[1-9]00|[1-9]000)"
-#define LEAP "(?:\\d{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-#define DAY                                                                                                            \
-    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-8]))"
-#define DATE   "(?:" YEAR "-" DAY "|" LEAP "-02-29)"
-#define TIME   "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)"
-#define HEX(n) "[0-9a-fA-F]{" #n "}"
-
-static const char *format_pattern(const char *name) {
-    static const char *const formats[][2] = {
-        {"date", "^" DATE "$"},
-        {"time", "^" TIME "$"},
-        {"date-time", "^" DATE "T" TIME "$"},
-        {"uuid", "^" HEX(8) "-" HEX(4) "-" HEX(4) "-" HEX(4) "-" HEX(12) "$"},
-    };
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (strcmp(formats[i][0], name) == 0)
-            return formats[i][1];
-    return NULL;
-}
-
 /* What the parts of a set ask of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
 trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *set, const char **patterns,
                                     text_rules *rules) {
@@ -35,19 +14,20 @@ trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *
     TRY(schema_merge_count(c, set, "minLength", false, &rules->min_length));
     TRY(schema_merge_count(c, set, "maxLength", true, &rules->max_length));
     for (size_t i = 0; i < set->n; i++) {
-        const cJSON *pattern = schema_member(set->parts[i].schema, "pattern"),
-                    *format = schema_member(set->parts[i].schema, "format");
+        const cJSON *pattern = schema_member(set->parts[i].schema, "pattern");
         if (pattern && !cJSON_IsString(pattern))
             return schema_malformed(c, pattern, "a string is expected");
-        if (format && !cJSON_IsString(format))
-            return schema_malformed(c, format, "a string is expected");
         if (pattern)
             patterns[rules->n_patterns++] = pattern->valuestring;
-        if (format && !format_pattern(format->valuestring))
-            return schema_unsupported(c, format,
-                                      "this format is not supported, only date, time, date-time and uuid are");
+    }
+    const bool has_pattern = rules->n_patterns > 0;
+    for (size_t i = 0; i < set->n; i++) {
+        const cJSON *format = schema_member(set->parts[i].schema, "format");
+        const char *pattern = NULL;
         if (format)
-            patterns[rules->n_patterns++] = format_pattern(format->valuestring);
+            TRY(schema_format_pattern(c, format, has_pattern, &pattern));
+        if (pattern)
+            patterns[rules->n_patterns++] = pattern;
     }
     return TROL_OK;
 }
@@ -136,6 +116,8 @@ trol_status schema_add_number(schema_compiler *c, const schema_set *set, bool in
         TRY(merge_bound(c, set->parts[i].schema, "exclusiveMinimum", false, true, &range));
         TRY(merge_bound(c, set->parts[i].schema, "maximum", true, false, &range));
         TRY(merge_bound(c, set->parts[i].schema, "exclusiveMaximum", true, true, &range));
+        if (schema_member(set->parts[i].schema, "format"))
+            TRY(schema_number_format(c, schema_member(set->parts[i].schema, "format"), &range));
     }
     return json_add_number(&c->json, from, to, &range, c->error);
 }

@@ -8,12 +8,12 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/utf8.h"
-#include "engine/regex_parser.h"
+#include "engine/regex_threads.h"
 
 enum {
     MAX_STATES = 1 << 17,
     MAX_ARCS = 1 << 19,
-    MAX_SET_MEMBERS = 1 << 24 /* nodes of all subsets */
+    MAX_SET_MEMBERS = 1 << 24 /* threads of all subsets */
 };
 
 /* ---- classes of characters ------------------------------------------------------------------- */
@@ -84,7 +84,7 @@ done:
 
 /* ---- subsets --------------------------------------------------------------------------------- */
 
-/* What a state stands for: nodes of the patterns, how long the text is, and where in the taken names it is. */
+/* What a state stands for: threads through the patterns, how long the text is, and where in the taken names it is. */
 typedef struct subset {
     uint32_t first, n; /* in members[], sorted */
     uint32_t length;   /* up to where it makes a difference */
@@ -99,6 +99,7 @@ typedef struct name_node {
 typedef struct construction {
     const text_rules *rules;
     regex_patterns p;
+    regex_threads threads;
     classes classes;
     name_node *names; /* the tree of taken names; node 0 is the root */
     size_t n_names, names_capacity;
@@ -108,64 +109,39 @@ typedef struct construction {
     size_t n_members, members_capacity;
     uint32_t *slots; /* hash table of states + 1 */
     size_t n_slots;
-    uint32_t *work; /* of the closure in progress: [n_work] */
-    size_t n_work, work_capacity;
-    uint32_t *seen; /* [n_nodes]: stamp */
-    uint32_t stamp;
     text_automaton *a;
     trol_error *error;
 } construction;
 
-static trol_status visit(construction *c, uint32_t index) {
-    if (c->seen[index] == c->stamp)
-        return TROL_OK;
-    c->seen[index] = c->stamp;
-    TRY(memory_grow((void **)&c->work, &c->work_capacity, c->n_work + 1, sizeof *c->work, "a pattern", c->error));
-    c->work[c->n_work++] = index;
-    return TROL_OK;
-}
+static size_t n_patterns(const construction *c) { return c->rules->n_patterns + c->rules->n_refused; }
 
-/* Follows what consumes nothing; BEGIN only at the beginning, END only with `at_end`. */
-static trol_status close_subset(construction *c, bool at_begin, bool at_end) {
-    for (size_t i = 0; i < c->n_work; i++) {
-        const regex_node n = c->p.nodes[c->work[i]];
-        if (n.kind == NODE_SPLIT) {
-            TRY(visit(c, n.next));
-            TRY(visit(c, n.other));
-        }
-        if ((n.kind == NODE_BEGIN && at_begin) || (n.kind == NODE_END && at_end))
-            TRY(visit(c, n.next));
-    }
-    return TROL_OK;
-}
-
-static void begin_subset(construction *c) {
-    c->n_work = 0;
-    c->stamp++;
-}
-
-/* The nodes of pattern i are those from its first up to the next one's: all of them but MATCHED may go once it has. */
-static uint32_t first_node(const construction *c, size_t pattern) {
-    return pattern < c->rules->n_patterns ? c->p.starts[pattern] : (uint32_t)c->p.n_nodes;
-}
-
-static size_t pattern_of(const construction *c, uint32_t index) {
+/* The nodes of pattern i are those from its first up to the next one's. */
+static size_t pattern_of(const construction *c, uint32_t thread) {
+    const uint32_t node = regex_thread_node(&c->threads, thread);
     size_t pattern = 0;
-    while (index >= first_node(c, pattern + 1))
+    while (pattern + 1 < n_patterns(c) && node >= c->p.starts[pattern + 1])
         pattern++;
     return pattern;
 }
 
+/* The thread in work that has matched a pattern; NO_NODE if none. */
+static uint32_t find_matched(const construction *c, size_t pattern) {
+    const regex_threads *t = &c->threads;
+    for (size_t i = 0; i < t->n_work; i++)
+        if (regex_thread_matched(t, t->work[i]) && pattern_of(c, t->work[i]) == pattern)
+            return t->work[i];
+    return NO_NODE;
+}
+
 static trol_status check_accepts(construction *c, const subset *s, bool at_begin, bool *accepts) {
+    regex_threads *t = &c->threads;
     *accepts = s->length >= c->rules->min_length && (s->name == NO_NODE || !c->names[s->name].taken);
-    begin_subset(c);
+    regex_threads_begin(t);
     for (uint32_t i = 0; i < s->n; i++)
-        TRY(visit(c, c->members[s->first + i]));
-    TRY(close_subset(c, at_begin, true));
-    size_t n_matched = 0;
-    for (size_t i = 0; i < c->n_work; i++)
-        n_matched += c->p.nodes[c->work[i]].kind == NODE_MATCHED;
-    *accepts = *accepts && n_matched == c->rules->n_patterns;
+        TRY(regex_threads_visit(t, c->members[s->first + i]));
+    TRY(regex_threads_close(t, at_begin, true));
+    for (size_t pattern = 0; pattern < n_patterns(c); pattern++)
+        *accepts = *accepts && (find_matched(c, pattern) != NO_NODE) == (pattern < c->rules->n_patterns);
     return TROL_OK;
 }
 
@@ -193,29 +169,27 @@ static trol_status grow_slots(construction *c) {
     return TROL_OK;
 }
 
-/* Keeps of the closed subset in `work` what consumes, and what has matched; *dead if a pattern can match no more. */
+/* Keeps of the threads gathered those that rest; of a pattern that has matched, that one alone. *dead if a pattern can
+ * match no more, or if one has matched that must not. */
 static trol_status settle_members(construction *c, subset *s, bool *dead) {
+    const regex_threads *t = &c->threads;
     size_t kept = 0;
     *dead = false;
-    for (size_t pattern = 0; pattern < c->rules->n_patterns; pattern++) {
+    for (size_t pattern = 0; pattern < n_patterns(c); pattern++) {
+        const bool refused = pattern >= c->rules->n_patterns;
         const size_t before = kept;
-        uint32_t matched = NO_NODE;
-        for (size_t i = 0; i < c->n_work; i++)
-            if (c->p.nodes[c->work[i]].kind == NODE_MATCHED && pattern_of(c, c->work[i]) == pattern)
-                matched = c->work[i];
-        for (size_t i = 0; i < c->n_work; i++) {
-            const regex_node_kind kind = c->p.nodes[c->work[i]].kind;
-            if (pattern_of(c, c->work[i]) != pattern || kind == NODE_SPLIT || kind == NODE_BEGIN ||
-                (matched != NO_NODE && c->work[i] != matched))
+        const uint32_t matched = find_matched(c, pattern);
+        for (size_t i = 0; i < t->n_work; i++) {
+            if (pattern_of(c, t->work[i]) != pattern || !regex_thread_rests(t, t->work[i]) ||
+                (matched != NO_NODE && t->work[i] != matched))
                 continue;
             if (c->n_members + kept >= MAX_SET_MEMBERS)
-                return fail(c->error, TROL_ERROR_UNSUPPORTED, "the pattern \"%.200s\" is too complex",
-                            c->rules->patterns[0]);
+                return fail(c->error, TROL_ERROR_UNSUPPORTED, "the pattern \"%.200s\" is too complex", c->p.text);
             TRY(memory_grow((void **)&c->members, &c->members_capacity, c->n_members + kept + 1, sizeof *c->members,
                             "a pattern", c->error));
-            c->members[c->n_members + kept++] = c->work[i];
+            c->members[c->n_members + kept++] = t->work[i];
         }
-        *dead = *dead || kept == before;
+        *dead = *dead || (refused ? matched != NO_NODE : kept == before);
     }
     s->first = (uint32_t)c->n_members;
     s->n = (uint32_t)kept;
@@ -289,16 +263,10 @@ static trol_status expand(construction *c, uint32_t state) {
         uint32_t target;
         bool dead;
         next.name = find_name(c, from.name, &c->classes.sets[class]);
-        begin_subset(c);
-        for (uint32_t i = 0; i < from.n; i++) {
-            const uint32_t member = c->members[from.first + i];
-            const regex_node n = c->p.nodes[member];
-            if (n.kind == NODE_MATCHED)
-                TRY(visit(c, member));
-            if (n.kind == NODE_SET && c->classes.in[class * c->p.n_sets + n.other])
-                TRY(visit(c, n.next));
-        }
-        TRY(close_subset(c, false, false));
+        regex_threads_begin(&c->threads);
+        for (uint32_t i = 0; i < from.n; i++)
+            TRY(regex_threads_step(&c->threads, c->members[from.first + i], c->classes.in + class * c->p.n_sets));
+        TRY(regex_threads_close(&c->threads, false, false));
         TRY(settle_members(c, &next, &dead));
         if (dead)
             continue;
@@ -337,45 +305,51 @@ static trol_status add_name(construction *c, const char *text) {
     return TROL_OK;
 }
 
+/* All patterns' nodes, and the threads that begin them. */
+static trol_status add_patterns(construction *c) {
+    const text_rules *rules = c->rules;
+    uint32_t *begins;
+    trol_status status = TROL_OK;
+    TRY(memory_alloc(n_patterns(c) + 1, sizeof *c->p.starts, "a pattern", (void **)&c->p.starts, c->error));
+    TRY(memory_alloc(n_patterns(c) + 1, sizeof *begins, "a pattern", (void **)&begins, c->error));
+    for (size_t i = 0; i < n_patterns(c) && status == TROL_OK; i++) {
+        c->p.starts[i] = (uint32_t)c->p.n_nodes;
+        status = regex_add_pattern(
+            &c->p, i < rules->n_patterns ? rules->patterns[i] : rules->refused[i - rules->n_patterns], &begins[i]);
+    }
+    regex_threads_begin(&c->threads);
+    for (size_t i = 0; i < n_patterns(c) && status == TROL_OK; i++)
+        status = regex_threads_enter(&c->threads, begins[i]);
+    memory_free(begins);
+    return status;
+}
+
 static trol_status construct(construction *c) {
     const text_rules *rules = c->rules;
     subset start = {.name = rules->n_taken ? 0 : NO_NODE};
     uint32_t state;
     bool dead;
     c->p.text = "";
-    TRY(memory_alloc(rules->n_patterns + 1, sizeof *c->p.starts, "a pattern", (void **)&c->p.starts, c->error));
-    uint32_t *begins;
-    TRY(memory_alloc(rules->n_patterns + 1, sizeof *begins, "a pattern", (void **)&begins, c->error));
-    trol_status status = TROL_OK;
-    for (size_t i = 0; i < rules->n_patterns && status == TROL_OK; i++) {
-        c->p.starts[i] = (uint32_t)c->p.n_nodes;
-        status = regex_add_pattern(&c->p, rules->patterns[i], &begins[i]);
-    }
-    if (status == TROL_OK)
-        status = memory_grow((void **)&c->names, &c->names_capacity, 1, sizeof *c->names, "a pattern", c->error);
-    if (status == TROL_OK)
-        c->names[c->n_names++] = (name_node){0};
-    for (size_t i = 0; i < rules->n_taken && status == TROL_OK; i++)
-        status = add_name(c, rules->taken[i]);
-    if (status == TROL_OK)
-        status = find_classes(&c->p, &c->classes, c->error);
-    if (status == TROL_OK)
-        status = memory_alloc_zero(c->p.n_nodes, sizeof *c->seen, "a pattern", (void **)&c->seen, c->error);
-    begin_subset(c);
-    for (size_t i = 0; i < rules->n_patterns && status == TROL_OK; i++)
-        status = visit(c, begins[i]);
-    memory_free(begins);
-    TRY(status);
-    TRY(close_subset(c, true, false));
+    c->threads.p = &c->p;
+    TRY(add_patterns(c));
+    TRY(memory_grow((void **)&c->names, &c->names_capacity, 1, sizeof *c->names, "a pattern", c->error));
+    c->names[c->n_names++] = (name_node){0};
+    for (size_t i = 0; i < rules->n_taken; i++)
+        TRY(add_name(c, rules->taken[i]));
+    TRY(find_classes(&c->p, &c->classes, c->error));
+    TRY(regex_threads_close(&c->threads, true, false));
     TRY(settle_members(c, &start, &dead));
+    if (dead)
+        start.n = 0;
     TRY(find_state(c, &start, true, &state));
-    for (size_t i = 0; i < c->a->n_states; i++)
+    c->a->states[state].accepts = c->a->states[state].accepts && !dead;
+    for (size_t i = 0; i < c->a->n_states && !dead; i++)
         TRY(expand(c, (uint32_t)i));
     return TROL_OK;
 }
 
 trol_status text_automaton_new(const text_rules *rules, text_automaton **result, trol_error *error) {
-    construction c = {.rules = rules, .error = error, .p = {.error = error}};
+    construction c = {.rules = rules, .error = error, .p = {.error = error}, .threads = {.error = error}};
     *result = NULL;
     c.a = calloc(1, sizeof *c.a);
     trol_status status = c.a ? construct(&c) : fail_memory(error, sizeof *c.a, "a pattern");
@@ -388,6 +362,7 @@ trol_status text_automaton_new(const text_rules *rules, text_automaton **result,
         code_points_free(&c.p.sets[i]);
     for (size_t i = 0; i < c.classes.n; i++)
         code_points_free(&c.classes.sets[i]);
+    regex_threads_free(&c.threads);
     memory_free(c.p.sets);
     memory_free(c.p.nodes);
     memory_free(c.p.starts);
@@ -397,8 +372,6 @@ trol_status text_automaton_new(const text_rules *rules, text_automaton **result,
     memory_free(c.subsets);
     memory_free(c.members);
     memory_free(c.slots);
-    memory_free(c.work);
-    memory_free(c.seen);
     return status;
 }
 

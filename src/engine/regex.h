@@ -9,6 +9,8 @@
 typedef struct text_rules {
     const char *const *patterns; /* [n_patterns], unanchored, NUL-terminated, UTF-8 */
     size_t n_patterns;
+    const char *const *refused; /* [n_refused]: patterns that must not match, written in the same way */
+    size_t n_refused;
     uint32_t min_length, max_length; /* in code points */
     const char *const *taken;        /* [n_taken]: texts that it must not be, UTF-8 */
     size_t n_taken;

@@ -58,11 +58,21 @@ trol_status regex_add_set(regex_patterns *p, code_points *set, uint32_t *index) 
 }
 
 /* Nodes are made backwards, each with what follows it, so the text is parsed into a tree first. */
-typedef enum part_kind { PART_EMPTY, PART_SET, PART_BEGIN, PART_END, PART_ROW, PART_CHOICE, PART_REPEAT } part_kind;
+typedef enum part_kind {
+    PART_EMPTY,
+    PART_SET,
+    PART_BEGIN,
+    PART_END,
+    PART_ROW,
+    PART_CHOICE,
+    PART_REPEAT,
+    PART_LOOK,
+    PART_LOOK_NOT
+} part_kind;
 
 typedef struct part {
     part_kind kind;
-    struct part *left, *right; /* PART_ROW, PART_CHOICE; PART_REPEAT: left */
+    struct part *left, *right; /* PART_ROW, PART_CHOICE; PART_REPEAT and look-aheads: left */
     uint32_t set;
     int32_t smallest, largest;
     struct part *made_before; /* for freeing */
@@ -294,23 +304,36 @@ static trol_status parse_class(regex_patterns *p, code_points *set) {
 
 static trol_status parse_choices(regex_patterns *p, part_list *all, part **result);
 
-static trol_status parse_group(regex_patterns *p, part_list *all, part **result) {
+/* What begins a group, after its parenthesis; PART_EMPTY for one that is not a look-ahead. */
+static trol_status parse_group_kind(regex_patterns *p, part_kind *kind) {
+    *kind = PART_EMPTY;
+    if (!take(p, '?') || take(p, ':'))
+        return TROL_OK;
+    if (take(p, '=') || take(p, '!')) {
+        *kind = p->text[p->at - 1] == '=' ? PART_LOOK : PART_LOOK_NOT;
+        return p->in_look_not ? wrong(p, "a look-ahead inside of (?!...) is not supported") : TROL_OK;
+    }
+    if (!take(p, '<') || peek(p) == '=' || peek(p) == '!')
+        return wrong(p, "look-behind and flags are not supported");
+    while (peek(p) >= 0 && peek(p) != '>')
+        p->at++;
+    p->at += peek(p) >= 0;
+    return TROL_OK;
+}
+
+static trol_status parse_group(regex_patterns *p, part_list *all, part **result, bool *repeats) {
+    part_kind kind;
     if (++p->depth > MAX_GROUPS)
         return wrong(p, "groups are nested too deep");
-    if (take(p, '?')) {
-        if (take(p, '<') && peek(p) != '=' && peek(p) != '!') {
-            while (peek(p) >= 0 && peek(p) != '>')
-                p->at++;
-            p->at += peek(p) >= 0;
-        } else if (!take(p, ':')) {
-            return wrong(p, "look-around and flags are not supported");
-        }
-    }
+    TRY(parse_group_kind(p, &kind));
+    p->in_look_not = p->in_look_not || kind == PART_LOOK_NOT;
     TRY(parse_choices(p, all, result));
     if (!take(p, ')'))
         return wrong(p, "a group is not closed");
     p->depth--;
-    return TROL_OK;
+    p->in_look_not = p->in_look_not && kind != PART_LOOK_NOT;
+    *repeats = kind == PART_EMPTY;
+    return *repeats ? TROL_OK : add_part(p, all, (part){.kind = kind, .left = *result}, result);
 }
 
 static trol_status parse_set(regex_patterns *p, int c, part *made) {
@@ -351,7 +374,7 @@ static trol_status parse_atom(regex_patterns *p, part_list *all, part **result, 
     const int c = peek(p);
     *repeats = c != '^' && c != '$';
     if (take(p, '('))
-        return parse_group(p, all, result);
+        return parse_group(p, all, result, repeats);
     if (c == '*' || c == '+' || c == '?' || c == '{')
         return wrong(p, "there is nothing to repeat");
     if (take(p, '^'))
@@ -395,7 +418,7 @@ static trol_status parse_repeat(regex_patterns *p, part_list *all, bool may, par
     }
     (void)take(p, '?'); /* lazy: which text matches is the same */
     if (!may)
-        return wrong(p, "^ and $ can not be repeated");
+        return wrong(p, "^, $ and a look-ahead can not be repeated");
     TRY(add_part(p, all, made, result));
     const int c = peek(p);
     return c == '*' || c == '+' || c == '?' || c == '{' ? wrong(p, "a repetition can not be repeated") : TROL_OK;
@@ -439,6 +462,13 @@ static trol_status make_nodes(regex_patterns *p, const part *made, uint32_t next
         TRY(add_node(p, (regex_node){NODE_SET, next, made->set}, start));
     if (made->kind == PART_BEGIN || made->kind == PART_END)
         TRY(add_node(p, (regex_node){made->kind == PART_BEGIN ? NODE_BEGIN : NODE_END, next, 0}, start));
+    if (made->kind == PART_LOOK || made->kind == PART_LOOK_NOT) {
+        const regex_node_kind kind = made->kind == PART_LOOK ? NODE_LOOK : NODE_LOOK_NOT;
+        uint32_t looked, body;
+        TRY(add_node(p, (regex_node){NODE_LOOKED, 0, 0}, &looked));
+        TRY(make_nodes(p, made->left, looked, &body));
+        TRY(add_node(p, (regex_node){kind, next, body}, start));
+    }
     if (made->kind == PART_REPEAT) {
         if (made->largest == UNBOUNDED) {
             uint32_t loop, body;
@@ -469,6 +499,7 @@ trol_status regex_add_pattern(regex_patterns *p, const char *text, uint32_t *sta
     p->n_bytes = strlen(text);
     p->at = 0;
     p->depth = 0;
+    p->in_look_not = false;
     TRY_GOTO(parse_choices(p, &all, &whole), done);
     if (p->at < p->n_bytes)
         TRY_GOTO(wrong(p, "a parenthesis closes nothing"), done);

@@ -6,11 +6,20 @@
 
 #define NO_NODE UINT32_MAX
 
-typedef enum regex_node_kind { NODE_SPLIT, NODE_SET, NODE_BEGIN, NODE_END, NODE_MATCHED } regex_node_kind;
+typedef enum regex_node_kind {
+    NODE_SPLIT,
+    NODE_SET,
+    NODE_BEGIN,
+    NODE_END,
+    NODE_LOOK,     /* what begins at `other` matches from here on */
+    NODE_LOOK_NOT, /* it does not */
+    NODE_LOOKED,   /* the end of a look-ahead */
+    NODE_MATCHED   /* the end of the pattern */
+} regex_node_kind;
 
 typedef struct regex_node {
     regex_node_kind kind;
-    uint32_t next, other; /* other: NODE_SPLIT; for NODE_SET the set */
+    uint32_t next, other; /* other: NODE_SPLIT, NODE_LOOK, NODE_LOOK_NOT; for NODE_SET the set */
 } regex_node;
 
 typedef struct regex_patterns {
@@ -22,6 +31,7 @@ typedef struct regex_patterns {
     const char *text; /* of the pattern in progress */
     size_t n_bytes, at;
     int depth;
+    bool in_look_not; /* inside of a look-ahead that must not match */
     trol_error *error;
 } regex_patterns;
 
