@@ -102,11 +102,10 @@ TROL_API void trol_threads_release(trol_threads *threads);
 
 /* ---- encoded pictures that are kept ---------------------------------------------------------- */
 
-/* Pictures that were encoded, for the next question about them: what trol_encode_images, trol_session_set_prompt and so
- * on find here they do not encode again. A picture is known by its size, its pixels, the encoder's and projector's
- * weights, and how they are computed, so one cache serves any number of models. What is kept in a folder serves other
- * processes, too, at the same time and later. Any number of threads; two that want the same picture at once encode it
- * once. */
+/* Encoded pictures, for the next question about them: trol_encode_images, trol_session_set_prompt and so on do not
+ * encode again what they find here. A picture is known by its size, its pixels, the encoder's and projector's weights,
+ * and how they are computed, so one cache serves any number of models. What is kept in a folder serves other processes,
+ * too, at the same time and later. Any number of threads; two that want the same picture at once encode it once. */
 typedef struct trol_cache trol_cache;
 
 typedef struct trol_cache_params {
@@ -117,7 +116,7 @@ typedef struct trol_cache_params {
 } trol_cache_params;
 
 TROL_API void trol_cache_params_init(trol_cache_params *params);
-/* A folder that cannot be read or written, a full disk and damaged files there are no error of any call: pictures are
+/* No call fails because the folder cannot be read or written, the disk is full or files there are damaged: pictures are
  * encoded instead, and the model's log gets one warning. */
 TROL_API TROL_NODISCARD trol_status trol_cache_new(const trol_cache_params *params, trol_cache **cache,
                                                    trol_error *error);
@@ -126,8 +125,8 @@ TROL_API void trol_cache_free(trol_cache *cache);
 
 typedef struct trol_cache_stats {
     size_t size;
-    int64_t encoded;                     /* pictures that were not there */
-    int64_t from_memory, from_folder;    /* pictures that were */
+    int64_t encoded;                     /* pictures not found in the cache */
+    int64_t from_memory, from_folder;    /* pictures that were found */
     int64_t memory_images, memory_bytes; /* held now */
 } trol_cache_stats;
 
@@ -169,7 +168,7 @@ typedef struct trol_model_params {
     void *progress_user;
     int32_t plain_backbone; /* non-zero: a checkpoint without trol_gating.pt loads as well; its sessions can only use
                              * TROL_TRAVERSAL_OFF */
-    trol_cache *cache;      /* keeps what pictures are encoded to; may be NULL, and shared by models */
+    trol_cache *cache;      /* keeps encoded pictures; may be NULL, and shared by models */
 } trol_model_params;
 
 TROL_API void trol_model_params_init(trol_model_params *params);
@@ -196,7 +195,7 @@ typedef struct trol_model_info {
     int32_t max_positions;        /* of the config */
     int32_t image_size;           /* side of the square image or tile, in pixels */
     int32_t tokens_per_tile;      /* image tokens per tile */
-    int32_t max_tiles;            /* at most so many tiles per image, thumbnail included */
+    int32_t max_tiles;            /* the most tiles of an image, thumbnail included */
     int32_t image_token;          /* id whose embedding is replaced by an image's */
     int32_t bos_token, eos_token; /* of config.json; what ends an answer is in end_tokens */
     int32_t has_tokenizer;        /* 0: only raw token ids can be used */
@@ -474,8 +473,8 @@ TROL_API void trol_session_cancel(trol_session *session);
  * followed); a device is written directly. */
 TROL_API TROL_NODISCARD trol_status trol_session_save(const trol_session *session, const struct trol_sampler *sampler,
                                                       const char *path, trol_error *error);
-/* A session that goes on where the saved one stood, to the bit. Refused are files of another model (its weights, its
- * tokenizer), of one that is computed in another way (CPU, weight types, version of the library), and damaged ones.
+/* A session that continues where the saved one stopped, to the bit. Refused are files of another model (weights or
+ * tokenizer), of a model that is computed in another way (CPU, weight types, version of the library), and damaged ones.
  * params NULL: those of the file, without a callback; else the file's must be the same, but for context_size and the
  * callback, which are taken. *sampler (may be NULL): the one in the file; NULL if it has none. */
 TROL_API TROL_NODISCARD trol_status trol_session_load(trol_model *model, const char *path,

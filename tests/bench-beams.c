@@ -1,6 +1,6 @@
 /* bench-beams MODEL [--context N] [--tokens N] [--beams N] [--rounds N] [--processor-time 1]: what a beam search costs
- * for each token of the answer beside one sequence, alternating, so that a busy neighbour slows both. MODEL may be one
- * of trol-synth's. */
+ * for each token of the answer beside one sequence, alternating, so that other load on the machine slows both. MODEL
+ * may come from trol-synth. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +19,7 @@ static void stop_on(trol_status status) {
     }
 }
 
-static bool
-    processor_time; /* of all threads, instead of the clock on the wall: for a machine that others use as well */
+static bool processor_time; /* of all threads, instead of wall-clock time: for a machine with other load */
 
 static double now(void) { return processor_time ? (double)clock() / CLOCKS_PER_SEC : clock_seconds(); }
 
@@ -69,7 +68,7 @@ static trol_session *read_prompt(trol_model *model, int context) {
     int32_t *tokens = calloc((size_t)context + 1, sizeof *tokens);
     trol_model_info info = {.size = sizeof info};
     trol_session_params_init(&params);
-    params.traversal = TROL_TRAVERSAL_OFF; /* the prompt in half the time; answers are the same work */
+    params.traversal = TROL_TRAVERSAL_OFF; /* halves the prompt's time; answers take the same work */
     params.context_size = context + 4096;
     stop_on(trol_model_get_info(model, &info, &error));
     for (int i = 0; i < context; i++)

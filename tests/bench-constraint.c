@@ -29,7 +29,7 @@ static const char *const schemas[][2] = {
 /* Of this process: other programs do not count. */
 static double cpu_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
-/* As a model would write: mostly longer tokens; returns how many tokens. */
+/* Writes as a model would, mostly longer tokens; returns how many tokens. */
 static int walk(trol_constraint *c, const trol_model *model, uint64_t seed, int limit, double *slowest, double *total) {
     const int32_t vocab = (int32_t)model->config.decoder.vocab_size;
     uint64_t *allowed = calloc(((size_t)vocab + 63) / 64, sizeof *allowed);

@@ -23,7 +23,7 @@
 
 typedef struct bench {
     run run;
-    bool processor_time; /* instead of the clock on the wall: for one thread on a machine that others use as well */
+    bool processor_time; /* instead of wall-clock time: for one thread on a machine with other load */
     const char *only;    /* in the names of what is measured; NULL: everything */
     double seconds;      /* of each measurement */
     peaks peaks;         /* this machine's, whatever the level */
@@ -103,8 +103,9 @@ typedef struct attention_case {
     const bench *bench;
     attention_shape shape;
     attention_job job;
-    int64_t n_layers, layer; /* decoding goes through layers, so that keys and values come from memory */
-    const void **blocks;     /* [n_layers][keys' blocks, values' blocks] */
+    int64_t n_layers,
+        layer; /* decoding goes through several layers, so that keys and values come from memory, not from a cache */
+    const void **blocks; /* [n_layers][keys' blocks, values' blocks] */
     int64_t blocks_per_layer;
 } attention_case;
 
@@ -267,7 +268,8 @@ enum { LINEAR_OUTPUTS = 8192, LINEAR_COLUMNS = 2048, LINEAR_ROWS = 512 };
 typedef struct linear_case {
     const bench *bench;
     linear_arithmetic arithmetic;
-    linear *linears; /* [n_linears]: few input rows go through all of them, so that weights come from memory */
+    linear *linears; /* [n_linears]: few input rows go through all of them, so that weights come from memory, not from a
+                        cache */
     int n_linears, next;
     const float *x;
     float *out;
@@ -353,7 +355,7 @@ static void bench_linear(const bench *b) {
 
 enum { CHOICE_OUTPUTS = 2048, CHOICE_COLUMNS = 2048, CHOICE_KEYS = 1024, CHOICE_HEADS = 8, CHOICE_DIM = 128 };
 
-/* One piece of work that several tables of kernels can do. */
+/* A task that several kernel tables can do. */
 typedef struct choice {
     const char *name;
     element_type type; /* of the weights, or of keys and values */
@@ -475,7 +477,7 @@ static bool is_repetition(const choice *c, const candidate *candidates, int i) {
     return false;
 }
 
-/* Rounds of all candidates in turn, so that what else runs on the machine hits all of them. */
+/* Rounds of all candidates in turn, so that other load on the machine affects all of them. */
 static void bench_choice(const bench *b, const choice *c, candidate *candidates, int n) {
     double best[MAX_CANDIDATES] = {0};
     if (skipped(b, c->name))
@@ -563,7 +565,7 @@ int main(int argc, char **argv) {
     bench b = {.seconds = 0.5};
     bool wanted[N_AREAS] = {false}, any = false;
     int n_threads = 0;
-    stop_on(kernels_get(&b.run.kernels, &error)); /* TROL_CPU and TROL_BLAS count */
+    stop_on(kernels_get(&b.run.kernels, &error)); /* TROL_CPU and TROL_BLAS apply */
     for (int i = 1; i < argc; i++) {
         bool known = false;
         if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)

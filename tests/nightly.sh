@@ -50,4 +50,4 @@ for fuzzer in "$build"/fuzz-*; do
         2>"$nightly/$name.log" || { tail -30 "$nightly/$name.log"; exit 1; }
     grep -E "stat::number_of_executed_units" "$nightly/$name.log" | sed "s/^/$name: /"
 done
-say "all of it passed"
+say "all passed"

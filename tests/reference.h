@@ -1,5 +1,5 @@
 /* reference.h - the reference cases as the tests read them: tensors that the authors' code computed, and comparisons
- * that tell the largest error and where it is. */
+ * that report the largest error and where it is. */
 #ifndef TESTS_REFERENCE_H
 #define TESTS_REFERENCE_H
 

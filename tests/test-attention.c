@@ -27,7 +27,7 @@ typedef struct problem {
 
 typedef struct problem_recipe {
     int32_t n_heads, n_kv_heads, head_dim;
-    int64_t n_jobs, n_rows, n_keys; /* keys: at most so many */
+    int64_t n_jobs, n_rows, n_keys; /* n_keys: the most of any row */
     int64_t window, block_tokens;
     element_type type;
     bool causal, holes, token_major, answer;
@@ -213,14 +213,14 @@ static void check_recipe(cpu_level level, trol_threads *const threads[3], worksp
     free_problem(p);
 }
 
-/* What bfloat16 may be off by: q and k are rounded to 8 bits and scores are some units large. */
+/* The error that bfloat16 may have: q and k are rounded to 8 bits and scores are some units large. */
 static const double bf16_tolerance = 1e-2;
 
 static void check_random_shapes(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space) {
     static const int32_t dims[] = {1, 7, 16, 20, 32, 33, 48, 64, 80, 96, 100, 128, 256};
     static const int64_t rows[] = {1, 2, 5, 16, 17, 40, 131};
     for (int i = 0; i < 60; i++) {
-        bool many_keys = i % 7 == 0; /* then few rows, for the sake of time */
+        bool many_keys = i % 7 == 0; /* then few rows, to save time */
         int32_t kv_heads = 1 + (int32_t)random_below(3), group = 1 + (int32_t)random_below(8);
         problem_recipe recipe = {.n_heads = kv_heads * group,
                                  .n_kv_heads = kv_heads,
@@ -333,7 +333,7 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *const t
     }
 }
 
-/* A cancelled call says so and leaves the workspace as it was. */
+/* A cancelled call reports it and leaves the workspace as it was. */
 static void check_cancel(trol_threads *threads, workspace *space) {
     problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, ELEMENT_F32, true, false, false, false, 1, 1, false};
     problem *p = make_problem(&recipe);
@@ -354,7 +354,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 3; i++)
         CHECK_OK(trol_threads_new(i + 1, &threads[i], &error), error);
     for (cpu_level level = CPU_SCALAR; level <= CPU_AVX512BF16; level++) {
-        if (!cpu_has_level(level) || level == CPU_AVXVNNI || level == CPU_AVX512VNNI) /* attention has nothing there */
+        if (!cpu_has_level(level) || level == CPU_AVXVNNI ||
+            level == CPU_AVX512VNNI) /* no attention kernels of its own */
             continue;
         bool bf16 = level == CPU_AVX512BF16;
         const char *name = cpu_level_name(level);

@@ -1,4 +1,4 @@
-/* test-base.c - the floor that all else stands on: 16-bit floats, UTF-8, sentences of errors, memory, threads. */
+/* test-base.c - the base that everything else uses: 16-bit floats, UTF-8, sentences of errors, memory, threads. */
 #include <limits.h>
 #include <dirent.h>
 #include <pthread.h>
@@ -72,7 +72,8 @@ static void test_rounding(const float_type *type) {
         uint16_t high = (uint16_t)(low + 1), even = low & 1 ? high : low;
         double below = value_of(low, type->fraction_bits),
                step = below - value_of((uint16_t)(low - 1), type->fraction_bits);
-        double above = high == infinity ? below + step : value_of(high, type->fraction_bits); /* as if it went on */
+        double above =
+            high == infinity ? below + step : value_of(high, type->fraction_bits); /* as if the format continued */
         float middle = (float)((below + above) / 2);
         if ((double)middle != (below + above) / 2) /* bfloat16's smallest steps are finer than float32's */
             continue;
@@ -144,7 +145,7 @@ static void test_invalid_utf8(void) {
         {"a\xff", 1, 0},
         {"\x80", 0, 0},
         {"\xc0\x80", 0, 0}, /* overlong */
-        {"\xc1", 0, 0},     /* no character begins so */
+        {"\xc1", 0, 0},     /* begins no character */
         {"\xe0\x80", 0, 0}, /* overlong */
         {"\xe0\xa0", 0, 2},
         {"\xed\x9f", 0, 2},
@@ -216,7 +217,7 @@ static void test_sentences(void) {
     fail_sentence(&error, TROL_ERROR_IO, "%s", "a\033[31m\n\t\x7f\xc2\x85\xff\xc3\xa9\xe2\x96");
     CHECK(strcmp(error.message, "a?[31m?????\xc3\xa9??") == 0, "%s", error.message);
 
-    /* Cut at a character's border, wherever the cut falls. */
+    /* Cut at a character's boundary, wherever the cut falls. */
     for (int shift = 0; shift < 4; shift++)
         for (int character = 0; character < 3; character++) {
             static const char *const characters[] = {"\xc3\xa9", "\xe2\x96\x81", "\xf0\x9f\x98\x80"};
@@ -242,8 +243,8 @@ static void test_sentences(void) {
     CHECK(strcmp(heard, "2:a?b? 7") == 0, "%s", heard);
     log_message(&log, TROL_LOG_INFO, "%s", text);
     CHECK(strlen(heard) > 1000 && utf8_valid_prefix(heard, strlen(heard)) == strlen(heard), "%zu bytes", strlen(heard));
-    log_message(NULL, TROL_LOG_INFO, "nobody hears it");
-    log_message(&(logger){0}, TROL_LOG_INFO, "nobody hears it");
+    log_message(NULL, TROL_LOG_INFO, "no callback");
+    log_message(&(logger){0}, TROL_LOG_INFO, "no callback");
 
     for (int status = TROL_ERROR_STATE; status <= TROL_OK; status++)
         CHECK(strcmp(trol_status_text((trol_status)status), "unknown status") != 0, "status %d has a text", status);
@@ -363,7 +364,8 @@ static void test_workspace_limits(void) {
     CHECK_OK(workspace_alloc(space, 1000, 4, &again, &error), error);
     CHECK(memory == again, "memory is used again");
     workspace_release(space, 0);
-    /* Requests that grow a little each time, as prompts of growing length make them, go on for ever. */
+    /* Requests that grow a little each time, as prompts of growing length make them, do not grow the workspace without
+     * bound. */
     for (size_t i = 0; i < 300; i++) {
         CHECK_OK(workspace_alloc(space, ((size_t)1 << 20) + 4096 * i, 1, &memory, &error), error);
         workspace_release(space, 0);
@@ -769,7 +771,7 @@ static bool is_link(const char *path) {
     return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
-/* What stands behind a name is replaced, never the name itself. */
+/* Through a link, the target is replaced, never the link itself. */
 static void test_output(void) {
     trol_error error = {0};
     struct stat info;
@@ -784,9 +786,9 @@ static void test_output(void) {
           "links");
     CHECK_OK(put_file(test_path("second"), "three", &error), error);
     CHECK(is_link(test_path("second")) && is_link(test_path("link")) && holds(test_path("file"), "three"),
-          "behind two links");
+          "through two links");
     CHECK_OK(put_file(test_path("dangling"), "four", &error), error);
-    CHECK(is_link(test_path("dangling")) && holds(test_path("later"), "four"), "behind a link that led nowhere");
+    CHECK(is_link(test_path("dangling")) && holds(test_path("later"), "four"), "through a dangling link");
     CHECK(put_file(test_path("loop"), "five", &error) == TROL_ERROR_IO &&
               strstr(error.message, "/loop cannot be written: "),
           "%s", error.message);

@@ -26,7 +26,7 @@ for image in balloons table; do
     done
 done
 
-# In order, whatever is answered beside, and what single questions get.
+# In order, and equal to single questions, however many are answered at once.
 for parallel in 1 3 8; do
     batch in.jsonl --output "out$parallel.jsonl" --parallel $parallel || fail "--parallel $parallel: exit status $?"
     answers "out$parallel.jsonl" | diff - single.txt || fail "--parallel $parallel: answers differ from single ones"
@@ -36,7 +36,7 @@ done
 batch - <in.jsonl >piped.jsonl || fail "standard input: exit status $?"
 answers piped.jsonl | diff - single.txt || fail "standard input: answers differ"
 
-# A marker places the picture, and sampling goes by the line's seed alone.
+# A marker places the picture, and sampling depends on the line's seed alone.
 cat >fields.jsonl <<END
 {"image": "$pictures/balloons.png", "prompt": "<image>\nWhat color is the heart?"}
 {"image": "$pictures/balloons.png", "prompt": "What color is the heart?", "temperature": 30, "seed": 5, "max_tokens": 9}
@@ -48,7 +48,7 @@ batch fields.jsonl >fields.out || fail "fields: exit status $?"
 [ "$(answers fields.out | sed -n 2p)" = "$(answers fields.out | sed -n 3p)" ] || fail "equal seeds: $(cat fields.out)"
 [ "$(answers fields.out | sed -n 4p)" = "$(head -n 1 single.txt)" ] || fail "messages: $(cat fields.out)"
 
-# A bad line gets a sentence, the others their answers.
+# A bad line gets an error, the others their answers.
 cat >bad.jsonl <<END
 not json
 
@@ -69,9 +69,9 @@ grep -q '"line":3,.*nosuch.png cannot be opened' bad.out || fail "a missing pict
 grep -q '"line":4,.*nothing is fetched' bad.out || fail "a picture of the web: $(cat bad.out)"
 grep -q '"line":11,.*"answer"' bad.out || fail "the last line is not answered: $(cat bad.out)"
 
-# --resume: half a last line goes, what is there stays, and the whole is as if nothing had happened.
-batch in.jsonl --output out1.jsonl 2>exists.err && fail "an output that exists is written over"
-grep -q "out1.jsonl exists already" exists.err || fail "an output that exists: $(cat exists.err)"
+# --resume: an incomplete last line is dropped, the others stay, and the result equals an uninterrupted run.
+batch in.jsonl --output out1.jsonl 2>exists.err && fail "an existing output is overwritten"
+grep -q "out1.jsonl exists already" exists.err || fail "an existing output: $(cat exists.err)"
 for n in 0 5 12; do
     head -n $n out1.jsonl >cut.jsonl
     printf '{"id":"balloons","line":6,"inp' >>cut.jsonl
@@ -87,7 +87,7 @@ sed '2s/objects/things/' in.jsonl >edited.jsonl
 batch edited.jsonl --output other.jsonl --resume 2>other.err && fail "--resume with an edited line"
 grep -q "line 2 of other.jsonl" other.err || fail "--resume with an edited line: $(cat other.err)"
 
-# The command's schema holds for lines that have no rule of their own, and is part of what --resume goes by.
+# The command's schema applies to lines without a format of their own, and --resume checks it.
 echo '{"type": "object", "properties": {"shape": {"enum": ["circle", "star"]}}, "required": ["shape"], "additionalProperties": false}' >schema.json
 echo 'root ::= "aye" | "nay"' >rule.gbnf
 cat >ruled.jsonl <<END
@@ -131,8 +131,8 @@ wait $pid || status=$?
 [ $status = 130 ] || fail "^C: exit status $status"
 [ ! -s long.out ] || [ "$(tail -c 1 long.out | od -An -c | tr -d ' ')" = '\n' ] || fail "^C leaves half a line"
 
-batch nosuch.jsonl 2>usage.err && fail "an input that is not there"
-grep -q "nosuch.jsonl cannot be opened" usage.err || fail "an input that is not there: $(cat usage.err)"
+batch nosuch.jsonl 2>usage.err && fail "an input that does not exist"
+grep -q "nosuch.jsonl cannot be opened" usage.err || fail "an input that does not exist: $(cat usage.err)"
 for option in "-p x" "--session x" "--json --grammar rule.gbnf" "--beams 2" --ignore-eos "--logit-bias 5+1"; do
     # shellcheck disable=SC2086
     batch in.jsonl $option 2>usage.err && fail "--batch with $option"

@@ -1,5 +1,5 @@
-/* test-beams.c - beam search: every reference row, a plain search that knows no batches and no shared caches in each
- * traversal mode, and what surrounds a search: limits, stop strings, threads, the session that it leaves alone. */
+/* test-beams.c - beam search: every reference row, a plain search without batches and shared caches in each traversal
+ * mode, and the rules around a search: limits, stop strings, threads, the session that it does not change. */
 #include "session_cases.h"
 
 static trol_beams_params defaults(int32_t n_beams, int32_t max_tokens) {
@@ -21,7 +21,7 @@ static trol_beam_list *search(trol_session *session, const trol_beams_params *pa
 
 /* ---- the reference --------------------------------------------------------------------------- */
 
-/* What trol_beams gives has no end token; the reference's answers have one where there is room. */
+/* trol_beams returns answers without an end token; the reference's have one where there is room. */
 static void check_answer(const char *name, trol_session *session, const trol_beams_params *params,
                          const int32_t *tokens, size_t n_tokens, double score) {
     trol_beam_list *list = search(session, params);
@@ -37,7 +37,7 @@ static void check_answer(const char *name, trol_session *session, const trol_bea
     trol_beam_list_free(list);
 }
 
-/* The picture that two-images has besides its file: 255 minus the first, after the resize. */
+/* The second picture of case two-images: 255 minus the first, after the resize. */
 static trol_features *encode_second(const session_case *c, const char *name) {
     char folder[512];
     trol_error error = {0};
@@ -148,7 +148,7 @@ static void plain_logprobs(const session_case *c, trol_traversal mode, const pla
     trol_session_free(session);
 }
 
-/* TROL.md's rule, as it is written there. Returns how many answers there are in `finished`, at most n_beams. */
+/* TROL.md's rule, word for word. Returns how many answers there are in `finished`, at most n_beams. */
 static size_t plain_search(const session_case *c, trol_traversal mode, const trol_beams_params *p) {
     static plain_pair pairs[MAX_BEAMS * MAX_VOCAB];
     static double logprobs[MAX_VOCAB];
@@ -196,7 +196,8 @@ static size_t plain_search(const session_case *c, trol_traversal mode, const tro
     return n_finished;
 }
 
-/* All answers, in every mode; in case "border" the rope turns on the way, and mode all computes the text again. */
+/* All answers, in every mode; in case "border" the rope changes during the answer, and mode all computes the text
+ * again. */
 static void check_plain(const char *name) {
     static const int32_t ends[] = {7, 163, 300, 12, 470, 79};
     session_case c = open_case(name, 2);
@@ -227,7 +228,7 @@ static void check_plain(const char *name) {
         trol_beam_list_free(list);
         trol_session_free(session);
     }
-    CHECK(n_ended > 0, "%s: no answer ended: these answers test little", name);
+    CHECK(n_ended > 0, "%s: no answer ended: this test shows little", name);
     close_case(&c);
 }
 
@@ -383,7 +384,7 @@ static bool is_list(const char *text) {
     return false;
 }
 
-/* Every answer keeps to a constraint, also where the limit cuts it; the caller's constraint stays where it is. */
+/* Every answer satisfies the constraint, also where the limit cuts it; the caller's constraint does not change. */
 static void check_constraint(const char *name) {
     static const char grammar[] = "root ::= \"[\" [a-c] (\",\" [a-c])* \"]\"";
     char folder[1024];
@@ -419,7 +420,7 @@ static void check_constraint(const char *name) {
     p.constraint = constraint;
     p.end_tokens = (int32_t[]){2};
     p.n_end_tokens = 1;
-    check_refused(s, &p, TROL_ERROR_ARGUMENT, "do not go with a constraint");
+    check_refused(s, &p, TROL_ERROR_ARGUMENT, "cannot be combined with a constraint");
     trol_constraint_free(constraint);
     trol_session_free(s);
     trol_model_free(model);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# trol-bench measures what it is asked to, in each format, and refuses what it does not understand.
+# trol-bench measures what the options ask for, in each format, and refuses what it does not know.
 set -euo pipefail
 
 bench=$TROL_BUILD/trol-bench
@@ -11,7 +11,7 @@ rows=$("$bench" -m "$model" --type as-stored,q8 -t 1,2 --prompt 9,60 --context 5
 [ "$(wc -l <<<"$rows")" = $((1 + 4 * (1 + 1 + 2 * 3 + 2))) ] || fail "unexpected rows: $rows"
 columns=$(awk -F, '{print NF}' <<<"$rows" | sort -u)
 [ "$(wc -l <<<"$columns")" = 1 ] || fail "the rows have different numbers of columns: $columns"
-[ "$(awk -F, 'NR > 1 && $NF != 0' <<<"$rows")" = "" ] || fail "without --peaks a row tells a share: $rows"
+[ "$(awk -F, 'NR > 1 && $NF != 0' <<<"$rows")" = "" ] || fail "without --peaks a row has a share: $rows"
 grep -q ",f16,as-stored,2,prompt+img,all,0,60," <<<"$rows" || fail "no traversed prompt with a picture: $rows"
 grep -q ",q8,as-stored,1,answer,off,5,2," <<<"$rows" || fail "no answer of 8-bit weights: $rows"
 
@@ -21,7 +21,7 @@ table=$("$bench" -m "$model" --prompt 9 --repeats 1)
 grep -qE "^f16 .* prompt +off +9 " <<<"$table" || fail "the table has no such row: $table"
 
 peaks=$("$bench" -m "$model" --peaks --prompt 9 --repeats 1 --traversal off --picture --picture-size 20x9 --format csv 2>/dev/null)
-[ "$(awk -F, 'NR > 1 && $7 != "load" && $NF > 0' <<<"$peaks" | wc -l)" = 3 ] || fail "picture, prompt and answer tell no share of a peak: $peaks"
+[ "$(awk -F, 'NR > 1 && $7 != "load" && $NF > 0' <<<"$peaks" | wc -l)" = 3 ] || fail "picture, prompt and answer have no share of a peak: $peaks"
 
 for arguments in "--type q5" "--prompt 9,x" "--format xml" "--synth TroL-9B" "--prompt 9 --repeats 0" "--peaks --picture-size 5x" ""; do
     status=0

@@ -1,5 +1,5 @@
-/* test-cache.c - trol_cache: what is found is what would have been computed, in memory and in a folder; by several
- * threads and processes at once; within its limits; whatever happens to the folder's files. */
+/* test-cache.c - trol_cache: a hit gives what would have been computed, from memory and from a folder, with several
+ * threads and processes at once, within its limits, whatever happens to the folder's files. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -16,8 +16,8 @@
 enum { N_IMAGES = 6 };
 
 static trol_image *all_images[N_IMAGES];
-static float *expected[N_IMAGES]; /* their rows, without a cache */
-static size_t row_bytes;          /* of all rows of one */
+static float *expected[N_IMAGES]; /* their embeddings, without a cache */
+static size_t row_bytes;          /* of one image's embeddings */
 static char folder[600], reference_folder[1024];
 static atomic_int n_warnings;
 
@@ -77,7 +77,7 @@ static void ask(trol_model *model, const char *what, int which) {
     trol_error error = {0};
     trol_features *features = NULL;
     CHECK_OK(trol_encode_image(model, all_images[which], &features, &error), error);
-    CHECK(is_right(features, which), "%s: picture %d has other rows", what, which);
+    CHECK(is_right(features, which), "%s: picture %d has other embeddings", what, which);
     trol_features_free(features);
 }
 
@@ -146,7 +146,7 @@ static void check_memory(void) {
     CHECK(stats_of_cache(cache).memory_bytes <= 2 * entry && stats_of_cache(cache).memory_images == 2,
           "%lld bytes, %lld pictures", (long long)stats_of_cache(cache).memory_bytes,
           (long long)stats_of_cache(cache).memory_images);
-    /* Several in one call: some that are there, some twice, more than are encoded together. */
+    /* Several in one call: some in the cache, some twice, more than are encoded together. */
     const int order[] = {1, 3, 3, 0, 4, 5, 4, 2, 1, 0, 5, 3};
     enum { N = sizeof order / sizeof *order };
     const trol_image *images[N];
@@ -162,7 +162,7 @@ static void check_memory(void) {
     CHECK(stats_of_cache(cache).encoded == 4 + 4, "%lld encoded, expected 4 more than 4",
           (long long)stats_of_cache(cache).encoded);
     trol_model_free(model);
-    /* No memory at all: nothing is kept, and all works. */
+    /* A limit of 0 bytes: nothing is kept, and everything works. */
     cache = new_cache(0, NULL, 0);
     model = open_model(reference_folder, cache, TROL_WEIGHTS_AS_STORED);
     ask(model, "no memory", 0);
@@ -198,7 +198,7 @@ static void check_folder(void) {
         trol_cache_free(cache);
         CHECK(count_files(&n_bytes, &n_others) == 2 && n_others == 0, "%d other files", n_others);
     }
-    /* The oldest use goes first, and a read is one. */
+    /* The least recently used is removed first; a read is a use. */
     trol_cache *cache = new_cache(0, folder, n_bytes);
     trol_model *model = open_model(reference_folder, cache, TROL_WEIGHTS_AS_STORED);
     const struct timespec long_ago[2] = {{1000, 0}, {1000, 0}}, later[2] = {{2000, 0}, {2000, 0}};
@@ -215,7 +215,7 @@ static void check_folder(void) {
     empty_folder();
 }
 
-/* Every kind of damage is noticed, and mended. */
+/* Every kind of damage is noticed and repaired. */
 static void check_damage(void) {
     trol_error error = {0};
     char path[700], *good, *again;
@@ -254,7 +254,7 @@ static void check_damage(void) {
     empty_folder();
 }
 
-/* A folder that cannot be, a full disk (a limit on files' bytes), a limit without room: answers all the same, and one
+/* A folder that cannot be created, a full disk (a limit on file sizes), a limit without room: the same answers, and one
  * warning; nothing is left behind. */
 static void check_no_room(void) {
     int64_t n_bytes;
@@ -373,7 +373,7 @@ static void check_processes(void) {
 
 /* ---- callers that wait ----------------------------------------------------------------------- */
 
-/* A thread that encodes picture 0, and stops within its callback until it is let go. */
+/* A thread that encodes picture 0 and waits within its callback until it is released. */
 typedef struct slow {
     trol_model *model;
     atomic_bool inside, go;
@@ -442,7 +442,7 @@ static void check_waiting(void) {
                              &error) == TROL_ERROR_CANCELLED &&
               !features,
           "%s", error.message);
-    /* Where the one that encodes gives up, one that waits does it. */
+    /* If the caller that encodes gives up, a waiting one encodes. */
     pthread_create(&other, NULL, ask_first, model);
     for (int i = 0; i < 50; i++)
         nap();
@@ -453,8 +453,8 @@ static void check_waiting(void) {
     check_counts(cache, "after a cancel", 1, 0, 0);
     trol_model_free(model);
     trol_cache_free(cache);
-    /* A caller that keeps the pool for itself does not wait for one that needs it; nor does a child of fork for one
-     * that is not there. Here the one that encodes is this test, which never does. */
+    /* A caller that holds the pool does not wait for one that needs it; nor does a child of fork for a thread that it
+     * does not have. Here this test is the caller that encodes, and it never does. */
     unsigned char identity[IDENTITY_BYTES];
     cache_entry *entry;
     cache_state state;

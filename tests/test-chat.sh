@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# trol-cli --chat, line by line from standard input: turns, commands, what is reused, what is said when it goes wrong.
+# trol-cli --chat, line by line from standard input: turns, commands, what is reused, how errors are reported.
 set -euo pipefail
 
 cli=$TROL_BUILD/trol-cli
@@ -65,7 +65,7 @@ END
 [ "$(tail -n 1 saved.out)" = "$(tail -n 1 loaded.out)" ] || fail "a loaded conversation goes on differently"
 expect loaded.err "talk.json: 2 messages, 1 pictures"
 
-# What goes wrong is said, and the chat goes on.
+# Errors are reported, and the chat continues.
 echo '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]}' >url.json
 echo '{"messages": [{"role": "assistant", "content": "x"}]}' >turn.json
 echo 'no json' >text.json

@@ -183,7 +183,7 @@ static void set(const char *name, const char *value) {
         unsetenv(name);
 }
 
-/* That a name which no cache holds is looked for in `cache`. */
+/* Checks that a name that is in no cache is looked for in `cache`. */
 static void expect_cache(const char *hub_cache, const char *old_cache, const char *hf_home, const char *xdg,
                          const char *home, const char *cache) {
     trol_error error = {0};

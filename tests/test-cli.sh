@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# trol-cli: answers of the reference questions, where input comes from and output goes to, refusals and exit statuses, ^C.
+# trol-cli: answers of the reference questions, where input comes from and output goes to, refusals and exit statuses,
+# ^C.
 set -euo pipefail
 
 cli=$TROL_BUILD/trol-cli
@@ -31,9 +32,9 @@ expect 2 '--temp is "nan"' -m "$case" -p a --temp nan
 expect 2 "expected prompt, all or off" -m "$case" -p a --traversal both
 expect 2 "--raw takes no value" -m "$case" -p a --raw=1
 expect 2 "unexpected argument more" -m "$case" -p a more
-expect 2 "nothing is asked" -m "$case"
+expect 2 "there is no question" -m "$case"
 expect 2 "only one of" -m "$case" -p a --tokens b
-expect 2 "--system does not go with it" -m "$case" -p a --raw --system b
+expect 2 "--system cannot be combined with it" -m "$case" -p a --raw --system b
 expect 2 "read only once" -m "$case" -p - --image -
 expect 2 "name the same file" -m "$case" -p a --logits "$work/a" --prefill-logits "$work/a"
 expect 2 '--logits is "", expected a name' -m "$case" -p a --logits ''
@@ -167,9 +168,9 @@ expected=${answer%%"$stop"*}
 
 # ---- beams
 expect 2 '--beams is "65"' -m "$case" -p a --beams 65
-expect 2 "do not go with --beams" -m "$case" -p a --beams 5 --temp 1
-expect 2 "do not go with --beams" -m "$case" -p a --beams 5 --logprobs "$work/a"
-expect 2 "--n-best is for --beams" -m "$case" -p a --n-best "$work/a"
+expect 2 "cannot be combined with" -m "$case" -p a --beams 5 --temp 1
+expect 2 "cannot be combined with" -m "$case" -p a --beams 5 --logprobs "$work/a"
+expect 2 "--n-best needs --beams" -m "$case" -p a --n-best "$work/a"
 expect 1 "cannot be written" -m "$case" -p a -n 2 --beams 2 --n-best "$work/none/a.jsonl"
 [ "$("$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --beams 1)" = "$answer" ] || fail "one beam is not greedy"
 "$cli" -m "$case" --image "$image" -p "What is it?" -n 8 -q --beams 5 --length-penalty 0.5 --n-best "$work/n.jsonl" >"$work/out"
@@ -185,7 +186,7 @@ grep -qx 'yes\|no' "$work/out" || fail "--beams with --grammar: $(cat "$work/out
 # ---- the bundled model and $TROL_MODEL
 TROL_MODEL=$case "$cli" --image "$image" -p "What is it?" -n 8 2>"$work/printed" >"$work/again"
 same "TROL_MODEL"
-grep -qF "using $case" "$work/printed" || fail "it does not say which model it uses"
+grep -qF "using $case" "$work/printed" || fail "it does not name the model that it uses"
 
 # ---- output that cannot be written
 status=0
@@ -195,14 +196,14 @@ status=0
 "$cli" -m "$case" -p a -q 2>"$work/printed" >&- || status=$?
 [ $status = 1 ] && grep -q "cannot be written" "$work/printed" || fail "closed standard output: status $status"
 "$cli" -m "$case" -p a -q -n 500 --ignore-eos 2>"$work/printed" | head -c 1 >/dev/null || true
-grep -q "cannot be written" "$work/printed" || fail "a closed pipe is not told"
+grep -q "cannot be written" "$work/printed" || fail "a closed pipe is not reported"
 
 status=0
 (ulimit -f 4 && "$cli" -m "$case" -p a -q -n 3 --prefill-logits "$work/f.npy" >/dev/null 2>"$work/printed") || status=$?
 [ $status = 1 ] && grep -q "f.npy cannot be written" "$work/printed" || fail "a file-size limit: status $status"
 [ -z "$(ls "$work"/f.npy* 2>/dev/null)" ] || fail "a file-size limit left a half-written file"
 
-# ---- ^C before anything is said: at once, nothing half-written
+# ---- ^C before anything is shown: at once, nothing half-written
 mkfifo "$work/silent"
 exec 3<>"$work/silent"
 for signal in INT TERM HUP; do
@@ -222,7 +223,7 @@ plain=$("$cli" -m "$case" -q -n 8 --ignore-eos -p "What is this?")
 [ "$("$cli" -m "$case" -q -n 8 --ignore-eos --prompt-file "$work/bom")" = "$plain" ] || fail "a BOM in a prompt file counts"
 [ "$("$cli" -m "$case" -q -n 8 --ignore-eos -p - <"$work/bom")" = "$plain" ] || fail "a BOM on standard input counts"
 
-# ---- control characters reach a file as they are, a terminal harmlessly
+# ---- control characters reach a file unchanged and a terminal in visible form
 sampled=("$cli" -m "$case" -p a -q --temp 30 --seed 7 -n 600 --ignore-eos)
 "${sampled[@]}" >"$work/raw"
 grep -q $'[\x01-\x08\x0b-\x1f]' "$work/raw" || fail "the sampled answer has no control characters to test with"
@@ -250,7 +251,7 @@ grep -qF "trol-cli: $(realpath "$work/packed/model.safetensors") became shorter"
     fail "a cut file is not named: $(cat "$work/printed")"
 : >"$work/out"
 
-# ---- ^C: what was said so far, status 130, nothing half-written
+# ---- ^C: the text so far, status 130, nothing half-written
 "$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/printed" &
 process=$!
 for _ in $(seq 500); do
@@ -276,7 +277,7 @@ wait $process || status=$?
 [ "$(tail -c 1 "$work/out" | od -An -c | tr -d ' ')" = '\n' ] || fail "^C: no line break at the end"
 ! compgen -G "$work/i.npy*" >/dev/null || fail "^C left a half-written file"
 
-# ---- answers that keep to a schema or a grammar
+# ---- answers that follow a schema or a grammar
 tiny=$TROL_SOURCE/models/trol-tiny-internlm2
 echo '{"type": "object", "properties": {"n": {"type": "integer", "minimum": 10, "maximum": 99}}, "required": ["n"],
        "additionalProperties": false}' >"$work/schema"

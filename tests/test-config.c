@@ -189,7 +189,7 @@ static void check_window(void) {
                   TROL_ERROR_UNSUPPORTED, "layer_types has 1 times");
 }
 
-/* Keys that would change what is computed have the one value that is computed, or are refused with theirs. */
+/* Keys that would change the computation must have the one supported value, or are refused with their value. */
 static void check_unknown_keys(void) {
     static const struct {
         const char *json, *message;
@@ -237,7 +237,8 @@ static void check_unknown_keys(void) {
                   "max_dynamic_patch is 12, expected 6");
 }
 
-/* All that transformers 4.37 writes of a divided configuration, defaults included, and a later InternViT's. */
+/* All that transformers 4.37 writes for a configuration of several parts, defaults included, and a later
+ * InternViT's. */
 static void check_full_dump(void) {
     const model_config c = load(PHI3(
         ",\"_name_or_path\":\"microsoft/Phi-3-mini-128k-instruct\",\"add_cross_attention\":false,\"architectures\":["

@@ -1,4 +1,4 @@
-/* test-constraint.c - JSON Schemas: texts that they accept and refuse, what is refused of them; masks over a
+/* test-constraint.c - JSON Schemas: texts that they accept and refuse, schemas that are refused; masks over a
  * vocabulary against a text tried token by token; the reserve; answers of the bundled models. */
 #include <pthread.h>
 #include <sched.h>
@@ -218,7 +218,7 @@ static void check_refused(const char *schema, const char *expected) {
     trol_error error = {0};
     grammar *g = NULL;
     CHECK(json_schema_compile(schema, strlen(schema), &g, &error) != TROL_OK && !g, "%s", schema);
-    CHECK(strstr(error.message, expected), "%s\n  says %s\n  expected %s", schema, error.message, expected);
+    CHECK(strstr(error.message, expected), "%s\n  gives %s\n  expected %s", schema, error.message, expected);
     grammar_free(g);
 }
 
@@ -278,7 +278,7 @@ static trol_model *open_bundled(const char *name) {
 
 static bool is_allowed(const uint64_t *allowed, int32_t token) { return allowed[token / 64] >> token % 64 & 1; }
 
-/* Each token's bit says whether its bytes can follow, and whether enough tokens are left then. */
+/* A token's bit is set if its bytes can follow and enough tokens are left after it. */
 static void check_mask(trol_model *model, trol_constraint *c, int64_t n_left, const uint64_t *allowed) {
     trol_error error = {0};
     const int32_t vocab = (int32_t)model->config.decoder.vocab_size;
@@ -304,7 +304,7 @@ static const char person[] =
     "\"age\": {\"type\": \"integer\", \"minimum\": 0, \"maximum\": 150}, \"tags\": {\"type\": \"array\", "
     "\"items\": {\"type\": \"string\"}}}, \"required\": [\"name\", \"age\"], \"additionalProperties\": false}";
 
-/* A random walk along the masks, with every limit that is enough: it always closes in time. */
+/* A random walk along the masks, with every sufficient limit: it always ends in time. */
 static void check_walks(trol_model *model, trol_constraint *start, uint64_t seed, bool thorough) {
     const int32_t vocab = (int32_t)model->config.decoder.vocab_size;
     uint64_t *allowed = malloc(((size_t)vocab + 63) / 64 * sizeof *allowed);
@@ -429,7 +429,7 @@ static void test_answers(const char *name) {
 
 /* ---- a program's own ------------------------------------------------------------------------- */
 
-/* Allows three times the same token, then the end. */
+/* Allows the same token three times, then the end. */
 typedef struct thrice {
     trol_model *model;
     int32_t token, count;
@@ -487,7 +487,7 @@ static void *fill_masks(void *context) {
     return NULL;
 }
 
-/* A child uses the constraint, or gets the sentence, and always frees it. */
+/* A child can use the constraint or gets the error, and can always free it. */
 static void in_child(trol_model *model, trol_constraint *c, uint64_t *allowed) {
     trol_error error = {0};
     trol_constraint *fresh = NULL;

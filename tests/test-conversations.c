@@ -1,7 +1,7 @@
 /* test-conversations.c - random conversations: turns with pictures, messages that are edited, dropped and undone,
- * prompts in random pieces beside other sessions in one step, forks, truncations, files and cancelled prompts in
- * between. After each turn the session's logits, its greedy tokens and its gates are those of a fresh session over the
- * whole conversation, to the bit; in modes all and off, which reuse answer tokens, to rounding.
+ * prompts in random pieces beside other sessions in one step, with forks, truncations, saved files and cancelled
+ * prompts in between. After each turn the session's logits, its greedy tokens and its gates are those of a fresh
+ * session over the whole conversation, to the bit; in modes all and off, which reuse answer tokens, to rounding.
  *
  * test-conversations [SEED [NUMBER [THREADS]]]: conversation i has the seed SEED + i, which a failure names; the
  * threads share the models. */
@@ -21,7 +21,7 @@ enum {
     N_COMPANIONS = 2
 };
 
-static bool to_the_bit = true; /* but where OpenBLAS multiplies prompts */
+static bool to_the_bit = true; /* except where OpenBLAS multiplies prompts */
 /* ---- models ---------------------------------------------------------------------------------- */
 
 static const struct model_source {
@@ -176,7 +176,7 @@ typedef struct conversation {
     prompt prompt;
     size_t form;
     bool has_answered;                  /* answer tokens may be reused in modes all and off */
-    trol_session *others[N_COMPANIONS]; /* what else is in its steps */
+    trol_session *others[N_COMPANIONS]; /* other sessions in its steps */
     char file[32];
     char history[1024]; /* of what was done, for the message of a failure */
     bool failed;
@@ -189,7 +189,7 @@ static void note(conversation *c, const char *what) {
     snprintf(c->history + n, sizeof c->history - n, " %s", what);
 }
 
-/* A check of one conversation, which ends with its first failure. */
+/* A check within a conversation, which ends at its first failure. */
 static bool expect(conversation *c, bool condition, int line, const char *what) {
     pthread_mutex_lock(&lock);
     CHECK(condition, "line %d, seed %llu, mode %d, cache %d:%s: %s", line, (unsigned long long)c->seed,
@@ -202,10 +202,10 @@ static bool expect(conversation *c, bool condition, int line, const char *what) 
 #define EXPECT(condition, what) expect(c, condition, __LINE__, what)
 #define EXPECT_OK(call)         expect(c, (call) == TROL_OK, __LINE__, error.message)
 
-/* Equal to the bit, or, where answer tokens were reused or OpenBLAS multiplies, nearly so. */
+/* Equal to the bit or, where answer tokens were reused or OpenBLAS multiplies, to rounding. */
 static bool is_same(const conversation *c, const float *found, const float *expected) {
-    /* Prompts' and answers' kernels sum in another order; an f16 key next to a boundary then is the other one, and with
-     * weights or products in fewer bits so is an activation. */
+    /* The kernels for prompts and for answers sum in different orders, so an f16 key next to a rounding boundary may
+     * round the other way, and with weights or products in fewer bits an activation, too. */
     const bool f16 = c->params.cache_type == TROL_CACHE_F16;
     const bool answers = c->has_answered && c->params.traversal != TROL_TRAVERSAL_PROMPT;
     double largest = 0, difference = 0;
@@ -245,7 +245,7 @@ static size_t count_image_tokens(const conversation *c) {
     return n_tokens;
 }
 
-/* Not so many that they take too long. */
+/* Limited, to save time. */
 static void choose_images(conversation *c, message *m) {
     enum { MAX_IMAGE_TOKENS = 600 };
     size_t n = c->subject->n_images ? below(c, 6) / 2 % 3 : 0;
@@ -256,7 +256,7 @@ static void choose_images(conversation *c, message *m) {
     }
 }
 
-/* Changes what was said before: the last message of what remains is an answer, or there is none. */
+/* Edits earlier messages: the last remaining message is an answer, or there is none. */
 static void edit(conversation *c) {
     if (c->n_messages == 0)
         return;
@@ -325,7 +325,7 @@ static void render_template(conversation *c, trol_message *rendered) {
     trol_free(ids);
 }
 
-/* The messages as the interface takes them; texts [n_messages, 320] hold the users'. */
+/* The messages as the interface takes them; texts [n_messages, 320]: the users'. */
 static void to_interface(const conversation *c, trol_message *rendered, char (*texts)[320]) {
     for (size_t i = 0; i < c->n_messages; i++) {
         const message *m = &c->messages[i];
@@ -339,7 +339,7 @@ static void to_interface(const conversation *c, trol_message *rendered, char (*t
     }
 }
 
-/* The conversation's prompt; now and then the reference's instead. */
+/* The conversation's prompt; sometimes the reference's instead. */
 static void make_prompt(conversation *c, trol_message *rendered, char (*texts)[320]) {
     const subject *s = c->subject;
     c->prompt = (prompt){0};
@@ -375,8 +375,8 @@ static trol_session *new_session(conversation *c) {
     return s;
 }
 
-/* Items for the other sessions of a step, each with what it can take now: a piece of a prompt, an answer token, or
- * what fails. */
+/* Items for the other sessions of a step, each with what fits its state: a piece of a prompt, an answer token, or
+ * something that fails. */
 static size_t add_others(conversation *c, trol_step_item *items, int32_t (*tokens)[8]) {
     trol_error error = {0};
     size_t n = 0;
@@ -385,10 +385,10 @@ static size_t add_others(conversation *c, trol_step_item *items, int32_t (*token
         const size_t action = below(c, 6);
         for (size_t k = 0; k < 8; k++)
             tokens[i][k] = (int32_t)(3 + below(c, 400));
-        if (action == 0) /* it begins anew; what was begun before is given up */
+        if (action == 0) /* begins a new prompt; an unfinished one is dropped */
             EXPECT_OK(trol_session_prompt_begin(other, 1 + below(c, 30), NULL, 0, &error));
         else if (action == 1)
-            (void)!trol_session_prompt_end(other, NULL); /* whether it came to its end or not */
+            (void)!trol_session_prompt_end(other, NULL); /* whether it was complete or not */
         else if (action == 2)
             trol_session_cancel(other);
         else if (action == 3)
@@ -443,7 +443,7 @@ static int stop_somewhere(void *user, int64_t position, const float *logits, int
     return (*(size_t *)user)-- == 0;
 }
 
-/* What happens to a session between two turns; the conversation goes on with what comes of it. */
+/* Does something to the session between two turns; the conversation continues with the result. */
 static void disturb(conversation *c, const trol_message *rendered) {
     trol_error error = {0};
     trol_session *other = NULL;
@@ -452,7 +452,7 @@ static void disturb(conversation *c, const trol_message *rendered) {
     case 0:
         note(c, "fork");
         EXPECT_OK(trol_session_fork(c->session, &other, &error));
-        (void)!trol_session_decode(c->session, 7, NULL); /* what goes on in the other one is no matter */
+        (void)!trol_session_decode(c->session, 7, NULL); /* the other one's result does not matter */
         (void)!trol_session_truncate(c->session, trol_session_n_tokens(c->session) / 2, NULL);
         (void)!trol_session_decode(c->session, 9, NULL);
         trol_session_free(c->session);
@@ -529,7 +529,7 @@ static void check_reference(conversation *c) {
     EXPECT(difference <= 1e-4 * reference_largest(expected, (int64_t)vocab), "differs from the reference");
 }
 
-/* A few greedy tokens of both; they become the answer. */
+/* A few greedy tokens from both; they become the answer. */
 static void answer(conversation *c, trol_session *fresh, message *m) {
     trol_error error = {0};
     *m = (message){.is_answer = true};
@@ -545,7 +545,7 @@ static void answer(conversation *c, trol_session *fresh, message *m) {
     }
 }
 
-/* The rest of a turn with trol_generate, which looks up what repeats: it changes nothing. */
+/* The rest of a turn with trol_generate and prompt lookup, which must not change the answer. */
 static void generate(conversation *c, trol_session *fresh, message *m) {
     trol_error error = {0};
     trol_generate_params params;
@@ -562,7 +562,7 @@ static void generate(conversation *c, trol_session *fresh, message *m) {
     for (size_t i = c->prompt.n_ids; i < trol_session_n_tokens(c->session); i++)
         m->tokens[m->n_tokens++] = trol_session_tokens(c->session)[i];
     const bool same = to_the_bit && (!c->has_answered || c->params.traversal == TROL_TRAVERSAL_PROMPT);
-    if (same) /* else a tie may go the other way */
+    if (same) /* otherwise a near tie may go the other way */
         check_same(c, fresh, "generated: differs from a fresh session");
 }
 
@@ -591,7 +591,7 @@ static void take_turn(conversation *c) {
     check_reference(c);
     message *m = &c->messages[c->n_messages++];
     (below(c, 3) ? answer : generate)(c, fresh, m);
-    for (size_t i = 0; i < m->n_tokens; i++) /* one that was sampled is no picture's */
+    for (size_t i = 0; i < m->n_tokens; i++) /* a sampled image token belongs to no picture */
         if (m->tokens[i] == c->subject->info.image_token)
             m->n_tokens = i;
     c->has_answered = c->has_answered || m->n_tokens > 0;

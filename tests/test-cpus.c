@@ -1,5 +1,5 @@
 /* test-cpus.c - the default number of threads: cores within the affinity mask, also with more than 1,024 possible CPUs,
- * and quotas of control groups of both versions, from folders that stand in for /sys and /proc. */
+ * and quotas of control groups of both versions, from folders in place of /sys and /proc. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
@@ -76,13 +76,13 @@ static void test_cores(void) {
     put_siblings(5, "core_cpus_list", "1,5\n");
     put_siblings(8, "thread_siblings_list", "8-9\n"); /* an older kernel's name, neighbours */
     put_siblings(9, "thread_siblings_list", "8-9\n");
-    put_siblings(10, "core_cpus_list", "9x\n"); /* nonsense: a core of its own */
+    put_siblings(10, "core_cpus_list", "9x\n"); /* malformed: a core of its own */
     check_cores((const int[]){0, 1, 4, 5}, 4, 2);
     check_cores((const int[]){0, 1}, 2, 2);
     check_cores((const int[]){4, 5}, 2, 2); /* the others of their cores are not allowed */
     check_cores((const int[]){0, 4}, 2, 1);
     check_cores((const int[]){0, 4, 8, 9, 10}, 5, 3);
-    check_cores((const int[]){20, 21, 22}, 3, 3); /* nothing is stated about these */
+    check_cores((const int[]){20, 21, 22}, 3, 3); /* the system states nothing about these */
     cpu_list list = cpus_of(root, (const int[]){1, 5, 8}, 3);
     CHECK(list.core_of[0] == 1 && list.core_of[1] == 1 && list.core_of[2] == 8, "which core");
     cpus_free(&list);
@@ -134,7 +134,7 @@ static void test_version_2(void) {
     put("/proc/self/cgroup", "0::/");
     check_quota(4, "the root, without a line break");
     put("/proc/self/cgroup", "nonsense\n:\n7:\n");
-    check_quota(0, "lines that are none");
+    check_quota(0, "malformed lines");
     remove_root();
 }
 

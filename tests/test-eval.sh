@@ -12,17 +12,17 @@ fail() {
     failed=1
 }
 
-# ---- what the grading says of fixed answers ----
+# ---- grading of fixed answers ----
 
-# The model's weights are random, but its answer is always the same: a first run tells it, then questions whose accept and
-# reject lists are made of it must be graded as the lists say.
+# The model's weights are random, but its answer is always the same: a first run shows it, then questions whose accept
+# and reject lists are made from it must be graded by the lists.
 case=$TROL_SOURCE/tests/reference/e2e-internlm2
 cp "$case/pictures/photo.png" "$folder"
 ask='"image": "photo.png", "question": "Is there a circle here?"'
 printf '{%s, "kind": "first", "answer": "Yes.", "accept": [["no such words"]], "reject": []}\n' "$ask" >"$folder/questions.jsonl"
 "$eval_tool" -m "$case" --eval "$folder" -n 20 --errors "$folder/errors" >/dev/null || fail "exit status $? of the first run"
-said=$(sed -E 's/.*"said":"(.*)","type".*/\1/; s/\\(u[0-9a-f]{4}|.)/ /g' "$folder/errors" | LC_ALL=C tr 'A-Z' 'a-z' | LC_ALL=C tr -cs 'a-z0-9' ' ')
-read -r first second _ <<<"$said"
+found=$(sed -E 's/.*"found":"(.*)","type".*/\1/; s/\\(u[0-9a-f]{4}|.)/ /g' "$folder/errors" | LC_ALL=C tr 'A-Z' 'a-z' | LC_ALL=C tr -cs 'a-z0-9' ' ')
+read -r first second _ <<<"$found"
 if [ -z "${second-}" ]; then
     fail "the first run's answer has fewer than two words: $(cat "$folder/errors")"
 else
@@ -89,7 +89,7 @@ expect_error 'no questions'
 
 # ---- the bundled models ----
 
-# Percent of all questions: a few points below what the models reach, so that a change that costs answers shows.
+# Percent of all questions: a few points below what the models reach, so that a change that loses answers is noticed.
 floor=87
 models=("$TROL_SOURCE"/models/trol-tiny-*/model.safetensors)
 sample=$TROL_SOURCE/models/eval-sample

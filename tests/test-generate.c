@@ -1,4 +1,4 @@
-/* test-generate.c - the answer as it is written: whole characters, why it stops, going on after a cut, callbacks, the
+/* test-generate.c - the generation loop: whole characters, stop reasons, continuing after a cut, callbacks, the
  * sampler, prompt lookup. The models' weights are random, so their answers are full of broken UTF-8. */
 #include "base/utf8.h"
 #include "engine/session.h"
@@ -34,7 +34,7 @@ static trol_generate_params up_to(int32_t max_tokens) {
     return params;
 }
 
-/* A session with a question in it. `salt` makes the questions differ. */
+/* A session that holds a question. `salt` makes questions differ. */
 static trol_session *ask(trol_model *model, trol_traversal mode, int32_t context, int salt) {
     char question[64];
     trol_error error = {0};
@@ -55,7 +55,8 @@ static trol_stop generate(trol_session *s, const trol_generate_params *params, s
 /* ---- text ---------------------------------------------------------------------------------------------------------
  */
 
-/* The text that an answer's tokens spell, without white space around it and without half a character at the end. */
+/* The text that an answer's tokens spell, without white space around it and without an incomplete character at the
+ * end. */
 static void check_text(trol_model *model, trol_session *s, size_t n_prompt, const said *out) {
     trol_error error = {0};
     char *text = NULL;
@@ -65,11 +66,11 @@ static void check_text(trol_model *model, trol_session *s, size_t n_prompt, cons
     char *begin = text, *end;
     while (*begin && strchr(" \n\t\r", *begin))
         begin++;
-    /* The last token is said but not in the session, so what the session spells is a beginning of what was said. */
+    /* The last token is shown but not in the session, so what the session spells is a beginning of what was shown. */
     end = begin + strlen(begin);
     while (end > begin && (strchr(" \n\t\r", end[-1]) || (unsigned char)end[-1] >= 0x80))
         end--;
-    CHECK(strncmp(out->text, begin, (size_t)(end - begin)) == 0, "said \"%s\", the tokens spell \"%s\"", out->text,
+    CHECK(strncmp(out->text, begin, (size_t)(end - begin)) == 0, "shown \"%s\", the tokens spell \"%s\"", out->text,
           begin);
     CHECK(!out->broken, "a piece was not whole characters: \"%s\"", out->text);
     const size_t n = strlen(out->text);
@@ -114,7 +115,7 @@ static void check_continuing(trol_model *model) {
     CHECK(n_replacements > 0, "no answer had broken UTF-8: these answers test nothing");
 }
 
-/* A callback that stops, then another call: nothing is lost or said twice. */
+/* A callback that stops, then another call: nothing is lost or shown twice. */
 static void check_cancelled(trol_model *model) {
     static said whole, parts;
     trol_error error = {0};
@@ -141,7 +142,7 @@ static void check_cancelled(trol_model *model) {
               whole.text);
     }
     CHECK_OK(trol_session_ask(cut, "What is 1? What is 1?", NULL, 0, &error), error);
-    trol_session_cancel(cut); /* before the first token is fed: it is said, and the next call goes on */
+    trol_session_cancel(cut); /* before the first token is fed: it is shown, and the next call continues */
     parts = (said){.text = ""};
     params = up_to(30);
     CHECK(trol_generate(cut, &params, take_text, &parts, &stop, &error) == TROL_ERROR_CANCELLED,
@@ -188,7 +189,7 @@ static void check_stops(trol_model *model) {
         CHECK(trol_session_n_tokens(s) == n_prompt + 3, "%zu tokens", trol_session_n_tokens(s));
         const size_t n_said = strlen(out.text);
         CHECK(generate(s, &params, &out) == TROL_STOP_CONTEXT && strlen(out.text) == n_said,
-              "a full context says more");
+              "a full context gives more");
         trol_session_free(s);
         s = ask(model, TROL_TRAVERSAL_PROMPT, (int32_t)n_prompt + 3, 2); /* cut by the length first */
         params.max_tokens = 4;
@@ -220,7 +221,7 @@ static trol_sampler *new_sampler(float temperature, int32_t top_k, float top_p, 
     return sampler;
 }
 
-/* Random weights hardly ever end an answer, so it is drawn at a high temperature until one does. */
+/* A model of random weights hardly ever ends an answer, so answers are sampled at a high temperature until one ends. */
 static void check_end(trol_model *model) {
     static said out, again;
     trol_error error = {0};
@@ -504,7 +505,7 @@ static void check_stop_strings(trol_model *model) {
             expected[n_expected] = '\0';
             while (n_expected > 0 && strchr(" \n\t", expected[n_expected - 1]))
                 expected[--n_expected] = '\0';
-            const char *stops[] = {"never said anywhere", stop};
+            const char *stops[] = {"occurs nowhere", stop};
             params.stops = stops;
             params.n_stops = 2;
             params.lookup = at % 2 ? 2 : 0;
@@ -553,7 +554,7 @@ static void check_same_text(const char *folder) {
             memcpy(expected, trol_session_tokens(alone) + n_prompt, sizeof expected);
         CHECK(memcmp(trol_session_tokens(alone) + n_prompt, expected, sizeof expected) == 0, "%d threads: other tokens",
               n_threads);
-        /* Each with a sampler of its own, of which one is that of above. */
+        /* Each with a sampler of its own, one of them as above. */
         trol_sampler *samplers[2];
         for (int i = 0; i < 2; i++) {
             sampling.seed = 99 + (uint64_t)i;

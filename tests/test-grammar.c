@@ -1,5 +1,5 @@
-/* test-grammar.c - grammars in GBNF: what they match, what they refuse, what is refused of them; the distances that
- * the reserve of tokens stands on. */
+/* test-grammar.c - grammars in GBNF: what they match, what they refuse, what is refused of them; the distances on which
+ * the reserve of tokens is based. */
 #include "engine/gbnf.h"
 #include "engine/matcher.h"
 #include "test.h"
@@ -29,7 +29,7 @@ static bool matches(matcher *m, const char *text) {
 }
 
 /* The texts of yes[] match, those of no[] do not. The shortest way out of each place ends the text, in as many bytes as
- * were foretold. */
+ * the distance. */
 static void check_grammar(const char *grammar_text, const char *const *yes, const char *const *no) {
     matcher *m = compile(grammar_text);
     trol_error error = {0};
@@ -127,7 +127,7 @@ static void test_chess(void) {
                   LIST("1. e4 e5\n", "1. e4 e9\n2. e4 e5\n", "1. Pe4 e5\n2. a1 a2\n", "1. e4 e5\n2. O-O-O-O a1\n"));
 }
 
-/* Ambiguity, nullable rules and right recursion stay small; depth and long repetitions are no trouble. */
+/* Ambiguity, nullable rules and right recursion stay small; depth and long repetitions work. */
 static void test_hard_ones(void) {
     trol_error error = {0};
     check_grammar("root ::= s\ns ::= \"a\" s | \"a\" s \"b\" | \"\"\n", LIST("", "aaab", "aabb", "aaaaaaaa"),
@@ -192,9 +192,9 @@ static void test_refused(void) {
         {"root ::= \"\\x4\"", "2 hexadecimal digits"},
         {"root ::= \"\\uD800\"", "is not a character"},
         {"root ::= \"\\U00110000\"", "is not a character"},
-        {"root ::= \"a\"{3,2}", "repeats less"},
+        {"root ::= \"a\"{3,2}", "maximum below its minimum"},
         {"root ::= \"a\"{x}", "a number is expected"},
-        {"root ::= \"a\"{99999999999}", "too many"},
+        {"root ::= \"a\"{99999999999}", "repeated more than"},
         {"root ::= (((\"a\"{1000}){1000}){1000}){1000}", "too large"},
         {"root := \"a\"", "::= is expected after root"},
         {"root ::= \"a\" ) \"b\"", "is expected"},

@@ -66,7 +66,7 @@ static bool same_pixels(const trol_image *a, const trol_image *b) {
            memcmp(a->pixels, b->pixels, 3 * (size_t)a->width * (size_t)a->height) == 0;
 }
 
-/* No beginning of the file that tells its format loads, up to a few bytes at its end that hold no pixels. */
+/* No truncation of the file loads, except by a few bytes at its end that hold no pixels. */
 static void check_cuts(const char *name, const file *f, const trol_image *whole) {
     size_t step = f->n_bytes / 40 + 1;
     for (size_t n = 12; n < f->n_bytes; n += step) {
@@ -183,7 +183,7 @@ static void check_limits(const char *name, int64_t max_bytes, int64_t max_pixels
     memory_free(f.bytes);
 }
 
-/* HEIC and AVIF: what the file shows, as closely as its codec keeps it. No exactness is promised. */
+/* HEIC and AVIF: the picture as closely as its codec keeps it; exact pixels are not promised. */
 static void check_gradient(const char *name) {
     trol_error error = {0};
     trol_image *image = NULL;
@@ -230,7 +230,7 @@ static void test_damaged_jpeg(void) {
     size_t begin = scan_begin(&f), middle = begin + (f.n_bytes - begin) / 2;
     uint8_t *changed = malloc(16384); /* more than any of these files */
     memcpy(changed, f.bytes, f.n_bytes);
-    for (int i = 0; i < 8; i += 2) { /* bits of 1: a code that no table has */
+    for (int i = 0; i < 8; i += 2) { /* bits of 1: a code that is in no table */
         changed[middle + (size_t)i] = 0xff;
         changed[middle + (size_t)i + 1] = 0;
     }
@@ -238,7 +238,7 @@ static void test_damaged_jpeg(void) {
     memcpy(changed, f.bytes, middle);
     memcpy(changed + middle, "\xff\xd9", 2);
     check_notice("an early end", changed, middle + 2, "ends too early");
-    memcpy(changed, "\xff\xd8\xff\xfe\0\2\1\2\3\4\5", 11); /* a comment, then bytes of nothing */
+    memcpy(changed, "\xff\xd8\xff\xfe\0\2\1\2\3\4\5", 11); /* a comment, then meaningless bytes */
     memcpy(changed + 11, f.bytes + 2, f.n_bytes - 2);
     check_notice("extraneous bytes", changed, f.n_bytes + 9, NULL);
     memcpy(changed, f.bytes, f.n_bytes);

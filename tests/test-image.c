@@ -1,5 +1,5 @@
-/* test-image.c - decoding: every format and kind of pixel, files cut short at every length, files that lie or are
- * damaged, formats that are refused by name, EXIF orientation. Most files are written here, byte by byte. */
+/* test-image.c - decoding: every format and kind of pixel, files cut short at every length, files that are inconsistent
+ * or damaged, formats that are refused by name, EXIF orientation. Most files are written here, byte by byte. */
 #include "format/image.h"
 
 #include "base/memory.h"
@@ -7,7 +7,7 @@
 #include "image_samples.h"
 #include "test.h"
 
-/* A file in the making. */
+/* A file that is being built. */
 typedef struct file_bytes {
     uint8_t bytes[8192];
     size_t n;
@@ -101,7 +101,7 @@ static file_bytes make_png(uint32_t width, uint32_t height, int depth, int color
     put_number(&data, 2, (uint32_t)n_rows);
     put_number(&data, 2, ~(uint32_t)n_rows);
     put(&data, rows, n_rows);
-    put_number(&data, 4, 0); /* a checksum that nobody checks */
+    put_number(&data, 4, 0); /* a checksum that is not checked */
     put_chunk(&f, "IDAT", data.bytes, data.n);
     put_chunk(&f, "IEND", NULL, 0);
     return f;
@@ -277,8 +277,8 @@ static void test_jpeg(void) {
     trol_image_free(image);
     check_cuts("baseline", &baseline, 0);
     check_cuts("progressive", &progressive, 0);
-    put_text(&baseline, "what some cameras write behind the picture");
-    trol_image_free(load("with something behind the end", &baseline));
+    put_text(&baseline, "what some cameras write after the picture");
+    trol_image_free(load("with bytes after the end", &baseline));
 }
 
 /* Chroma of half the columns is interpolated as libjpeg does it, up to the right edge. */
@@ -366,7 +366,7 @@ static void test_refused_formats(void) {
     uint8_t zeros[4096] = {0};
     check_refused("zeros", zeros, sizeof zeros, TROL_ERROR_FORMAT, "not a picture");
     file_bytes bmp = make_bmp(24, 1000, 1000, 0, "\0\0\0", 4), rle = make_bmp(8, 1, 1, 1, "\0\0\0", 4);
-    check_refused("BMP that lies", bmp.bytes, bmp.n, TROL_ERROR_FORMAT, "1000 x 1000");
+    check_refused("BMP with a wrong size", bmp.bytes, bmp.n, TROL_ERROR_FORMAT, "1000 x 1000");
     check_refused("BMP, run-length", rle.bytes, rle.n, TROL_ERROR_UNSUPPORTED, "run-length");
     file_bytes tall = make_bmp(24, 1, INT32_MIN, 0, "\0\0\0", 4);
     check_refused("BMP, lowest height", tall.bytes, tall.n, TROL_ERROR_UNSUPPORTED, "at most");

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# trol-inspect: what it says of whole and of broken folders, and the files that --dump writes.
+# trol-inspect: its reports on complete and broken folders, and the files that --dump writes.
 set -euo pipefail
 
 inspect=$TROL_BUILD/trol-inspect
@@ -26,7 +26,7 @@ expect 2 '--layer is "-1", expected a whole number from 0' "$case" --dump gate -
 expect 2 'unexpected argument more' "$case" more
 expect 2 'needed for the stage gate' --dump gate "$case"
 
-# One file at a time is taken away; everything else is still reported as it is.
+# Without one file at a time; everything else is still reported.
 for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
     rm -rf "$work/broken"
     mkdir "$work/broken"
@@ -44,7 +44,7 @@ for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
     fi
 done
 
-# Links that lead nowhere, and a tokenizer without the template's tokens, are told.
+# Dangling links, and a tokenizer without the template's tokens, are reported.
 for file in tokenizer.model added_tokens.json; do
     rm -f "$work/broken"/*
     cp "$case"/*.json "$case/model.safetensors" "$case/trol_gating.pt" "$case/tokenizer.model" "$work/broken"
@@ -54,10 +54,10 @@ done
 rm "$work/broken/added_tokens.json" "$work/broken/tokenizer_config.json"
 echo '{}' >"$work/broken/tokenizer_config.json"
 cp --remove-destination "$case/tokenizer.model" "$work/broken"
-expect 1 "NOT OK: tokenizer_config.json: <s> is no special token" "$work/broken"
+expect 1 "NOT OK: tokenizer_config.json: <s> is not a special token" "$work/broken"
 status=0
 "$TROL_BUILD/trol-cli" -m "$work/broken" -p a >"$work/printed" 2>&1 || status=$?
-[ $status = 1 ] && grep -q "tokenizer_config.json: <s> is no special token" "$work/printed" || fail "without added tokens: $(cat "$work/printed")"
+[ $status = 1 ] && grep -q "tokenizer_config.json: <s> is not a special token" "$work/printed" || fail "without added tokens: $(cat "$work/printed")"
 
 # Standard output that cannot be written.
 for arguments in "$case" "--help" "$case --dump pixels -o $work/full.npy --image $case/pictures/photo.png"; do
@@ -68,7 +68,7 @@ for arguments in "$case" "--help" "$case --dump pixels -o $work/full.npy --image
         fail "trol-inspect $arguments, full: status $status, $(cat "$work/printed")"
 done
 
-# dump STAGE SHAPE ARGUMENT ...: the header says SHAPE, and the file is as long as that takes.
+# dump STAGE SHAPE ARGUMENT ...: the header has SHAPE, and the file's length fits it.
 dump() {
     local stage=$1 shape=$2 values=1 size
     shift 2
@@ -79,7 +79,7 @@ dump() {
     [ "$size" = $((192 + 4 * values)) ] || fail "$stage has $size bytes for [$shape]"
 }
 image=(--image "$case/pictures/photo.png")
-# What both families see of each picture is what they see of the PNG beside it, which holds the reference's pixels.
+# Both families get the same pixels from each picture as from the PNG beside it, which holds the reference's pixels.
 for family in e2e-internlm2 e2e-phi3; do
     for kind in jpg webp; do
         files=() expected=()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make install into a fresh folder: what is put where, what the library exports, and that a C and a C++ program outside of
-# the tree compile against it and run, found by pkg-config and by CMake, also after the folder was moved, shared and
-# static, and with the tree as a subproject of another.
+# make install into a fresh folder: which files are installed where, what the library exports, and that a C and a C++
+# program outside of the tree compile against it and run, found by pkg-config and by CMake, also after the folder was
+# moved, shared and static, and with the tree as a subproject of another.
 set -euo pipefail
 
 [ -z "$TROL_SANITIZE" ] || { echo "skipped: programs outside of the tree are built without sanitizers"; exit 77; }

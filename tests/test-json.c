@@ -1,4 +1,4 @@
-/* test-json.c - what json_parse takes and refuses, members with ranges, and file_read. */
+/* test-json.c - what json_parse accepts and refuses, members with ranges, and file_read. */
 #include "format/json.h"
 
 #include <sys/wait.h>
@@ -127,7 +127,7 @@ static void test_depth(void) {
     free(deep);
 }
 
-/* Every beginning of a text is refused, and no change of a byte does harm. */
+/* Every beginning of a text is refused, and no changed byte does harm. */
 static void test_damage(void) {
     static const char text[] =
         "{\"hidden_size\": 2048, \"rope\": {\"type\": \"dynamic\", \"factor\": 2.0}, \"list\": [1, -2.5e3, true, "
@@ -157,7 +157,7 @@ static void test_damage(void) {
     CHECK(accepted > 100 && accepted < 19000, "%d of 20000 damaged texts are still JSON", accepted);
 }
 
-/* A vocabulary's worth of keys takes no quadratic time, and one that is there twice is found. */
+/* An object with as many keys as a vocabulary does not take quadratic time, and a duplicate key is found. */
 static void test_many_keys(void) {
     enum { KEYS = 200000 };
     char *text = malloc(KEYS * 20 + 100);
@@ -273,7 +273,7 @@ static void test_pipe(void) {
     char *bytes;
     size_t n_bytes;
     mkfifo(test_path("pipe"), 0600);
-    CHECK_OK(file_read(test_path("pipe"), 100, &bytes, &n_bytes, &error), error); /* nobody writes: no waiting */
+    CHECK_OK(file_read(test_path("pipe"), 100, &bytes, &n_bytes, &error), error); /* it has no writer: no waiting */
     CHECK(n_bytes == 0, "%zu bytes", n_bytes);
     memory_free(bytes);
 
@@ -316,7 +316,7 @@ static void test_files(void) {
     CHECK_OK(file_read(test_path("empty"), 0, &bytes, &n_bytes, &error), error);
     CHECK(n_bytes == 0 && bytes && bytes[0] == '\0', "%zu bytes", n_bytes);
     memory_free(bytes);
-    /* Files of /proc say that they are empty and are not. */
+    /* Files of /proc have the size 0 and are not empty. */
     CHECK_OK(file_read("/proc/self/status", 100000, &bytes, &n_bytes, &error), error);
     CHECK(n_bytes > 100 && strlen(bytes) == n_bytes, "%zu bytes", n_bytes);
     memory_free(bytes);
@@ -342,7 +342,7 @@ static void test_files(void) {
     CHECK(strcmp(path, "c") == 0, "%s", path);
     memory_free(path);
     CHECK(strcmp(path_name("a/b/c.d"), "c.d") == 0 && strcmp(path_name("c"), "c") == 0,
-          "the name behind the last slash");
+          "the name after the last slash");
 }
 
 int main(void) {

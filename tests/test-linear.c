@@ -361,7 +361,7 @@ static void check_all_pieces(const kernels *table, int n_problems) {
     }
 }
 
-/* Magnitudes at the edge of the types: sums must come out as in float32. */
+/* Magnitudes at the edge of the types: sums must be as in float32. */
 static void check_extremes(const kernels *table) {
     static const float sizes[] = {65504.0f, 6e-8f, 1e-30f, 1e30f};
     for (int i = 0; i < 4; i++)

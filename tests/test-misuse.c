@@ -334,7 +334,7 @@ static void check_order(const session_case *c) {
         CHECK(!trol_session_logits(s), "prompt %d (%s): logits of the prompt before it", i, error.message);
         REFUSED(TROL_ERROR_STATE, "", trol_generate(s, NULL, NULL, NULL, NULL, &error));
         REFUSED(TROL_ERROR_STATE, "", trol_session_decode(s, 1, &error));
-        if (i == 2) /* the cancel may still wait for a call that computes */
+        if (i == 2) /* the cancel may still be pending for a call that computes */
             (void)!trol_session_prefill(s, prompt, 3, NULL, 0, NULL);
         trol_image_free(one_pixel);
         free(text);
@@ -350,7 +350,7 @@ typedef struct caller {
     int n_calls, n_refused;
 } caller;
 
-/* Everything that would change the session in the middle of its call. */
+/* All calls that would change the session, from within its own call. */
 static int call_back(caller *k) {
     static const int32_t prompt[] = {5, 6, 7};
     trol_error e = {0};

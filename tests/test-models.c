@@ -55,7 +55,7 @@ static bool has_end(const trol_model *model, const int32_t *tokens, size_t n) {
     return ends;
 }
 
-/* The answer as trol_generate writes it is what the tokens spell. */
+/* trol_generate's answer is what the tokens spell. */
 static void check_text(const bundled *b, const char *what, trol_session *s, const int32_t *tokens, size_t n) {
     char said[2001] = "", *expected = NULL;
     trol_error error = {0};

@@ -106,7 +106,7 @@ static void check_conversions(const run *r, const char *name) {
         ops_from_float(r, ELEMENT_F16, floats, back + 1, n);
         for (int64_t i = 0; i < n; i++)
             wrong += !isnan(floats[i]) && memcmp(back + 1 + 2 * i, halves + 1 + 2 * i, 2) != 0;
-        CHECK(wrong == 0, "%s: %lld F16 values do not survive", name, (long long)wrong);
+        CHECK(wrong == 0, "%s: %lld F16 values change", name, (long long)wrong);
     }
     for (int i = 0; i < N; i++)
         floats[i] = float_from_bits((uint32_t)(test_random(&seed) % 0x7f800000u)) * (i % 2 ? 1.0f : -1.0f);
@@ -169,7 +169,7 @@ int main(int argc, char **argv) {
     CHECK_OK(trol_threads_new(1, &threads[0], &error), error);
     CHECK_OK(trol_threads_new(3, &threads[1], &error), error);
     for (cpu_level level = CPU_SCALAR; level <= CPU_AVX512; level++) {
-        if (!cpu_has_level(level) || level == CPU_AVXVNNI) /* nothing of its own there */
+        if (!cpu_has_level(level) || level == CPU_AVXVNNI) /* no kernels of its own */
             continue;
         const ops_kernels *table = &kernels_at(level)->ops;
         const char *name = cpu_level_name(level);

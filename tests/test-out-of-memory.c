@@ -1,5 +1,5 @@
 /* test-out-of-memory.c - every call is made again and again, with its first, second, third ... allocation failing: each
- * time it must say so, leave nothing behind, and work the next time.
+ * time it must report that, leave nothing behind, and work the next time.
  *
  * The allocator's functions are replaced here by ones that count and fail on request (glibc; not with sanitizers, which
  * replace them too: exit status 77). */
@@ -94,7 +94,7 @@ void free(void *memory) {
 
 /* ---- scenarios: each does something whole and frees all that it got -------------------------- */
 
-/* What a scenario did so far is the business of another one: requests from here on are the ones to fail. */
+/* Requests before this call belong to the preparation: only those from here on are made to fail. */
 static long n_requests_before;
 
 static void begin_here(void) { n_requests_before = atomic_load(&n_requests); }
@@ -230,7 +230,7 @@ static trol_status answer(int which, trol_error *error) {
     return status;
 }
 
-/* What keeps a conversation: a file, a second session in one batch; prompt lookup and a sampler on the way. */
+/* A conversation: a saved file, a second session in one batch, prompt lookup and a sampler. */
 static trol_status keep(int which, trol_error *error) {
     static const int32_t prompt[] = {5, 6, 7, 8, 5, 6, 7, 8, 5, 6};
     trol_session_params params;

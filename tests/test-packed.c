@@ -130,7 +130,7 @@ static void remove_folder(const char *path) {
     rmdir(path);
 }
 
-/* A config.json as published, which leaves the encoder's sizes to the tensors: packed ones tell them, too. */
+/* A config.json as published, which leaves the encoder's sizes to the tensors: packed ones determine them, too. */
 static void check_without_vision_config(const char *source) {
     char published[600], path[2048];
     trol_error error = {0};

@@ -127,7 +127,7 @@ static rendered of_messages(const family *f, const tokenizer *t, const trol_mess
     return result;
 }
 
-/* What the conversation of check_turns is in each family, written out. */
+/* The text of check_turns' conversation in each family. */
 static const char *const first_turns[] = {
     "<s>[UNUSED_TOKEN_146]system\nBe kind.[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]user\nOne?[UNUSED_TOKEN_145]\n"
     "[UNUSED_TOKEN_146]assistant\n",

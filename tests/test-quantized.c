@@ -1,4 +1,5 @@
-/* q8 and q4: packing against its stated errors, every level against plain C to the bit, and against float64 products.
+/* q8 and q4: packing against its documented errors, every level against plain C to the bit, and against float64
+ * products.
  */
 #include "base/float16.h"
 #include "base/memory.h"

@@ -1,6 +1,6 @@
-/* test-reference.c - the ladder: what the authors' code computed for small checkpoints, rung by rung, so that the first
- * rung that breaks is named with the largest error and where it is. Then what must not change the result: how a prompt
- * is cut into chunks, the number of threads, batches, forks, and what a later turn reuses. */
+/* test-reference.c - what the authors' code computed for small checkpoints, step by step, so that the first wrong step
+ * is named with the largest error and where it is. Then what must not change the result: how a prompt is cut into
+ * chunks, the number of threads, batches, forks, and what a later turn reuses. */
 #include "reference.h"
 
 enum { MAX_IMAGES = 8, N_STEPS = 12 };
@@ -19,7 +19,7 @@ typedef struct test_case {
     cJSON *json;
 } test_case;
 
-/* "case: rung" for messages. */
+/* "case: step" for messages. */
 static const char *rung(const test_case *c, const char *what) {
     static char text[256];
     snprintf(text, sizeof text, "%s: %s", c->name, what);
@@ -285,8 +285,8 @@ static void check_threads(test_case *c, const char *folder) {
     trol_session_free(expected);
 }
 
-/* Sessions that decode as one batch give the bits that each gives alone; a fork goes its own way; a truncated session
- * is where it was. */
+/* Sessions that decode as one batch give the bits that each gives alone; a fork is independent; a truncated session is
+ * as it was. */
 static void check_batches(test_case *c) {
     enum { N_SESSIONS = 3 };
     trol_error error = {0};
@@ -314,7 +314,7 @@ static void check_batches(test_case *c) {
     CHECK(trol_decode_batch((trol_session *[]){NULL}, tokens, 1, &error) == TROL_ERROR_ARGUMENT, "a NULL session");
 }
 
-/* Generation with prompt lookup says what it says without. */
+/* Generation with prompt lookup gives the same text as without. */
 static int collect_text(void *user, const char *text) {
     strncat(user, text, 1000 - strlen(user));
     return 0;

@@ -164,8 +164,8 @@ static void test_case(const char *name, bool tiled) {
     tensor_source_close(source);
 }
 
-/* A long, thin picture, both ways: what torch and Pillow make of it is in the references, here it must only work, and
- * keep a single colour. */
+/* A long, thin picture, both ways: what torch and Pillow make of it is in the references, here it must only work and
+ * keep a uniform colour. */
 static void test_extremes(void) {
     static const int sizes[][2] = {{20000, 1}, {1, 20000}, {65500, 2}, {1, 1}};
     static uint8_t out[490 * 490 * 3];

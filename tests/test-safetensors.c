@@ -60,7 +60,7 @@ static void test_reference(const char *name, size_t n_tensors, const char *one, 
     tensor_source_close(source);
 }
 
-/* What a case's reference.safetensors says of itself agrees with its values: floats in order, none NaN. */
+/* A case's reference.safetensors agrees with its own description: floats in order, none NaN. */
 static void test_open_file(void) {
     trol_error error = {0};
     tensor_source *source;
@@ -96,7 +96,7 @@ static void hear(void *user, trol_log_level level, const char *message) {
     snprintf(h->last, sizeof h->last, "%s", message);
 }
 
-/* Odd offsets, no dimension, a dimension of 0, holes, dtypes of no use, members that mean nothing, padding. */
+/* Odd offsets, no dimension, a dimension of 0, holes, unsupported dtypes, unknown members, padding. */
 static void test_odd_file(void) {
     static const char header[] =
         "{\"odd\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[3,7],\"more\":{\"x\":[1]}},"
@@ -200,7 +200,7 @@ static void test_broken_headers(void) {
     }
 }
 
-/* Header lengths that lie, and files too short to have one. */
+/* Wrong header lengths, and files too short to have one. */
 static void test_lengths(void) {
     static const struct {
         uint64_t length;
@@ -293,7 +293,7 @@ static void test_folders(void) {
     check_refused("nothing", "has neither model.safetensors nor model.safetensors.index.json");
     write_file("model.safetensors", "{}", "data", 4);
     CHECK_OK(tensor_source_open(test_folder, NULL, &source, &error),
-             error); /* what a model needs is for others to say */
+             error); /* whether a model is complete is checked elsewhere */
     CHECK(source && tensor_source_count(source) == 0 && !tensor_source_find(source, "a"), "no tensors");
     tensor_source_close(source);
     test_clear_folder();
@@ -351,7 +351,7 @@ static void note_skipped(void *user, trol_log_level level, const char *message) 
     snprintf(said, 200, "%s", message);
 }
 
-/* What the index does not list is left out, and the log says so. */
+/* Tensors that the index does not list are skipped, which is logged. */
 static void check_unlisted(void) {
     trol_error error = {0};
     tensor_source *source;

@@ -150,7 +150,7 @@ static void check_distribution(const char *what, const trol_sampler_params *p, c
     int classes = 0;
     for (int32_t i = 0; i < n; i++) {
         const double expected = probability[i] * N_DRAWS;
-        CHECK(expected > 0 || counts[i] == 0, "%s: token %d was drawn, which cannot be", what, i);
+        CHECK(expected > 0 || counts[i] == 0, "%s: token %d was drawn, whose probability is 0", what, i);
         if (expected < 10) { /* the rare ones together */
             rest += expected;
             rest_count += counts[i];
@@ -301,7 +301,7 @@ static void check_penalties(void) {
     p.frequency_penalty = 0.15f;
     CHECK(support(&p, logits, 4, NULL, 0, zeros, 3) == 4, "frequency: 1.7, 1.75, 1.8");
     CHECK(support(&p, logits, 4, zeros, 3, NULL, 0) == 1, "frequency: the prompt does not count");
-    /* Many more tokens than the window: the prompt's and the answer's are still told apart. */
+    /* Many more tokens than the window: the prompt's and the answer's are still distinguished. */
     trol_error error = {0};
     p.frequency_penalty = 1;
     p.repeat_last_n = 3;
@@ -317,7 +317,7 @@ static void check_penalties(void) {
         CHECK(trol_sampler_choose(sampler, logits, 4) == 2, "round %d: 0 and 1", round);
         for (int i = 0; i < 3; i++)
             CHECK_OK(trol_sampler_accept(sampler, 1000 * i - 100, &error), error); /* no tokens of this vocabulary */
-        CHECK(trol_sampler_choose(sampler, logits, 4) == 0, "round %d: strangers", round);
+        CHECK(trol_sampler_choose(sampler, logits, 4) == 0, "round %d: tokens outside the vocabulary", round);
     }
     trol_sampler_free(sampler);
 }

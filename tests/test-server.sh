@@ -130,7 +130,7 @@ while IFS='|' read -r status text json; do chat "$status" "$text" "$json"; done 
 400|traversal is \"sideways\"|{$hello,"traversal":"sideways"}
 400|without traversal there are no gates|{$hello,"gates":true,"traversal":"off"}
 400|stream_options needs|{$hello,"stream_options":{"include_usage":true}}
-404|the model \"gpt-4o\" is not here|{$hello,"model":"gpt-4o"}
+404|there is no model \"gpt-4o\" here|{$hello,"model":"gpt-4o"}
 400|expected a data: URL|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://127.0.0.1/a.png"}}]}]}
 400|expected a data: URL|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]}
 400|is not valid base64|{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,a*b="}}]}]}

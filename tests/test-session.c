@@ -13,7 +13,7 @@
 
 static trol_error refused;
 
-/* A call that hands `refused` over gives this status, and a sentence that contains `text`. */
+/* A call, which fills `refused`, must give this status and a sentence that contains `text`. */
 #define CHECK_REFUSED(call, expected, text)                                                                            \
     do {                                                                                                               \
         refused = (trol_error){TROL_OK, ""};                                                                           \
@@ -97,7 +97,7 @@ static void check_null_pointers(const session_case *c) {
     CHECK_REFUSED(trol_sampler_new(NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "out-pointer");
     CHECK_REFUSED(trol_inspect(NULL, 0, NULL, NULL, &refused), TROL_ERROR_ARGUMENT, "NULL");
     CHECK(trol_session_decode(NULL, 1, NULL) == TROL_ERROR_ARGUMENT, "without a trol_error");
-    /* What has no status takes NULL in silence. */
+    /* Calls without a status accept NULL silently. */
     trol_session_free(NULL);
     trol_model_free(NULL);
     trol_features_free(NULL);
@@ -440,7 +440,7 @@ static void check_forks(const session_case *c) {
     }
 }
 
-/* Another prompt in `s`: so many tokens reused, logits as in a session that never had another. */
+/* Another prompt in `s`: `expected` tokens are reused, and the logits are those of a fresh session. */
 static void check_reuse(const session_case *c, trol_session *s, trol_traversal mode, const char *what,
                         const int32_t *ids, size_t n, trol_features *features, int64_t expected) {
     trol_error error = {0};
@@ -504,7 +504,7 @@ static double largest_difference(const float *a, const float *b, size_t n) {
     return difference / largest;
 }
 
-/* Pictures encoded as one batch, more than go together at once, are what they are alone. (Not to the bit: few rows are
+/* Pictures encoded in one call, more than one batch holds, give what they give alone. (Not to the bit: few rows are
  * summed in another order than many.) */
 static void check_batch_of_images(const session_case *c, const char *name) {
     enum { N = 11 };
@@ -679,8 +679,8 @@ static trol_session *open_skipping(const session_case *c, float skip) {
     return session;
 }
 
-/* No gate is 1, so a limit of 1 skips every second pass, which leaves the plain backbone; a limit between the gates
- * skips some and changes the logits. */
+/* No gate is 1, so a threshold of 1 skips the second pass of every token, which leaves the plain backbone; a threshold
+ * between the gates skips some and changes the logits. */
 static void check_skipping(const session_case *c) {
     trol_session *off = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0), *exact = open_skipping(c, 0);
     trol_session *some = open_skipping(c, 0.5f), *all = open_skipping(c, 1);
@@ -699,7 +699,7 @@ static void check_skipping(const session_case *c) {
     CHECK(!equal_logits(c, some, exact) && !equal_logits(c, some, off), "half skipped is all or nothing");
     CHECK(trol_session_skipped_in_layer(all, -1) == 0 && trol_session_skipped_in_layer(all, (int32_t)n_layers) == 0 &&
               trol_session_skipped_in_layer(NULL, 0) == 0,
-          "skipped in a layer that there is not");
+          "skipped in a layer that does not exist");
     trol_session_free(off);
     trol_session_free(exact);
     trol_session_free(some);
@@ -821,7 +821,7 @@ static void *take_workspaces(void *context) {
     return NULL;
 }
 
-/* A child of fork goes on with its parent's session, at whatever moment another thread of the parent was caught. */
+/* A child of fork continues with its parent's session, whatever another thread of the parent was doing. */
 static void check_forked_process(const session_case *c) {
     trol_session *s = open_session(c->model, TROL_TRAVERSAL_PROMPT, 0, 0), *copy;
     trol_error error = {0};
@@ -851,7 +851,7 @@ static void check_forked_process(const session_case *c) {
     trol_session_free(s);
 }
 
-/* What holds on to a model keeps it alive. */
+/* Sessions and features keep their model alive. */
 static void check_lifetimes(void) {
     session_case c = open_case("internlm2-clip", 2);
     trol_error error = {0};

@@ -1,5 +1,5 @@
-/* test-snapshot.c - sessions in files: what is loaded goes on as what was saved, in every state; a file that was cut,
- * changed or made up is refused. */
+/* test-snapshot.c - sessions in files: a loaded session continues as the saved one would, in every state; a file that
+ * was cut, changed or forged is refused. */
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -49,7 +49,7 @@ static int append_text(void *user, const char *text) {
     return 0;
 }
 
-/* What can follow gives the same in the saved session and in the loaded one. Frees the loaded one. */
+/* Whatever follows gives the same in the saved session and in the loaded one. Frees the loaded one. */
 static void check_going_on(const session_case *c, const char *what, trol_session *s, trol_session *loaded) {
     trol_error error = {0};
     char said[2][1001] = {"", ""};
@@ -64,7 +64,7 @@ static void check_going_on(const session_case *c, const char *what, trol_session
         CHECK(strcmp(said[0], said[1]) == 0, "%s: \"%s\", loaded \"%s\"", what, said[0], said[1]);
     }
     if (trol_session_n_tokens(s) > 0)
-        for (int i = 0; i < 70; i++) { /* past the border of a block of 64 tokens */
+        for (int i = 0; i < 70; i++) { /* past the boundary of a block of 64 tokens */
             CHECK_OK(trol_session_decode(s, 30 + i, &error), error);
             CHECK_OK(trol_session_decode(loaded, 30 + i, &error), error);
         }
@@ -122,7 +122,7 @@ static void check_states(const session_case *c) {
 /* ---- files that are refused ---------------------------------------------------------------------------------------
  */
 
-/* A file of these bytes must not load; if `may_load` it may, and must then be of use. */
+/* A file of these bytes must not load; if `may_load` it may, and must then be usable. */
 static void check_file(const session_case *c, const char *what, size_t where, const char *bytes, size_t n_bytes,
                        bool may_load) {
     trol_error error = {TROL_OK, ""};
@@ -144,7 +144,7 @@ static void check_file(const session_case *c, const char *what, size_t where, co
         trol_session_free(s);
 }
 
-/* Where the session's tokens lie in its file. */
+/* Where the session's tokens are stored in its file. */
 static size_t find_tokens(const char *bytes, size_t n_bytes, const trol_session *s) {
     const size_t n = trol_session_n_tokens(s) * sizeof(int32_t);
     size_t where = 0;
@@ -180,7 +180,7 @@ static void check_broken_files(const session_case *c) {
         check_file(c, "changed", i, copy, n, false);
         copy[i] = bytes[i];
     }
-    /* Headers that somebody made up, the checksum being right. */
+    /* Forged headers with a correct checksum. */
     static const uint64_t extremes[] = {
         0, 1, 2, 29, 30, 64, 65, 200, 201, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_MAX, UINT64_MAX / 2, 1ull << 62};
     for (int i = 0; i < N_RANDOM; i++) {
@@ -193,7 +193,7 @@ static void check_broken_files(const session_case *c) {
         write_checksum(copy, n);
         check_file(c, "made up", (size_t)i, copy, n, true);
     }
-    /* Tokens fed as rows of pictures that there are not, and pictures of sizes that are not theirs. */
+    /* Tokens that belong to pictures that do not exist, and pictures with wrong sizes. */
     const size_t places = find_tokens(bytes, n, s) + trol_session_n_tokens(s) * sizeof(int32_t);
     const size_t n_places = trol_session_n_tokens(s) * 2 * sizeof(int32_t) + 16;
     for (int i = 0; i < N_RANDOM; i++) {
@@ -267,7 +267,7 @@ static void check_versions(const session_case *c) {
     trol_session_free(s);
 }
 
-/* What a failed prompt left is saved, too: still nothing to answer, still there to be reused. */
+/* What a failed prompt left is saved, too: it still cannot be answered and can still be reused. */
 static void check_failed_prompt(const session_case *c) {
     trol_error error = {0};
     trol_session *s = open_session(c->model, TROL_TRAVERSAL_OFF, 0, 0),
@@ -313,7 +313,7 @@ static trol_sampler *new_sampler(void) {
     return sampler;
 }
 
-/* An answer that is sampled goes on as it would have. */
+/* A sampled answer continues as it would have. */
 static void check_sampler(const session_case *c) {
     enum { N = 40 };
     trol_error error = {0};
@@ -347,7 +347,7 @@ static void check_sampler(const session_case *c) {
     CHECK_OK(trol_session_load(c->model, test_path("session"), NULL, &loaded, &second, &error), error);
     CHECK(second == NULL, "a sampler that was not saved");
     trol_session_free(loaded);
-    /* Made-up samplers. */
+    /* Forged samplers. */
     enum { N_RANDOM = 400, TAIL_BYTES = 240 };
     size_t n;
     uint64_t random = 3;
@@ -359,7 +359,7 @@ static void check_sampler(const session_case *c) {
         const uint64_t value = values[test_random(&random) % (sizeof values / sizeof *values)];
         memcpy(copy + n - 8 - TAIL_BYTES + 4 * (test_random(&random) % (TAIL_BYTES / 4 - 2)), &value, 8);
         write_checksum(copy, n);
-        check_file(c, "a sampler made up", i, copy, n, true);
+        check_file(c, "a forged sampler", i, copy, n, true);
     }
     free(copy);
     memory_free(bytes);
@@ -369,7 +369,7 @@ static void check_sampler(const session_case *c) {
 
 /* ---- which model ----------------------------------------------------------------------------- */
 
-/* Sessions are for the model of their weights, all of them, wherever it was loaded from. */
+/* A session can be loaded with the model of the same weights only, wherever that was loaded from. */
 static void check_models(const char *name) {
     session_case c = open_case(name, 1);
     trol_error error = {0};
@@ -399,7 +399,7 @@ static void check_models(const char *name) {
     close_case(&c);
 }
 
-/* What is not a tensor of the file counts, too. */
+/* The other files of a model count, too. */
 static void check_identity(const char *name) {
     unsigned char own[IDENTITY_BYTES], found[IDENTITY_BYTES];
     trol_error error = {0};

@@ -1,5 +1,6 @@
 /* test-step.c - steps of several sessions: random mixes of prompts' pieces, answers and forks give to the bit what each
- * sequence gives alone; what fails fails alone; gates that stay with their tokens; keys too large for an f16 cache. */
+ * sequence gives alone; an item that fails does not affect others; gates stay with their tokens; keys too large for an
+ * f16 cache. */
 #include "engine/identity.h"
 #include "files.h"
 #include "kernels/linear.h"
@@ -8,9 +9,9 @@
 enum { MAX_ANSWER = 24, N_SESSIONS = 6 };
 
 static trol_error error;
-static bool to_the_bit = true; /* but where OpenBLAS multiplies prompts, whose rows then depend on how many there are */
+static bool to_the_bit = true; /* except where OpenBLAS multiplies prompts, whose rows then depend on their number */
 
-/* Equal logits [vocab_size], or (with OpenBLAS, and keys rounded to f16) nearly so. */
+/* Equal logits [vocab_size], or (with OpenBLAS, and keys rounded to f16) to rounding. */
 static bool is_same(const session_case *c, const float *found, const float *expected) {
     double largest = 0, difference = 0;
     if (to_the_bit)
@@ -64,7 +65,7 @@ static void run_alone(const session_case *c, sequence *q, trol_traversal mode, t
     trol_session_free(s);
 }
 
-/* A session on its way through a sequence. */
+/* A session that is going through a sequence. */
 typedef struct walker {
     const sequence *q;
     trol_session *s;
@@ -125,7 +126,7 @@ static void check_mix(const session_case *c, const char *what, const sequence *s
             CHECK(items[i].status == TROL_OK, "%s, mode %d: %s", what, mode, error.message);
             advance(chosen[i], c, items[i].n_tokens, what, mode);
         }
-        /* One that is done makes way for a fork of another that answers, now and then. */
+        /* Now and then one that is done is replaced by a fork of another that is answering. */
         n_done = 0;
         for (size_t i = 0; i < N_SESSIONS; i++) {
             const walker *from = &walkers[test_random(random) % N_SESSIONS];
@@ -426,13 +427,13 @@ static void check_gates_stay(const char *name) {
           (long long)stats_of(loaded).reused_tokens);
     check_gates(&c, "a prompt that was reused", loaded, expected.values, c.n_ids);
     CHECK(!trol_session_gates(s, -1) && !trol_session_gates(s, c.info.n_layers) && !trol_session_gates(NULL, 0),
-          "gates of a layer that there is not");
+          "gates of a layer that does not exist");
     trol_session_free(s);
     trol_session_free(fork);
     trol_session_free(loaded);
     s = open_session(c.model, TROL_TRAVERSAL_PROMPT, 0, 0);
     prefill_case(&c, s, c.ids, c.n_ids);
-    CHECK(!trol_session_gates(s, 0), "gates that nobody asked for");
+    CHECK(!trol_session_gates(s, 0), "gates without keep_gates");
     trol_session_free(s);
     tensor_source_close(reference);
     close_case(&c);
@@ -483,7 +484,7 @@ static void check_large_keys(void) {
     close_case(&c);
 }
 
-/* With weights in 8 bits, whose kernels have rules of their own. */
+/* With weights in 8 bits, which have kernels of their own. */
 static void check_packed(const char *name) {
     session_case c = open_case(name, 2);
     char folder[512];

@@ -140,7 +140,7 @@ static void check_texts(const trol_model *model, const trol_model_info *info) {
     CHECK(n_stopped > 200, "only %d of 300 texts had a stop in them", n_stopped);
 }
 
-/* What could still become a stop is held back, and shown when it did not. */
+/* Text that could still become a stop is held back, and shown once it cannot. */
 static void check_held_back(const trol_model *model) {
     const char *const stops[] = {"abc", "b?"};
     static const struct {

@@ -85,7 +85,7 @@ static int check_turns(const session_case *c, const char *what, trol_traversal m
     return n_reusing;
 }
 
-/* A prompt that comes token by token goes by the whole prompt's length from the first one on. */
+/* A prompt that is appended token by token uses the whole prompt's length from the first one on. */
 static void check_chunks(const session_case *c, const char *what, trol_traversal mode) {
     trol_error error = {0};
     trol_session *s = open_session(c->model, mode, 0, 0), *whole = fresh_prompt(c, mode, N_TOKENS);
@@ -148,8 +148,8 @@ static void run(const char *what, const char *name, const char *from, const char
     close_case(&c);
 }
 
-/* Image ids fed as an answer's tokens are no picture's rows: not where the prompt was truncated behind its picture, and
- * not when mode all computes everything again past a threshold. */
+/* Image ids fed as answer tokens do not take a picture's embeddings: not where the prompt was truncated after its
+ * picture, and not when mode all computes everything again past a threshold. */
 static void check_image_ids_as_answer(void) {
     enum { KEPT = 27, N_ANSWER = 14 };
     trol_error error = {0};
@@ -168,7 +168,7 @@ static void check_image_ids_as_answer(void) {
     for (int i = 0; i < N_ANSWER; i++) {
         CHECK_OK(trol_session_decode(s, c.info.image_token, &error), error);
         CHECK_OK(trol_session_decode(never, c.info.image_token, &error), error);
-        compare_logits(&c, "image ids behind a truncated prompt", s, never);
+        compare_logits(&c, "image ids after a truncated prompt", s, never);
     }
     trol_session_free(s);
     trol_session_free(never);

@@ -347,7 +347,7 @@ static void check_rules(void) {
     check_pieces(t, TWO_PIECES("<e", true, ">", true), "<e>");
     check_pieces(t, TWO_PIECES("<e", true, ">", false), "<|e|>");
     check_pieces(t, TWO_PIECES("<e>", true, "  b", false), "<e>|b"); /* white space of plain text is swallowed too */
-    check_pieces(t, TWO_PIECES("a", false, "b", true), "ab");        /* merges cross the border */
+    check_pieces(t, TWO_PIECES("a", false, "b", true), "ab");        /* merges cross the boundary */
     check_pieces(t, TWO_PIECES("x", false, "xx", true), "xxx");      /* ordinary user-defined pieces do too */
     check_text(t, "[UNUSED_TOKEN_7]", true, "[UNUSED_TOKEN_7]");
     check_text(t, "[UNUSED_TOKEN_7]", false,
@@ -388,7 +388,7 @@ static void check_dummy_prefix(void) {
                                      "a")};
     char *text;
     CHECK_OK(tokenizer_decode(t, ids, 3, false, &text, &error), error);
-    CHECK(strcmp(text, " a") == 0, "\"%s\"", text); /* one space of the whole is dropped, no more */
+    CHECK(strcmp(text, " a") == 0, "\"%s\"", text); /* only one space of the whole is dropped */
     memory_free(text);
     CHECK_OK(tokenizer_decode(t, ids, 3, true, &text, &error), error);
     CHECK(strcmp(text, "<e>  a") == 0, "\"%s\"", text);

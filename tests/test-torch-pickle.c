@@ -28,7 +28,7 @@ typedef struct oddity {
     int zip64;         /* 64-bit fields throughout */
     int stored_sizes_differ;
     int local_names_differ;
-    const char *comment;    /* behind the end record */
+    const char *comment;    /* after the end record */
     uint64_t offset_shift;  /* added to each entry's offset */
     uint64_t entries_shift; /* added to the number of entries */
 } oddity;

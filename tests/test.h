@@ -1,4 +1,4 @@
-/* test.h - checks for the test programs: a failed check prints where and what, and the program goes on and exits
+/* test.h - checks for the test programs: a failed check prints where and what, and the program continues and exits
  * with 1. */
 #ifndef TESTS_TEST_H
 #define TESTS_TEST_H

@@ -1,10 +1,10 @@
 # One program per tests/test-*.c, one script per tests/test-*.sh. Exit status 77 means skipped.
-# Labels: "program" (test-sanitizers.sh runs these again with sanitizers), "levels" (the programs that go through the whole
-# engine, once for each instruction-set level), "script", and "long" (ctest -LE long leaves them out).
+# Labels: "program" (test-sanitizers.sh runs these again with sanitizers), "levels" (the programs that go through the
+# whole engine, once for each instruction-set level), "script", and "long" (ctest -LE long leaves them out).
 set(TROL_TESTS_AT_EACH_LEVEL test-reference test-step test-conversations)
 set(TROL_TESTS_ALONE test-json test-safetensors) # they measure time
 
-# The whole library with its insides in reach.
+# The whole library with its internal functions accessible.
 add_library(trol_internal STATIC ${TROL_OBJECTS})
 target_include_directories(trol_internal PUBLIC ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(trol_internal PUBLIC trol_dependencies)
@@ -39,7 +39,7 @@ foreach(source IN LISTS TROL_TESTS)
   endif()
 endforeach()
 
-# bench-*.c measure; nothing runs them by itself.
+# bench-*.c are benchmarks, run by hand.
 file(GLOB TROL_BENCHMARKS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/bench-*.c)
 foreach(source IN LISTS TROL_BENCHMARKS)
   get_filename_component(name ${source} NAME_WE)

@@ -90,7 +90,7 @@ static const char usage[] =
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
     "      --compute KIND       exact (default), or bf16 where the CPU has it\n"
-    "      --session FILE       keep what the prompt was computed to there: a run with the same beginning reuses it\n"
+    "      --session FILE       keep the computed prompt there: a run with the same beginning reuses it\n"
     "      --cache-dir DIR      keep encoded pictures there (at most 4 GiB): asked about again, they are not encoded\n"
     "\n"
     "other output\n"
@@ -181,29 +181,30 @@ static const char *contradiction(const options *o) {
                      o->logprobs || o->lookup || o->ignore_eos || o->logit_bias.count > 0))
         return "--batch has its questions and pictures in a file: --chat, --prompt, --tokens, --image, --raw, "
                "--logits, "
-               "--prefill-logits, --logprobs, --lookup, --ignore-eos and --logit-bias do not go with it";
+               "--prefill-logits, --logprobs, --lookup, --ignore-eos and --logit-bias cannot be combined with it";
     if (!o->batch && (o->output || o->resume))
-        return "--output and --resume are for --batch";
+        return "--output and --resume need --batch";
     if (o->batch && o->resume && (!o->output || is_stdin(o->output)))
         return "--resume needs an --output FILE to continue";
     if (o->batch && o->n_predict == 0)
         return "-n is 0, expected at least 1 with --batch";
     if (o->chat && (o->tokens || o->raw || o->logits || o->prefill_logits || o->logprobs))
-        return "--chat is a conversation: --tokens, --raw, --logits, --prefill-logits and --logprobs do not go with it";
+        return "--chat is a conversation: --tokens, --raw, --logits, --prefill-logits and --logprobs cannot be "
+               "combined with it";
     if (o->chat && o->n_predict == 0)
         return "-n is 0, expected at least 1 with --chat";
     if (o->session && (o->chat || o->batch))
-        return "--session is for one question: a chat has /save and /load";
+        return "--session cannot be combined with --chat, which has /save and /load";
     if (o->context_shift && !o->chat)
-        return "--ctx-shift is for --chat";
+        return "--ctx-shift needs --chat";
     if (n_prompts == 0 && !o->chat && !o->batch)
-        return "nothing is asked: -p TEXT, --prompt-file FILE, --tokens FILE, --chat or --batch FILE is needed";
+        return "there is no question: -p TEXT, --prompt-file FILE, --tokens FILE, --chat or --batch FILE is needed";
     if (n_prompts > 1)
         return "only one of --prompt, --prompt-file and --tokens can be given";
     if (o->tokens && (o->system || o->raw))
-        return "--tokens is the whole prompt: --system and --raw do not go with it";
+        return "--tokens is the whole prompt: --system and --raw cannot be combined with it";
     if (o->raw && o->system)
-        return "--raw has no template: --system does not go with it";
+        return "--raw has no template: --system cannot be combined with it";
     if (o->logits && o->prefill_logits && strcmp(o->logits, o->prefill_logits) == 0)
         return "--logits and --prefill-logits name the same file";
     if (o->logprobs && ((o->logits && strcmp(o->logits, o->logprobs) == 0) ||
@@ -217,7 +218,7 @@ static const char *contradiction(const options *o) {
     for (size_t i = 0; i < o->images.count; i++)
         n_stdin += is_stdin(o->images.items[i]);
     if (n_stdin > 0 && o->chat)
-        return "standard input (-) is where a chat's questions come from: nothing else can be read from it";
+        return "a chat's questions come from standard input (-): nothing else can be read from it";
     return n_stdin > 1 ? "standard input (-) can be read only once" : NULL;
 }
 
@@ -227,8 +228,8 @@ static const char *contradiction(const options *o) {
 static volatile sig_atomic_t caught_signal;
 static trol_session *volatile session_to_cancel;
 
-/* Until there is output, nothing has to be ended cleanly: reading, decoding and encoding a picture, and processing the
- * prompt just stop, however long they would take. */
+/* Until there is output, nothing needs to end cleanly: reading, decoding and encoding a picture and processing the
+ * prompt stop at once, however long they would take. */
 static void stop_session(int number) {
     if (!session_to_cancel || caught_signal)
         signals_end_at_once(number);
@@ -277,7 +278,7 @@ static void show_log(void *user, trol_log_level level, const char *message) {
         cli_notice(r, "%s", message);
 }
 
-/* Both return non-zero, with the reason kept, if what is shown cannot be written. */
+/* Both return non-zero, and keep the reason, if the text cannot be written. */
 int cli_write_answer(void *user, const char *text) {
     run *r = user;
     progress_clear(&r->progress);
@@ -459,7 +460,7 @@ trol_status cli_start_session(run *r) {
     params.traversal = (trol_traversal)o->traversal;
     params.cache_type = (trol_cache_type)o->cache_type;
     params.traversal_skip = o->traversal_skip;
-    params.keep_pass2 = o->chat || o->session; /* the next turn, or run, takes up what this one computed */
+    params.keep_pass2 = o->chat || o->session; /* the next turn, or run, reuses what this one computed */
     params.progress = cli_show_progress;
     params.progress_user = r;
     trol_status status = TROL_OK;
@@ -547,7 +548,7 @@ void cli_generate_params(run *r, trol_generate_params *params) {
     params->lookup = o->lookup;
     params->constraint = r->constraint;
     if (r->constraint)
-        (void)!trol_constraint_reset(r->constraint, NULL); /* fails only for a program's own */
+        (void)!trol_constraint_reset(r->constraint, NULL); /* fails only for custom ones */
     params->logits = keep_logits;
     params->token = r->logprobs ? keep_logprobs : NULL;
     params->n_top_logprobs = o->n_top_logprobs;
@@ -608,7 +609,7 @@ static trol_status answer(run *r) {
         trol_status status = trol_threads_new(r->chosen->n_threads, &r->threads, r->error);
         if (status == TROL_OK)
             status = load_model(r);
-        if (status == TROL_OK) /* a wrong schema ends the run, rather than each line */
+        if (status == TROL_OK) /* a wrong schema ends the run instead of failing each line */
             status = constraint_make(r);
         return status == TROL_OK ? batch_run(r) : status;
     }
@@ -640,7 +641,7 @@ static trol_status answer(run *r) {
     if (status == TROL_OK && r->chosen->session)
         status = trol_session_save(r->session, NULL, r->chosen->session, r->error);
     if (status != TROL_OK && r->inner_error.status != TROL_OK)
-        *r->error = r->inner_error; /* why a callback stopped the library, rather than that it did */
+        *r->error = r->inner_error; /* the reason why a callback stopped the library */
     if (status != TROL_OK) {
         (void)close_outputs(r, false);
         return status;

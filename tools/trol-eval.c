@@ -140,7 +140,7 @@ static int take_text(void *user, const char *piece) {
     return 0;
 }
 
-static trol_status write_error(evaluation *e, const column *c, const eval_question *q, const char *said) {
+static trol_status write_error(evaluation *e, const column *c, const eval_question *q, const char *found) {
     static const char *const copied[] = {"image", "kind", "question", "answer"};
     if (!e->errors.stream)
         return TROL_OK;
@@ -150,7 +150,7 @@ static trol_status write_error(evaluation *e, const column *c, const eval_questi
         if (item)
             cJSON_AddItemToObject(json, copied[i], cJSON_Duplicate(item, 1));
     }
-    cJSON_AddStringToObject(json, "said", said);
+    cJSON_AddStringToObject(json, "found", found);
     cJSON_AddStringToObject(json, "type", c->type_name);
     cJSON_AddStringToObject(json, "traversal", mode_names[c->mode]);
     char *line = cJSON_PrintUnformatted(json);
@@ -167,21 +167,21 @@ static trol_status ask(evaluation *e, column *c, const eval_question *q, trol_fe
     trol_generate_params params;
     trol_generate_params_init(&params);
     params.max_tokens = e->chosen->n_predict;
-    answer said = {NULL, 0};
+    answer found = {NULL, 0};
     const double start = now();
     trol_status status =
         trol_session_set_prompt_features(c->session, &message, 1, &features, features != NULL, e->error);
     if (status == TROL_OK)
-        status = trol_generate(c->session, &params, take_text, &said, NULL, e->error);
+        status = trol_generate(c->session, &params, take_text, &found, NULL, e->error);
     c->seconds += now() - start;
     if (status == TROL_OK) {
-        const char *text = said.text ? said.text : "";
+        const char *text = found.text ? found.text : "";
         if (eval_grade(q, text))
             c->right[q->kind]++;
         else
             status = write_error(e, c, q, text);
     }
-    free(said.text);
+    free(found.text);
     return status;
 }
 

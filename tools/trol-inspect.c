@@ -145,7 +145,7 @@ static int collect(void *user, const char *stage, int32_t layer, int64_t first, 
 static trol_status write_collection(const collection *c, const char *path, int32_t image_size, trol_error *error) {
     const char *stage = c->chosen->stage;
     if (c->n_rows == 0)
-        return tool_fail(error, TROL_ERROR_STATE, "the run showed no %s%s", stage,
+        return tool_fail(error, TROL_ERROR_STATE, "the run has no %s%s", stage,
                          c->chosen->layer >= 0 ? " of that layer" : "");
     int64_t shape[4] = {c->n_rows, c->n_columns};
     int n_dims = 2;

@@ -26,7 +26,7 @@ static const char usage[] =
     "  --vision-layers N   layers of the vision encoder (default: all)\n"
     "  --dtype TYPE        f16 (default), bf16 or f32\n"
     "  --seed N            of the random numbers (default 1)\n"
-    "  --tokenizer FOLDER  copies the tokenizer's files from there; without it only raw token ids can be used\n"
+    "  --tokenizer FOLDER  copies the tokenizer's files from it; without it only raw token ids can be used\n"
     "  --force             overwrites files that exist\n"
     "  --help, --version\n";
 

@@ -110,7 +110,7 @@ cpu_list cpus_allowed(const char *root) {
         if (known)
             return list;
     }
-    /* No mask at all, as under a filter of system calls: the CPUs that are on-line, by number. */
+    /* No mask at all, as under a filter of system calls: the CPUs that are online, by number. */
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
     int *cpus = online > 0 && online <= MAX_CPUS ? malloc((size_t)online * sizeof *cpus) : NULL;
     for (long cpu = 0; cpus && cpu < online; cpu++)

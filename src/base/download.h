@@ -1,4 +1,4 @@
-/* download.h - what stands in the place of a file whose download did not happen or did not end. */
+/* download.h - recognizes what a missing or unfinished download left in place of a file. */
 #ifndef BASE_DOWNLOAD_H
 #define BASE_DOWNLOAD_H
 

@@ -20,8 +20,8 @@
 #define PATH_MAX 4096
 #endif
 
-/* Opens without waiting for the writer of a pipe that has none, and says what is wrong with everything that is neither
- * file nor pipe. */
+/* Opens without waiting for the writer of a pipe that has none, and reports what is wrong with anything that is neither
+ * a file nor a pipe. */
 static trol_status open_to_read(const char *path, int *descriptor, size_t *expected_bytes, trol_error *error) {
     struct stat info;
     int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -15,8 +15,8 @@ typedef struct fork_mutex {
 void fork_mutex_init(fork_mutex *m);
 void fork_mutex_destroy(fork_mutex *m);
 
-/* It is locked in any case. False, once in a child: the parent's other thread held it at the time of the fork, and what
- * it guards may be half changed. */
+/* Locks in any case. False, once in a child: the parent's other thread held it at the time of the fork, and what it
+ * guards may be half changed. */
 bool fork_mutex_lock(fork_mutex *m);
 void fork_mutex_unlock(fork_mutex *m);
 

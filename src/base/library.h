@@ -1,5 +1,5 @@
-/* library.h - shared libraries that few processes need, opened by name on first use: what does not need them starts
- * without them. They stay open. */
+/* library.h - shared libraries that few processes need, opened by name on first use: a process that does not need them
+ * starts without them. They stay open. */
 #ifndef BASE_LIBRARY_H
 #define BASE_LIBRARY_H
 

@@ -33,7 +33,7 @@ static int open_temporary(output *out) {
         if (descriptor < 0 && errno != EEXIST)
             break;
     }
-    if (descriptor < 0) { /* the name is nobody's, or another's */
+    if (descriptor < 0) { /* no new file, or another's */
         free(out->temporary);
         out->temporary = NULL;
     }
@@ -77,7 +77,7 @@ trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_er
 
 trol_status output_finish(output *out, trol_error *error) {
     trol_status status = TROL_OK;
-    /* A device or a pipe has nothing to bring to a disk. */
+    /* A device or a pipe has nothing to flush to a disk. */
     if (fflush(out->file) != 0 || (out->temporary && fsync(fileno(out->file)) != 0))
         status = output_failed(out, error);
     if (fclose(out->file) != 0 && status == TROL_OK)

@@ -1,5 +1,5 @@
-/* output.h - a file that appears whole or not at all: written beside its place, then renamed. A link's file is
- * replaced, not the link; a device or a pipe is written as it is. */
+/* output.h - a file that appears whole or not at all: written beside its place, then renamed. Through a link, its
+ * target is replaced; a device or a pipe is written as it is. */
 #ifndef BASE_OUTPUT_H
 #define BASE_OUTPUT_H
 
@@ -20,7 +20,7 @@ trol_status output_open(const char *path, output *out, trol_error *error);
 trol_status output_write(output *out, const void *bytes, size_t n_bytes, trol_error *error);
 /* Sets the error for a write to out->file that has just failed, from errno. */
 trol_status output_failed(const output *out, trol_error *error);
-/* Brings what was written to the disk and closes the file, which does not appear yet. */
+/* Flushes what was written to the disk and closes the file, which does not appear yet. */
 trol_status output_finish(output *out, trol_error *error);
 /* Makes the file appear under its name, finished before or not. On failure nothing is left, as after output_discard. */
 trol_status output_commit(output *out, trol_error *error);

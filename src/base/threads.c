@@ -136,12 +136,12 @@ static void start_region(trol_threads *threads) {
     }
 }
 
-/* Lets nobody in any more and waits for those that are inside. */
+/* Lets no more workers in and waits for those that are inside. */
 static void end_region(trol_threads *threads) {
     atomic_fetch_or(&threads->region, REGION_CLOSED);
     for (int spins = 0; (atomic_load(&threads->region) & REGION_JOINED) > 0; spins++) {
         pause_cpu();
-        if (spins > SPIN_ROUNDS) /* a worker lost its CPU to somebody else: let it have this one */
+        if (spins > SPIN_ROUNDS) /* a worker lost its CPU to another program: yield this one to it */
             sched_yield();
     }
 }
@@ -236,7 +236,7 @@ static void leave_worker_alone(trol_threads *threads) {
 static trol_status start_workers(trol_threads *threads, trol_error *error);
 static void pin_workers(trol_threads *threads);
 
-/* Nothing of what the parent's threads did at the time of the fork holds here: locks, turns, regions. */
+/* Locks, turns and regions of the parent's other threads do not exist here. */
 static void forget_parent(trol_threads *threads) {
     pthread_mutex_init(&threads->callers, NULL);
     pthread_cond_init(&threads->turn, NULL);

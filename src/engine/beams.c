@@ -15,7 +15,7 @@
 
 enum { MAX_BEAMS = 64, MAX_ENDS = 1024, DEFAULT_BEAMS = 5, DEFAULT_MAX_TOKENS = 256 };
 
-/* A text on its way: the timeline holds all of its tokens but the last. */
+/* A hypothesis: its timeline holds all of its tokens but the last. */
 typedef struct beam {
     timeline timeline;
     int32_t *tokens;             /* [max_tokens]: of the answer */
@@ -23,7 +23,7 @@ typedef struct beam {
     trol_constraint *constraint; /* after them; NULL: none */
 } beam;
 
-/* A way to go on. */
+/* A beam and its possible next token. */
 typedef struct candidate {
     double sum;
     int32_t beam, token;
@@ -49,7 +49,7 @@ typedef struct search {
     const int32_t *ends; /* [n_ends] */
     size_t n_ends;
     int32_t n_tokens, max_tokens;
-    trol_stop limit;    /* what max_tokens comes from */
+    trol_stop limit;    /* what set max_tokens */
     beam *beams, *next; /* [n_beams]; the first n_alive are in use */
     size_t n_alive;
     int32_t *tokens;   /* [2 * n_beams, max_tokens]: the beams' */
@@ -92,8 +92,8 @@ const trol_beam *trol_beam_list_get(const trol_beam_list *list, size_t i) {
     return list && i < list->n ? &list->answers[i].shown : NULL;
 }
 
-/* The first n tokens of a beam and, unless it is -1, `token` are an answer: it is kept if it is among the n_beams best,
- * after those that are as good. */
+/* Takes the first n tokens of a beam and, unless it is -1, `token` as an answer, if it is among the n_beams best; after
+ * those with the same score. */
 static trol_status finish(search *s, const beam *from, size_t n, int32_t token, double score, trol_stop stop) {
     trol_beam_list *list = s->list;
     size_t place = list->n;
@@ -228,7 +228,7 @@ static trol_status find_candidates(search *s, size_t *n) {
     return TROL_OK;
 }
 
-/* Whether nothing may follow this token though no end token may be chosen. */
+/* Whether the answer is complete after this token, for searches that cannot choose an end token. */
 static trol_status completes(const search *s, const candidate *c, bool *complete) {
     trol_constraint *after;
     TRY(trol_constraint_clone(s->beams[c->beam].constraint, &after, s->error));
@@ -282,7 +282,7 @@ static void free_beam(beam *b) {
     b->constraint = NULL;
 }
 
-/* The candidates become the beams. A timeline goes to its first child, and the others get copies. */
+/* The candidates become the beams. The last child of a beam takes its timeline over, the others get copies. */
 static trol_status branch(search *s, size_t n_next) {
     const timeline *model = &s->session->timeline;
     const trol_session_params *p = &s->session->params;
@@ -298,7 +298,7 @@ static trol_status branch(search *s, size_t n_next) {
         memcpy(to->tokens, from->tokens, ((size_t)s->n_tokens - 1) * sizeof *to->tokens);
         to->tokens[s->n_tokens - 1] = c.token;
         to->sum = c.sum;
-        if (--n_children[c.beam] == 0) { /* the last one: nobody else needs it */
+        if (--n_children[c.beam] == 0) { /* the last one */
             to->timeline = from->timeline;
             to->constraint = from->constraint;
             from->timeline = (timeline){0};
@@ -320,7 +320,7 @@ static trol_status branch(search *s, size_t n_next) {
     return TROL_OK;
 }
 
-/* In mode all the rope may turn for the whole text: then all of it is computed again. */
+/* In mode all, a token may change the rope of the whole text: then all of it is computed again. */
 static trol_status append_last(search *s, beam *b) {
     const timeline_piece piece = {.ids = &b->tokens[s->n_tokens - 1], .n = 1};
     TRY(timeline_append(&b->timeline, &piece, s->error));
@@ -448,7 +448,7 @@ static trol_status check_params(const trol_beams_params *p, const trol_model *mo
     if (p->n_end_tokens > 0 && !p->end_tokens)
         return fail(error, TROL_ERROR_ARGUMENT, "the end tokens are NULL, expected %zu", p->n_end_tokens);
     if (p->n_end_tokens > 0 && p->constraint)
-        return fail(error, TROL_ERROR_ARGUMENT, "end tokens of a search's own do not go with a constraint");
+        return fail(error, TROL_ERROR_ARGUMENT, "end_tokens cannot be combined with a constraint");
     if (p->n_end_tokens > MAX_ENDS)
         return fail(error, TROL_ERROR_ARGUMENT, "there are %zu end tokens, expected at most %d", p->n_end_tokens,
                     MAX_ENDS);

@@ -21,7 +21,7 @@ struct cache_entry {
     cache_entry *next;          /* of its bucket */
     cache_entry *newer, *older; /* in order of use; only once the embeddings are there */
     unsigned char identity[IDENTITY_BYTES];
-    image_embeds *embeds; /* NULL: they are being encoded, or nobody did */
+    image_embeds *embeds; /* NULL: being encoded, or given up */
     int n_holders;        /* callers, and the table */
     int n_encoding;       /* callers that encode it */
     pid_t process;        /* whose callers they are */
@@ -58,7 +58,7 @@ static void init_change(trol_cache *cache) {
     cache->process = getpid();
 }
 
-/* In a child of fork nobody waits; and the table is empty, where another thread of the parent was changing it. */
+/* In a child of fork nobody waits; if another thread of the parent was changing the table, it is emptied. */
 static void lock(trol_cache *cache) {
     const bool whole = fork_mutex_lock(&cache->mutex);
     if (cache->process == getpid())
@@ -140,7 +140,7 @@ void trol_cache_get_stats(trol_cache *cache, trol_cache_stats *stats) {
 
 /* ---- the table; the mutex is held ------------------------------------------------------------ */
 
-/* An identity is as good as random. */
+/* An identity is a hash already. */
 static cache_entry **bucket_of(trol_cache *cache, const unsigned char *identity) {
     uint32_t number;
     memcpy(&number, identity, sizeof number);

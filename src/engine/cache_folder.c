@@ -53,7 +53,7 @@ static void name_of(const unsigned char identity[IDENTITY_BYTES], char name[NAME
     memcpy(name + 2 * IDENTITY_BYTES, suffix, sizeof suffix);
 }
 
-/* A picture's file, or one that is to become it (base/output.c). */
+/* A picture's file, or the temporary one that base/output.c renames to it. */
 static bool is_ours(const char *name, bool *unfinished) {
     const size_t n_digits = strspn(name, "0123456789abcdef"), n_suffix = sizeof suffix - 1;
     if (n_digits != 2 * IDENTITY_BYTES || strncmp(name + n_digits, suffix, n_suffix) != 0)
@@ -138,8 +138,8 @@ static int compare_use(const void *a, const void *b) {
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 
-/* All pictures' files; the sum of their bytes, that of files which are being written included. What was being written
- * an hour ago has lost its process, and goes. */
+/* Lists all pictures' files and adds up their bytes, including files that are being written. A file that has been in
+ * writing for an hour has lost its process and is removed. */
 static trol_status list_files(DIR *stream, cached_file **files, size_t *n_files, int64_t *total) {
     const time_t too_old = time(NULL) - 3600;
     size_t capacity = 0;
@@ -166,8 +166,8 @@ static trol_status list_files(DIR *stream, cached_file **files, size_t *n_files,
     return TROL_OK;
 }
 
-/* Removes the files that were not used for the longest time until n_bytes more are within the limit. Others may do the
- * same at once: a file that is gone is gone. */
+/* Removes the files that were not used for the longest time until n_bytes more are within the limit. Other processes
+ * may do the same at once: a file that is already gone is no error. */
 static void make_room(const cache_folder *folder, int64_t n_bytes) {
     cached_file *files = NULL;
     size_t n_files = 0;
@@ -187,7 +187,7 @@ static void make_room(const cache_folder *folder, int64_t n_bytes) {
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* The folder and those above it. What fails here shows when a file is opened. */
+/* The folder and those above it. A failure here is reported when a file is opened. */
 static void make_folder(const char *path) {
     char part[PATH_MAX];
     const size_t n = strlen(path);

@@ -14,11 +14,10 @@ typedef struct cache_folder {
 trol_status cache_folder_init(cache_folder *folder, const char *path, int64_t limit_bytes, trol_error *error);
 void cache_folder_free(cache_folder *folder);
 
-/* NULL where there is no such file, or one that is damaged. What the embeddings are like must fit the model. */
+/* NULL where there is no such file, or one that is damaged. The shape of the embeddings must fit the model. */
 image_embeds *cache_folder_read(cache_folder *folder, const unsigned char identity[IDENTITY_BYTES],
                                 const trol_model *model);
-/* The files that were not used for the longest time make room. Where nothing can be written the model's log gets a
- * warning, once. */
+/* The least recently used files make room. Where nothing can be written the model's log gets a warning, once. */
 void cache_folder_write(cache_folder *folder, const unsigned char identity[IDENTITY_BYTES], const image_embeds *embeds,
                         const trol_model *model);
 

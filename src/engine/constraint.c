@@ -33,7 +33,7 @@ typedef struct kept_mask {
 /* What clones share. */
 typedef struct constraint_core {
     fork_mutex mutex;
-    bool broken; /* another thread was changing this when the process forked: not for use, nor to be freed */
+    bool broken; /* another thread was changing this when the process forked: neither used nor freed */
     size_t references;
     trol_model *model;
     const vocabulary *vocabulary; /* the model's */
@@ -46,11 +46,11 @@ typedef struct constraint_core {
 } constraint_core;
 
 struct trol_constraint {
-    constraint_core *core; /* NULL: a program's own */
+    constraint_core *core; /* NULL: a custom one */
     trol_constraint *next; /* of the core's users */
     uint32_t state;
-    bool started, ended; /* a token was taken; an end token was */
-    trol_model *model;   /* of a program's own */
+    bool started, ended; /* a token was accepted; an end token was */
+    trol_model *model;   /* of a custom one */
     trol_constraint_hooks hooks;
     void *user;
 };
@@ -59,7 +59,7 @@ static size_t mask_words(const trol_model *model) { return ((size_t)model->confi
 
 /* ---- the reserve ----------------------------------------------------------------------------- */
 
-/* Goes along the shortest text by its longest token. */
+/* Advances along the shortest text by the longest token that it begins with. */
 static trol_status take_longest(constraint_core *core, uint32_t state, uint32_t *after, trol_error *error) {
     uint32_t node = 0;
     *after = state;
@@ -209,7 +209,7 @@ static trol_status walk(mask_walk *w, uint32_t state, bool first, trol_error *er
     return walk_nodes(w, state, 0, v->nodes[space].end, v->nodes[0].end, error);
 }
 
-/* The kept mask of a state, or the place for it: the one of its set that was not used for longest. */
+/* The kept mask of a state, or the place for it: the least recently used of its set. */
 static kept_mask *find_mask(constraint_core *core, uint32_t key) {
     kept_mask *set = core->masks[(key * 0x9e3779b1u) >> 26], *found = &set[0];
     for (int i = 0; i < MASKS_IN_A_SET; i++) {
@@ -227,7 +227,7 @@ static void forget_masks(constraint_core *core) {
         core->masks[i / MASKS_IN_A_SET][i % MASKS_IN_A_SET].last_use = 0;
 }
 
-/* The automaton does not grow without end: what no user of it stands on is forgotten. */
+/* The automaton does not grow without bound: states that no user is in are forgotten. */
 static trol_status forget_states(constraint_core *core, trol_error *error) {
     uint32_t *states;
     size_t n = 0;

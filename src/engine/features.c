@@ -111,12 +111,12 @@ static void encoded_free(encoded *out) {
     memory_free(out->embeddings);
 }
 
-/* Pictures that are encoded together, as one batch of tiles. Never more than MOST_TILES, but for a picture that has
- * more of its own: the scratch memory of a prompt with many pictures stays bounded. */
+/* Pictures are encoded together, as one batch of at most MOST_TILES tiles (more only for a single picture), which
+ * bounds the scratch memory of a prompt with many pictures. */
 enum { MOST_TILES = 8 };
 
-/* Takes pictures from the front into `out`, as many as may go together, and their tiles into n_tiles[]. Returns how
- * many through *taken, at least one. */
+/* Cuts the first images into tiles in `out`, as many as may be encoded together: *taken, at least one. n_tiles[]: tiles
+ * of each. */
 static trol_status take_images(const model_config *config, const trol_image *const *images, size_t n_images,
                                encoded *out, int32_t *n_tiles, size_t *taken, trol_error *error) {
     const size_t side = (size_t)config->vision.image_size, tile_bytes = 3 * side * side * sizeof(float);
@@ -198,7 +198,7 @@ static trol_status encode_together(trol_model *model, const trol_image *const *i
 
 /* ---- with a cache ---------------------------------------------------------------------------- */
 
-/* Who asked for pictures, and how the asking is stopped. */
+/* A call that encodes pictures, and what cancels it. */
 typedef struct request {
     trol_model *model;
     trol_progress_callback progress; /* may be NULL */
@@ -207,7 +207,7 @@ typedef struct request {
     trol_error *error;
 } request;
 
-/* A picture that is wanted. */
+/* A picture that the call asks for. */
 typedef struct wanted {
     const trol_image *image;
     trol_features **features; /* where they go; NULL there: not yet */
@@ -220,7 +220,7 @@ static trol_status take_from_cache(const request *r, wanted *w) {
     return features_of_embeds(r->model, cache_embeds(w->entry), w->identity, w->features, r->error);
 }
 
-/* The pictures that no other caller encodes are taken from the cache, or become this caller's to encode. */
+/* Pictures that no other caller is encoding are taken from the cache, or become this caller's to encode. */
 static trol_status enter_all(const request *r, wanted *wanted_images, size_t n) {
     trol_cache *cache = r->model->cache;
     const bool cannot_wait = threads_held_here(r->model->threads);
@@ -237,7 +237,7 @@ static trol_status enter_all(const request *r, wanted *wanted_images, size_t n) 
     return TROL_OK;
 }
 
-/* Encodes what is this caller's, and lets the others that wait have each group of pictures when it is done. */
+/* Encodes what is this caller's, and publishes each group of pictures as soon as it is done, for callers that wait. */
 static trol_status encode_own(const request *r, wanted *wanted_images, size_t n, size_t *n_encoded) {
     for (size_t next = 0; next < n;) {
         const trol_image *images[MOST_TILES];
@@ -267,7 +267,7 @@ static trol_status encode_own(const request *r, wanted *wanted_images, size_t n,
     return TROL_OK;
 }
 
-/* For a picture that another caller encodes. */
+/* Waits for a picture that another caller is encoding. */
 static trol_status wait_for(const request *r, wanted *w) {
     while (w->state == CACHE_WAIT) {
         if ((r->progress && r->progress(r->user, TROL_STAGE_IMAGE, 0, 1) != 0))
@@ -292,7 +292,7 @@ static void leave_all(const request *r, wanted *wanted_images, size_t n) {
     }
 }
 
-/* Nothing is waited for before what this caller has promised to encode is done. */
+/* This caller waits for others only after encoding all that it has taken on, so callers cannot wait for each other. */
 static trol_status encode_with_cache(const request *r, wanted *wanted_images, size_t n, size_t *n_encoded) {
     bool missing = true;
     while (missing) {

@@ -1,4 +1,4 @@
-/* gbnf.c - a GBNF file to a tree of expressions, and the tree to a network: what repeats is written out as often. */
+/* gbnf.c - a GBNF file to a tree of expressions, and the tree to a network, with repetitions written out. */
 #include "engine/gbnf.h"
 
 #include <stdarg.h>
@@ -99,7 +99,7 @@ static trol_status add_expression(parser *p, expression made, size_t *index) {
     return TROL_OK;
 }
 
-/* Puts children[from ..] of the stack of a call into an expression. */
+/* Makes an expression of the n listed ones; a single one is returned as it is. */
 static trol_status add_list(parser *p, expression_kind kind, const size_t *list, size_t n, size_t *index) {
     if (n == 1) {
         *index = list[0];
@@ -233,7 +233,7 @@ static trol_status parse_class(parser *p, size_t *index) {
     return status;
 }
 
-/* ---- rows, alternates, rules ----------------------------------------------------------------- */
+/* ---- sequences, alternates, rules ----------------------------------------------------------------- */
 
 static trol_status find_name(parser *p, size_t *index) {
     const size_t begin = p->at;
@@ -245,7 +245,7 @@ static trol_status find_name(parser *p, size_t *index) {
             return TROL_OK;
         }
     if (p->n_names == MAX_NAMES)
-        return wrong(p, "more than %d rules are too many", MAX_NAMES);
+        return wrong(p, "the grammar has more than %d rules", MAX_NAMES);
     TRY(memory_grow((void **)&p->names, &p->names_capacity, p->n_names + 1, sizeof *p->names, "a grammar", p->error));
     name made = {.text = p->text + begin, .n_bytes = p->at - begin, .at = begin};
     TRY(grammar_add_rule(p->g, &made.rule, p->error));
@@ -261,7 +261,7 @@ static trol_status parse_count(parser *p, int32_t *count) {
     while (peek(p) >= '0' && peek(p) <= '9') {
         *count = 10 * *count + (peek(p) - '0');
         if (*count > MAX_REPEATS)
-            return wrong(p, "a repetition of more than %d is too many", MAX_REPEATS);
+            return wrong(p, "an element is repeated more than %d times", MAX_REPEATS);
         p->at++;
     }
     return TROL_OK;
@@ -285,7 +285,7 @@ static trol_status parse_counts(parser *p, bool lines, int32_t *smallest, int32_
     if (peek(p) != '}')
         return wrong(p, "a repetition is {n}, {n,} or {n,m}");
     p->at++;
-    return *largest < *smallest ? wrong(p, "{%d,%d} repeats less at most than at least", *smallest, *largest) : TROL_OK;
+    return *largest < *smallest ? wrong(p, "{%d,%d} has a maximum below its minimum", *smallest, *largest) : TROL_OK;
 }
 
 static trol_status parse_repeats(parser *p, bool lines, size_t *index) {
@@ -322,7 +322,7 @@ static trol_status parse_group(parser *p, size_t *index) {
     return TROL_OK;
 }
 
-static trol_status parse_row(parser *p, bool grouped, index_list *row) {
+static trol_status parse_sequence(parser *p, bool grouped, index_list *sequence) {
     for (;;) {
         size_t index = 0;
         const int c = peek(p);
@@ -340,7 +340,7 @@ static trol_status parse_row(parser *p, bool grouped, index_list *row) {
             return TROL_OK;
         skip_space(p, grouped);
         TRY(parse_repeats(p, grouped, &index));
-        TRY(list_add(p, row, index));
+        TRY(list_add(p, sequence, index));
     }
 }
 
@@ -355,13 +355,13 @@ static bool goes_on(parser *p) {
 }
 
 static trol_status parse_alternates(parser *p, bool grouped, size_t *index) {
-    index_list choices = {0}, row = {0};
+    index_list choices = {0}, sequence = {0};
     trol_status status = TROL_OK;
     do {
         size_t made;
-        row.n = 0;
-        TRY_GOTO(parse_row(p, grouped, &row), done);
-        TRY_GOTO(add_list(p, IS_SEQUENCE, row.items, row.n, &made), done);
+        sequence.n = 0;
+        TRY_GOTO(parse_sequence(p, grouped, &sequence), done);
+        TRY_GOTO(add_list(p, IS_SEQUENCE, sequence.items, sequence.n, &made), done);
         TRY_GOTO(list_add(p, &choices, made), done);
         if (!goes_on(p))
             break;
@@ -371,7 +371,7 @@ static trol_status parse_alternates(parser *p, bool grouped, size_t *index) {
     status = add_list(p, IS_CHOICE, choices.items, choices.n, index);
 done:
     memory_free(choices.items);
-    memory_free(row.items);
+    memory_free(sequence.items);
     return status;
 }
 

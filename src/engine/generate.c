@@ -1,10 +1,9 @@
-/* generate.c - the answer: choose, stop, show, feed, again; with prompt lookup several tokens are fed and checked at
- * once.
+/* generate.c - the generation loop: choose a token, stop or show it, feed it; with prompt lookup several tokens are fed
+ * and checked at once.
  *
  * Prompt lookup (Saxena 2023) guesses that text repeats: what followed the same last tokens earlier is proposed as what
  * comes next. The proposals go through the layers together with the chosen token as one small batch, whose rows are
- * computed as single ones would be; those that the sampler would have chosen anyway are kept, so the answer is the
- * same. */
+ * computed as single ones would be; those that the sampler chooses are kept, so the answer is the same. */
 #include <math.h>
 #include <string.h>
 
@@ -54,7 +53,7 @@ static size_t propose(const trol_session *s, int32_t token, int32_t lookup, size
     const size_t n = s->timeline.n_tokens, length = (size_t)lookup;
     if (n + 1 < length + 1)
         return 0;
-    for (size_t end = n; end-- >= length;) { /* the n-gram's last token lies at `end` */
+    for (size_t end = n; end-- >= length;) { /* the n-gram's last token is at `end` */
         if (s->timeline.ids[end] != token || memcmp(s->timeline.ids + end + 1 - length,
                                                     s->timeline.ids + n + 1 - length, (length - 1) * sizeof token) != 0)
             continue;
@@ -82,7 +81,7 @@ static trol_status fill_allowed(const generation *g, trol_error *error) {
     return TROL_OK;
 }
 
-/* The token that these logits give. Where none is chosen, weights that are not numbers must not pass for an answer. */
+/* The token chosen from these logits. If none can be chosen, logits that are not finite are reported as such. */
 static trol_status choose(const generation *g, const float *logits, int32_t *token, trol_error *error) {
     const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
     TRY(fill_allowed(g, error));
@@ -101,7 +100,7 @@ static trol_status choose(const generation *g, const float *logits, int32_t *tok
                 g->allowed ? " or the constraint" : "");
 }
 
-/* Gives the callbacks what they are to know of a chosen token. */
+/* Reports a chosen token to the callbacks. */
 static trol_status report_token(const generation *g, int32_t token, const float *logits, trol_error *error) {
     const trol_generate_params *p = g->params;
     const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
@@ -117,7 +116,7 @@ static trol_status report_token(const generation *g, int32_t token, const float 
     return TROL_OK;
 }
 
-/* Whether the answer is over though no end token may be chosen. */
+/* Whether the answer is complete, for answers in which no end token can be chosen. */
 static bool must_end(const generation *g) {
     return g->params->constraint && (g->params->ignore_eos || g->session->model->n_end_tokens == 0) &&
            trol_constraint_complete(g->params->constraint);
@@ -201,7 +200,8 @@ static trol_status feed(generation *g, int32_t *token, trol_stop *stop, trol_err
     return choose_and_take(g, s->logits, token, stop, error);
 }
 
-/* An answer that was cut goes on: its text is gone through again without showing it, to know what waits. */
+/* Continues an answer that was cut: its tokens go through the stream again without being shown, to restore what it
+ * holds back. */
 static trol_status resume(generation *g, trol_stop *stop, trol_error *error) {
     const trol_session *s = g->session;
     const char *shown;
@@ -216,7 +216,7 @@ static trol_status resume(generation *g, trol_stop *stop, trol_error *error) {
     return TROL_OK;
 }
 
-/* The sampler's penalties go by the tokens that the session holds, pictures aside, and the one that waits. */
+/* The sampler's penalties consider the tokens that the session holds, image tokens excepted, and the pending one. */
 static trol_status begin_sampler(const generation *g, trol_error *error) {
     const trol_session *s = g->session;
     trol_sampler *sampler = g->params->sampler;
@@ -256,7 +256,7 @@ static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
         status = feed(g, &token, stop, error);
     g->session->has_pending = g->has_pending;
     g->session->pending_token = token;
-    /* Half a character at the end is shown only when nothing can follow that completes it. */
+    /* An incomplete character at the end is shown only when nothing can follow that completes it. */
     const char *text;
     if (status == TROL_OK && *stop == TROL_STOP_END)
         status = trol_stream_end(g->stream, &text, error);

@@ -1,5 +1,5 @@
-/* grammar.c - building a network of rules, and what matcher.c needs to know of it: which edges lead to an end, by how
- * many bytes at least, in which order rules call each other, which bytes are alike. */
+/* grammar.c - building a network of rules, and what matcher.c needs to know of it: which edges lead to an end, the
+ * fewest bytes to it, in which order rules call each other, which bytes are equivalent. */
 #include "engine/grammar.h"
 
 #include <stdlib.h>
@@ -305,14 +305,14 @@ static trol_status arrange_edges(grammar *g, trol_error *error) {
 
 /* ---- left recursion -------------------------------------------------------------------------- */
 
-/* Which rules each rule may call before any byte, depth first: a rule that is met again on the way to it is left
- * recursive; the order in which rules are done, backwards, is one in which callers come first. */
+/* Which rules each rule may call before any byte, depth first: a rule that is reached again on the path to it is
+ * left-recursive; the order in which rules are done, backwards, is one in which callers come first. */
 typedef struct left_calls {
     grammar *g;
     uint32_t *seen;  /* [n_states]: rule + 1 whose walk has been here */
-    uint8_t *phase;  /* [n_rules]: 0 new, 1 on the way, 2 done */
-    uint32_t *rules; /* the way: [n_rules] */
-    uint32_t *begin; /* the calls of each rule on the way lie in `calls` from here on: [n_rules + 1] */
+    uint8_t *phase;  /* [n_rules]: 0 new, 1 on the path, 2 done */
+    uint32_t *rules; /* the path: [n_rules] */
+    uint32_t *begin; /* where in `calls` the calls of each rule on the path begin: [n_rules + 1] */
     size_t n_way;
     uint32_t *calls, *walk;
     size_t n_calls, calls_capacity, n_walk, walk_capacity;
@@ -396,7 +396,7 @@ done:
 
 /* ---- classes of bytes ------------------------------------------------------------------------ */
 
-/* Each set in turn parts the classes that are neither all in it nor all out of it. */
+/* Each set in turn splits the classes that are only partly in it. */
 static void classify_bytes(grammar *g) {
     uint16_t class_of[256] = {0};
     size_t n = 1;

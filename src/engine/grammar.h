@@ -45,7 +45,7 @@ typedef struct grammar_pending_edge {
 
 enum {
     GRAMMAR_ACCEPT = 0,   /* the state after the root rule: its end state leads here, and nothing leads on */
-    GRAMMAR_FAR = 1 << 30 /* distances from here on are none */
+    GRAMMAR_FAR = 1 << 30 /* distances from here on: no path */
 };
 
 typedef struct grammar {
@@ -55,7 +55,7 @@ typedef struct grammar {
     size_t n_sets, sets_capacity;
     uint32_t *set_slots; /* [n_set_slots]: a hash table of indices + 1; 0: free */
     size_t n_set_slots;
-    grammar_pending_edge *pending; /* [n_pending], in the order of their making; gone when finished */
+    grammar_pending_edge *pending; /* [n_pending], in the order of creation; freed when finished */
     size_t n_pending, pending_capacity;
     size_t n_states;
     uint32_t max_depth; /* rules within rules; past it only the shortest way out is left */
@@ -63,7 +63,7 @@ typedef struct grammar {
     /* finished: */
     uint32_t *first_edge;    /* [n_states + 1]: the edges of state s are edges[first_edge[s] .. first_edge[s+1]-1] */
     grammar_edge *edges;     /* those that may lead to an end; bytes first */
-    uint32_t *distance;      /* [n_states]: the fewest bytes from a state to its rule's end; GRAMMAR_FAR: no way */
+    uint32_t *distance;      /* [n_states]: the fewest bytes from a state to its rule's end; GRAMMAR_FAR: no path */
     uint32_t *length;        /* [n_rules]: the fewest bytes of a rule */
     uint8_t class_of[256];   /* bytes that no set tells apart are of one class */
     uint8_t class_byte[256]; /* [n_classes]: the smallest byte of each; classes are in order of it */
@@ -94,7 +94,7 @@ typedef enum grammar_flaw {
     GRAMMAR_TOO_LONG        /* all that matches has more than a million bytes */
 } grammar_flaw;
 
-/* Makes the network ready for matcher.c. With a flaw other than GRAMMAR_SOUND it is not; the caller has the words. */
+/* Makes the network ready for matcher.c. With a flaw other than GRAMMAR_SOUND it is not, and the caller reports it. */
 trol_status grammar_finish(grammar *g, uint32_t root, grammar_flaw *flaw, uint32_t *rule, trol_error *error);
 
 #endif

@@ -23,7 +23,7 @@ static void digest_end(digest *d, unsigned char identity[IDENTITY_BYTES]) {
     blake2b_final(&d->state, identity, IDENTITY_BYTES);
 }
 
-/* A text with its length, so that two after each other cannot be cut in two ways. */
+/* A text with its length, so that two texts in sequence cannot be split in two ways. */
 static void add_text(digest *d, const char *text, size_t n_bytes) {
     const uint64_t length = n_bytes;
     digest_add(d, &length, sizeof length);
@@ -189,11 +189,11 @@ static trol_status compute_all(const trol_model *model, unsigned char bytes[IDEN
     return TROL_OK;
 }
 
-/* What is computed once is kept with the model. Threads that come at the same time all compute it, and get the same. */
+/* Computed once and kept with the model. Threads that ask at the same time each compute it, with the same result. */
 static trol_status remembered(const trol_model *model, size_t member, model_identity *found,
                               trol_status (*compute)(const trol_model *, unsigned char *, trol_error *),
                               trol_error *error) {
-    trol_model *writable = (trol_model *)model; /* only what is remembered changes */
+    trol_model *writable = (trol_model *)model; /* only the remembered value changes */
     model_identity *kept = (model_identity *)((char *)writable + member);
     model_lock(writable);
     *found = *kept;

@@ -1,8 +1,9 @@
-/* identity.h - what distinguishes images and models: BLAKE2b, so that nobody can make a second one of equal identity.
+/* identity.h - what distinguishes images and models: BLAKE2b, so that nobody can make another one with the same
+ * identity.
  *
- * A model is known by what is computed with, as it is in memory: a checkpoint that is packed while it is loaded and one
- * that trol_quantize packed before are the same model. Of each tensor the type, the shape and a fixed sample of the
- * bytes count (all of them, where they are few), so it takes milliseconds, once for a model. */
+ * A model's identity is that of its weights as they are in memory: a checkpoint that is packed while it is loaded and
+ * one that trol_quantize packed before are the same model. It covers each tensor's type, shape and a fixed sample of
+ * its bytes (all of a small tensor), and takes milliseconds, once for a model. */
 #ifndef ENGINE_IDENTITY_H
 #define ENGINE_IDENTITY_H
 
@@ -19,7 +20,7 @@ trol_status identity_of_image(const trol_model *model, const trol_image *image, 
 
 enum { ARITHMETIC_BYTES = 256 };
 
-/* How a model is computed here, as a line of text: the same line, the same bits. Zeros follow it. */
+/* How a model is computed here, as a line of text padded with zeros: the same line, the same bits. */
 void identity_of_arithmetic(const trol_model *model, char text[ARITHMETIC_BYTES]);
 
 #endif

@@ -149,7 +149,7 @@ static trol_status add_exponent(grammar *g, uint32_t from, uint32_t to, trol_err
     return grammar_add_range(g, second, to, '0', '9', error);
 }
 
-/* A number in any way of writing it. */
+/* A number in any notation. */
 static trol_status add_plain_number(grammar *g, uint32_t from, uint32_t to, bool negative, bool fraction,
                                     trol_error *error) {
     uint32_t whole, after, point;

@@ -69,7 +69,7 @@ static trol_status finish(schema_compiler *c, uint32_t root) {
         return TROL_OK;
     case GRAMMAR_EMPTY:
         return fail(c->error, TROL_ERROR_FORMAT,
-                    "nothing satisfies the schema: what it asks contradicts itself, or never ends");
+                    "nothing satisfies the schema: what it requires contradicts itself, or never ends");
     case GRAMMAR_TOO_LONG:
         return fail(c->error, TROL_ERROR_UNSUPPORTED, "all that satisfies the schema is longer than a million bytes");
     case GRAMMAR_LEFT_RECURSIVE:

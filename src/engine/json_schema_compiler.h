@@ -16,7 +16,7 @@ enum used { USED_ANY_OF = 1, USED_ONE_OF = 2, USED_ENUM = 4 };
 
 typedef struct schema_part {
     const cJSON *schema; /* an object */
-    unsigned used;       /* what of it is taken care of: `used` bits */
+    unsigned used;       /* which of its keywords are done: `used` bits */
 } schema_part;
 
 typedef struct schema_set {
@@ -53,7 +53,7 @@ bool schema_find_pointer(const cJSON *at, const cJSON *wanted, char *text, size_
 #define IS_AMONG(word, list) schema_is_among(word, list, sizeof list / sizeof *list)
 
 bool schema_is_among(const char *word, const char *const *list, size_t n);
-/* Whether a keyword asks nothing. */
+/* Whether a keyword has no effect. */
 bool schema_is_annotation(const char *keyword);
 const cJSON *schema_member(const cJSON *schema, const char *key);
 bool schema_requires(const schema_set *set, const char *name);
@@ -85,7 +85,7 @@ const cJSON *schema_named_values(const schema_set *set, bool *constant);
 trol_status schema_add_named_values(schema_compiler *c, const schema_set *set, const grammar_rule *rule,
                                     const cJSON *values, bool constant);
 
-/* Whether a set asks more than a type and values. */
+/* Whether a set requires more than a type and values. */
 bool schema_asks_more(const schema_set *set);
 /* Whether a value satisfies a set but for enum and const: by a grammar of its own. */
 trol_status schema_satisfies(schema_compiler *c, const schema_set *set, const cJSON *value, bool *does);
@@ -100,7 +100,7 @@ trol_status schema_add_number(schema_compiler *c, const schema_set *set, bool in
 trol_status schema_add_object(schema_compiler *c, const schema_set *set, uint32_t from, uint32_t to);
 trol_status schema_add_array(schema_compiler *c, const schema_set *set, uint32_t from, uint32_t to);
 
-/* What the parts of a set ask of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
+/* What the parts of a set require of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
 trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *set, const char **patterns,
                                     text_rules *rules);
 /* The pattern of a string's format; NULL where it asks nothing: of formats that are not JSON Schema's own,

@@ -7,7 +7,7 @@
 
 /* ---- strings --------------------------------------------------------------------------------- */
 
-/* What the parts of a set ask of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
+/* What the parts of a set require of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
 trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *set, const char **patterns,
                                     text_rules *rules) {
     *rules = (text_rules){.patterns = patterns, .max_length = UINT32_MAX};
@@ -64,8 +64,7 @@ trol_status schema_add_string(schema_compiler *c, const schema_set *set, uint32_
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
-/* A bound as inclusive. The text of a number past 2^53 may have been another one than what was read: the neighbour
- * inwards is safe. */
+/* A bound as inclusive. A number past 2^53 may have been rounded when it was read: its neighbour inwards is safe. */
 static trol_status merge_bound(const schema_compiler *c, const cJSON *schema, const char *key, bool upper,
                                bool exclusive, number_range *range) {
     const cJSON *value = schema_member(schema, key);

@@ -120,7 +120,7 @@ done:
     return status;
 }
 
-/* Whether more than a type and values is asked. */
+/* Whether more than a type and values is required. */
 bool schema_asks_more(const schema_set *set) {
     static const char *const harmless[] = {"type", "enum", "const", "$ref", "allOf", "anyOf", "oneOf"};
     for (size_t i = 0; i < set->n; i++)

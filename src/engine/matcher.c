@@ -14,7 +14,7 @@
 #include "base/memory.h"
 
 enum {
-    MAX_ITEMS = 1 << 16,        /* places of one state: only grammars of a strange kind have thousands */
+    MAX_ITEMS = 1 << 16,        /* places of one state: only unusual grammars have thousands */
     MAX_BYTES_IN_USE = 1 << 28, /* of states and nodes between two calls of matcher_compact */
     NODE_ROOT = 0               /* returns to GRAMMAR_ACCEPT */
 };
@@ -171,11 +171,11 @@ static trol_status find_node(matcher *m, const item *ways, size_t n, uint32_t *n
     GROW(m, ways, m->n_ways + n, error);
     stack_node made = {(uint32_t)m->n_ways, (uint32_t)n, GRAMMAR_FAR, 0};
     for (size_t i = 0; i < n; i++) {
-        const stack_node *behind = ways[i].place == GRAMMAR_ACCEPT ? NULL : &m->nodes[ways[i].node];
-        const uint32_t distance = behind ? m->g->distance[ways[i].place] + behind->distance : 0;
+        const stack_node *caller = ways[i].place == GRAMMAR_ACCEPT ? NULL : &m->nodes[ways[i].node];
+        const uint32_t distance = caller ? m->g->distance[ways[i].place] + caller->distance : 0;
         made.distance = distance < made.distance ? distance : made.distance;
-        if (behind && behind->depth + 1 > made.depth)
-            made.depth = behind->depth + 1;
+        if (caller && caller->depth + 1 > made.depth)
+            made.depth = caller->depth + 1;
         m->ways[m->n_ways++] = ways[i];
     }
     *number = (uint32_t)m->n_nodes;

@@ -1,4 +1,4 @@
-/* matcher.h - runs a grammar over bytes as a deterministic automaton that is made as it is needed.
+/* matcher.h - runs a grammar over bytes as a deterministic automaton that is built as it is needed.
  *
  * What a text so far has led to is a set of places in the grammar, each with the stack of rules to return to. The
  * stacks are shared: a node stands for all the ways of returning from one call ("graph-structured stack", Tomita 1985),
@@ -25,8 +25,8 @@ bool matcher_accepts(const matcher *m, uint32_t state);
 bool matcher_must_end(const matcher *m, uint32_t state);
 /* The fewest bytes that end the text. */
 uint32_t matcher_distance(const matcher *m, uint32_t state);
-/* A byte that begins the shortest text from here to the end, the first in order of bytes of all that are so short; each
- * following byte found in this way goes on with the same text. Not for a distance of 0. */
+/* The first byte of the shortest text from here to the end; of several as short, that of the first in byte order. Bytes
+ * found one after the other spell one such text. Not for a distance of 0. */
 trol_status matcher_next_byte(matcher *m, uint32_t state, uint8_t *byte, uint32_t *next, trol_error *error);
 
 /* Numbers that the user of a matcher keeps with each state: 0 at first. */

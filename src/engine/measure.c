@@ -1,4 +1,4 @@
-/* measure.c - the public face of kernels/peaks.h. */
+/* measure.c - the public call for kernels/peaks.h. */
 #include "base/threads.h"
 #include "engine/params.h"
 #include "kernels/peaks.h"

@@ -94,7 +94,7 @@ done:
     return status;
 }
 
-/* One line if what multiplies is not what the kernels' name suggests. */
+/* Logs a line if the arithmetic is not what the kernels' name suggests. */
 static void describe_arithmetic(const trol_model *model, const trol_model_params *p) {
     char text[600];
     if (linear_describe_blas(model->kernels, text, sizeof text))

@@ -57,7 +57,7 @@ trol_status prompt_check(const prompt_template *family, const tokenizer *t, trol
         TRY(is_recognized(t, *token, &recognized, error));
         if (!recognized)
             return fail(error, TROL_ERROR_FORMAT,
-                        "tokenizer_config.json: %s is no special token of it, nor of the files beside it, but the "
+                        "tokenizer_config.json: %s is not a special token of it or of the files beside it, but the "
                         "prompt template needs it",
                         *token);
     }
@@ -68,7 +68,7 @@ static const char *role_name(trol_role role) {
     return role == TROL_ROLE_SYSTEM      ? "the system"
            : role == TROL_ROLE_USER      ? "the user"
            : role == TROL_ROLE_ASSISTANT ? "the assistant"
-                                         : "nobody that is known";
+                                         : "an unknown role";
 }
 
 static bool is_tokens(const trol_message *message) {

@@ -63,7 +63,7 @@ typedef enum part_kind {
     PART_SET,
     PART_BEGIN,
     PART_END,
-    PART_ROW,
+    PART_SEQUENCE,
     PART_CHOICE,
     PART_REPEAT,
     PART_LOOK,
@@ -72,7 +72,7 @@ typedef enum part_kind {
 
 typedef struct part {
     part_kind kind;
-    struct part *left, *right; /* PART_ROW, PART_CHOICE; PART_REPEAT and look-aheads: left */
+    struct part *left, *right; /* PART_SEQUENCE, PART_CHOICE; PART_REPEAT and look-aheads: left */
     uint32_t set;
     int32_t smallest, largest;
     struct part *made_before; /* for freeing */
@@ -103,8 +103,9 @@ static trol_status add_ranges(code_points *set, const code_range *ranges, size_t
 
 #define ADD_RANGES(set, ranges, error) add_ranges(set, ranges, sizeof ranges / sizeof *ranges, error)
 
-/* \d, \s, \w and their opposites. Readers of patterns differ in what they take for a digit, a space or a letter past
- * ASCII: `outer` gives all that any of them does, from which opposites are made, so that what is written suits each. */
+/* \d, \s, \w and their opposites. Regex engines differ in what counts as a digit, a space or a letter past ASCII:
+ * `outer` gives all characters that count in any of them, from which opposites are made, so that what is written
+ * satisfies each. */
 static trol_status add_class(regex_patterns *p, code_points *set, char letter, bool outer) {
     static const code_range digits[] = {{'0', '9'}};
     static const code_range words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
@@ -127,7 +128,7 @@ static trol_status add_class(regex_patterns *p, code_points *set, char letter, b
         {0x11c50, 0x11c59}, {0x11d50, 0x11d59}, {0x11da0, 0x11da9}, {0x16a60, 0x16a69}, {0x16ac0, 0x16ac9},
         {0x16b50, 0x16b59}, {0x1d7ce, 0x1d7ff}, {0x1e140, 0x1e149}, {0x1e2f0, 0x1e2f9}, {0x1e950, 0x1e959},
         {0x1fbf0, 0x1fbf9}};
-    /* Past ASCII: all but signs that nobody takes for letters or digits. */
+    /* Past ASCII: all characters but those that count as letters or digits nowhere. */
     static const code_range more_words[] = {
         {0xaa, 0xaa}, {0xb2, 0xb3},   {0xb5, 0xb5},     {0xb9, 0xba},     {0xbc, 0xbe},     {0xc0, 0xd6},
         {0xd8, 0xf6}, {0xf8, 0x200f}, {0x2060, 0x209f}, {0x20d0, 0x218f}, {0x2300, 0x27ff}, {0x2800, CODE_POINT_LAST}};
@@ -176,7 +177,7 @@ static trol_status parse_unicode(regex_patterns *p, uint32_t *value) {
             TRY(parse_hex(p, 1, &low));
             *value = *value << 4 | low;
             if (n > 5 || *value > CODE_POINT_LAST)
-                return wrong(p, "that is not a character");
+                return wrong(p, "this is not a character");
         }
     } else {
         TRY(parse_hex(p, 4, value));
@@ -418,33 +419,33 @@ static trol_status parse_repeat(regex_patterns *p, part_list *all, bool may, par
     }
     (void)take(p, '?'); /* lazy: which text matches is the same */
     if (!may)
-        return wrong(p, "^, $ and a look-ahead can not be repeated");
+        return wrong(p, "^, $ and a look-ahead cannot be repeated");
     TRY(add_part(p, all, made, result));
     const int c = peek(p);
-    return c == '*' || c == '+' || c == '?' || c == '{' ? wrong(p, "a repetition can not be repeated") : TROL_OK;
+    return c == '*' || c == '+' || c == '?' || c == '{' ? wrong(p, "a repetition cannot be repeated") : TROL_OK;
 }
 
 static trol_status parse_choices(regex_patterns *p, part_list *all, part **result) {
     *result = NULL;
     for (;;) {
-        part *row;
-        TRY(add_part(p, all, (part){.kind = PART_EMPTY}, &row));
+        part *sequence;
+        TRY(add_part(p, all, (part){.kind = PART_EMPTY}, &sequence));
         while (peek(p) >= 0 && peek(p) != '|' && peek(p) != ')') {
             part *atom;
             bool repeats;
             TRY(parse_atom(p, all, &atom, &repeats));
             TRY(parse_repeat(p, all, repeats, &atom));
-            TRY(add_part(p, all, (part){.kind = PART_ROW, .left = row, .right = atom}, &row));
+            TRY(add_part(p, all, (part){.kind = PART_SEQUENCE, .left = sequence, .right = atom}, &sequence));
         }
         if (*result)
-            TRY(add_part(p, all, (part){.kind = PART_CHOICE, .left = *result, .right = row}, &row));
-        *result = row;
+            TRY(add_part(p, all, (part){.kind = PART_CHOICE, .left = *result, .right = sequence}, &sequence));
+        *result = sequence;
         if (!take(p, '|'))
             return TROL_OK;
     }
 }
 
-/* Nodes for a part that is followed by `next`. Rows and choices lean to the left, so that recursion is as deep as
+/* Nodes for a part that is followed by `next`. Sequences and choices lean to the left, so that recursion is as deep as
  * groups are. */
 static trol_status make_nodes(regex_patterns *p, const part *made, uint32_t next, uint32_t *start) {
     uint32_t choice = NO_NODE, right;
@@ -455,7 +456,7 @@ static trol_status make_nodes(regex_patterns *p, const part *made, uint32_t next
         choice = right;
     }
     const uint32_t after = next;
-    for (; made->kind == PART_ROW; made = made->left)
+    for (; made->kind == PART_SEQUENCE; made = made->left)
         TRY(make_nodes(p, made->right, next, &next));
     *start = next;
     if (made->kind == PART_SET)

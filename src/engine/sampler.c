@@ -30,7 +30,7 @@ struct trol_sampler {
     float *logits;         /* [vocab]: with mask, bias and penalties */
     uint32_t *counts;      /* [vocab]: all 0 between two calls */
     candidate *candidates; /* [vocab] */
-    size_t capacity;       /* of the three */
+    size_t capacity;       /* of these three */
 };
 
 /* ---- a sampler's life ------------------------------------------------------------------------ */
@@ -71,7 +71,7 @@ static trol_status check_params(const trol_sampler_params *p, trol_error *error)
     return TROL_OK;
 }
 
-/* Numbers that look random, for consecutive states too: splitmix64 (Steele, Lea, Flood 2014). */
+/* Random-looking numbers, for consecutive states too: splitmix64 (Steele, Lea, Flood 2014). */
 static uint64_t mix(uint64_t z) {
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;

@@ -12,7 +12,7 @@ trol_status sampler_choose(trol_sampler *sampler, const float *logits, int32_t v
 /* Takes one more token of the prompt, after trol_sampler_begin and before trol_sampler_accept. */
 trol_status sampler_accept_prompt(trol_sampler *sampler, int32_t token, trol_error *error);
 
-/* Puts all of a sampler into a file, or makes one of what a file holds; NULL is one, too. */
+/* Writes a sampler to a file, or makes one from a file's contents; a NULL sampler too. */
 trol_status sampler_exchange(trol_sampler **sampler, exchange *e);
 
 #endif

@@ -124,7 +124,7 @@ void session_truncate(trol_session *s, size_t n_tokens) {
 
 /* ---- a part of a step ------------------------------------------------------------------------ */
 
-/* What one session has in a step. */
+/* One session's part of a step. */
 typedef struct part {
     trol_session *session;
     const int32_t *tokens; /* [n_tokens] */
@@ -210,8 +210,8 @@ static trol_status check_answer(const part *p, trol_error *error) {
     return TROL_OK;
 }
 
-/* Mode all equals recomputing the whole text at each token: where a token changes the rope of all before it, it is done
- * so. Of n more tokens, how many the last such recomputation covers; 0: there is none. */
+/* Mode all equals recomputing the whole text at each token: where a token changes the rope of all before it, that is
+ * what happens. Of n more tokens, how many the last such recomputation covers; 0: there is none. */
 static size_t count_recomputed(const trol_session *s, size_t n) {
     const decoder_config *c = &s->model->config.decoder;
     double variant = s->timeline.rope_variant;
@@ -299,7 +299,7 @@ static void finish_prompt(part *p) {
 static void finish_answer(part *p) {
     trol_session *s = p->session;
     if (p->n_recomputed) {
-        p->fresh.n_prompt = s->timeline.n_prompt; /* the answer is still one */
+        p->fresh.n_prompt = s->timeline.n_prompt; /* the answer stays an answer */
         timeline_free(&s->timeline);
         s->timeline = p->fresh;
         p->fresh = (timeline){0};

@@ -38,7 +38,7 @@ struct trol_session {
  */
 trol_status session_propose(trol_session *session, const int32_t *tokens, size_t n, float *all_logits,
                             trol_error *error);
-/* The next of them is part of the answer, and these are the logits after it. */
+/* The next of them becomes part of the answer; `logits` are those after it. */
 void session_accept(trol_session *session, const float *logits);
 void session_settle(trol_session *session);
 
@@ -51,7 +51,7 @@ void session_fail_prompt(trol_session *session);
 /* A call begins: the session is there, and this is not a callback of another call. */
 trol_status session_check(const trol_session *session, const char *call, trol_error *error);
 
-/* A session's own fields that a copy and a file of it have. */
+/* A session's own fields that a fork and a saved session have. */
 typedef struct session_number {
     size_t offset, n_bytes;
 } session_number;

@@ -10,7 +10,7 @@ typedef struct vocabulary_node {
     uint32_t first_token; /* tokens[first_token .. the next node's - 1] end here */
     uint16_t depth;       /* bytes from the root */
     uint8_t byte;
-    uint8_t plain; /* not 0: this and all below it are plain bytes, so many levels of them (255: or more) */
+    uint8_t plain; /* not 0: this and all below it are plain bytes, for this many levels (255: or more) */
 } vocabulary_node;
 
 /* Plain bytes: the printable ones of ASCII but " and \\, which strings of most kinds take all alike. */

@@ -99,7 +99,7 @@ static trol_status fail_decoding(jpeg *j, trol_error *error) {
     case JERR_OUT_OF_MEMORY:
         return fail(error, TROL_ERROR_MEMORY, "out of memory: a JPEG of %u x %u pixels", j->library.image_width,
                     j->library.image_height);
-    case JERR_CANT_SUSPEND: /* the arithmetic decoder's way to say that the input has ended */
+    case JERR_CANT_SUSPEND: /* how the arithmetic decoder reports the end of the input */
         return fail_cut_short("JPEG", j->library.image_width, j->library.image_height, error);
     case JERR_NO_BACKING_STORE:
         return fail(error, TROL_ERROR_UNSUPPORTED, "the JPEG of %u x %u pixels takes more memory than its size allows",

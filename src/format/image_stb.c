@@ -1,4 +1,4 @@
-/* image_stb.c - stb_image itself, from its header, for PNG. */
+/* image_stb.c - the implementation of stb_image, for PNG only. */
 #include "format/image_formats.h"
 
 #include <limits.h>

@@ -48,10 +48,10 @@ typedef struct directory {
 
 /* Offset of the end record, after which only a comment may follow; n_bytes if there is none. */
 static size_t find_end_record(const unsigned char *bytes, size_t n_bytes) {
-    for (size_t behind = END_BYTES; behind <= n_bytes && behind <= END_BYTES + MAX_COMMENT_BYTES; behind++) {
-        const unsigned char *end = bytes + n_bytes - behind;
-        if (read32(end) == END_SIGNATURE && read16(end + 20) == behind - END_BYTES)
-            return n_bytes - behind;
+    for (size_t distance = END_BYTES; distance <= n_bytes && distance <= END_BYTES + MAX_COMMENT_BYTES; distance++) {
+        const unsigned char *end = bytes + n_bytes - distance;
+        if (read32(end) == END_SIGNATURE && read16(end + 20) == distance - END_BYTES)
+            return n_bytes - distance;
     }
     return n_bytes;
 }

@@ -59,7 +59,7 @@ static const unsigned built_sets = 0
 /* The kernels above AVX2 are compiled against tests/emulate/immintrin.h: any CPU with AVX2 runs them. */
 static unsigned detect_sets(void) { return ALL_SETS; }
 #else
-/* Linux hands out the tile registers on request only (Documentation/arch/x86/xstate.rst). */
+/* Linux enables the tile registers on request only (Documentation/arch/x86/xstate.rst). */
 static bool request_tiles(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;

@@ -1,5 +1,5 @@
 /* cpu.h - what this CPU has, as flags: instruction sets for which this build has kernels, and traits that decide
- * between kernels of which the faster one is not the newer one. Under everything else in src/kernels.
+ * between kernels where the newer one is not always the faster. Under everything else in src/kernels.
  *
  * A level is a set of instruction sets under one name, to force by the environment variable TROL_CPU. Nothing is
  * decided by timing: what changes bits must be the same in every run on a machine. */
@@ -16,8 +16,8 @@ enum {
     CPU_HAS_AVX512_BF16 = 1 << 4, /* vdpbf16ps */
     CPU_HAS_AMX = 1 << 5,         /* tiles, BF16 and INT8, which the system lets this process use */
 
-    /* Streams come faster with prefetch instructions for L2 than with those for L1, which occupy the few places for
-     * lines that are on their way there. */
+    /* Streams are read faster with prefetch instructions for L2 than for L1, whose few fill buffers those would
+     * occupy. */
     CPU_PREFERS_L2_PREFETCH = 1 << 8,
     /* vdpbf16ps multiplies more numbers a second than float32 FMA does. */
     CPU_HAS_FAST_BF16 = 1 << 9

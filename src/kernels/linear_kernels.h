@@ -36,10 +36,10 @@ typedef void (*linear_to_float)(const void *from, float *to, int64_t n);
 typedef void (*linear_epilogue)(const float *y, const float *bias, const float *up, const float *up_bias,
                                 const float *scale, float *out, int64_t n);
 
-/* A way to multiply large batches. The columns of a matrix are cut into blocks of block_columns; an operand's part of a
- * block is packed into panels of tile_inputs or tile_outputs rows, padded with zeros to whole panels and to a multiple
- * of column_group columns. Panels hold their columns in order, so a panel over many blocks holds them one after
- * another. */
+/* A way to multiply large batches (BLIS's MR, NR, KC and NC are tile_inputs, tile_outputs, block_columns and
+ * chunk_outputs). The columns of a matrix are cut into blocks of block_columns; an operand's part of a block is packed
+ * into panels of tile_inputs or tile_outputs rows, padded with zeros to whole panels and to a multiple of column_group
+ * columns. Panels hold their columns in order, so a panel over many blocks holds them one after another. */
 typedef struct linear_gemm {
     int64_t tile_inputs, tile_outputs; /* rows of a panel of inputs, of weights */
     int64_t chunk_outputs;             /* weight rows that one chunk of work takes: a multiple of 2 tile_outputs */

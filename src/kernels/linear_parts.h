@@ -1,5 +1,5 @@
-/* linear_parts.h - what linear.c, linear_small.c and linear_large.c stand on: the values of linear.h, LoRA's first
- * half, input rows for packed matrices. */
+/* linear_parts.h - what linear.c, linear_small.c and linear_large.c share: the values of linear.h, LoRA's first half,
+ * input rows for packed matrices. */
 #ifndef KERNELS_LINEAR_PARTS_H
 #define KERNELS_LINEAR_PARTS_H
 

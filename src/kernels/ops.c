@@ -1,5 +1,5 @@
-/* Rows are dealt out in chunks of about CHUNK_ELEMENTS, whatever the number of threads; work of a single chunk runs on
- * the calling thread, so a step of one token wakes nobody. */
+/* Rows are distributed in chunks of about CHUNK_ELEMENTS, whatever the number of threads; work of a single chunk runs
+ * on the calling thread, so a step of one token wakes nobody. */
 #include "kernels/ops.h"
 
 #include <math.h>

@@ -14,7 +14,7 @@ typedef struct run {
     const kernels *kernels;   /* the table for this CPU */
     const atomic_int *cancel; /* set: stop between chunks with TROL_ERROR_CANCELLED; may be NULL */
     trol_error *error;
-    /* Called by the calling thread between its chunks, in its own float mode, to report progress and to look whether to
+    /* Called by the calling thread between its chunks, in its own float mode, to report progress and to check for a
      * cancel; may be NULL. It must be cheap. */
     void (*poll)(void *user);
     void *poll_user;

@@ -11,7 +11,7 @@ typedef enum element_type {
     ELEMENT_BF16,
     ELEMENT_Q8, /* packed blocks, see kernels/quantize.h */
     ELEMENT_Q4,
-    ELEMENT_OTHER /* in a file, but of no use here */
+    ELEMENT_OTHER /* may occur in a file, but is not used */
 } element_type;
 
 /* Bytes of one element; 0 for the packed types, whose size depends on the shape. */

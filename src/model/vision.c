@@ -43,7 +43,7 @@ trol_status vision_pixels(const model_config *config, const trol_image *image, f
 
 /* ---- embeddings ------------------------------------------------------------------------------ */
 
-/* One job of encoding: all tiles are rows of the same products. */
+/* One call of the encoder: all tiles are rows of the same products. */
 typedef struct encoder {
     const run *r;
     const vision *v;

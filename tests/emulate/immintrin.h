@@ -2,9 +2,10 @@
  *
  * With the CMake option TROL_EMULATE the kernel files of those levels are compiled against this header in place of the
  * compiler's, so that their logic (packing, tails, masks, layouts, the order of sums) is tested on any CPU with AVX2.
- * Speed means nothing there. Each function computes what the instruction of its name does (Intel 64 and IA-32
- * Architectures Software Developer's Manual, volume 2); only what the kernels use is here, and a kernel that uses more
- * fails to compile. The BF16 products round after each of the two products of a pair, as documented for VDPBF16PS. */
+ * Speed is not representative there. Each function computes what the instruction of its name does (Intel 64 and IA-32
+ * Architectures Software Developer's Manual, volume 2); only what the kernels use is defined, so a kernel that uses
+ * more fails to compile. The BF16 products round after each of the two products of a pair, as documented for
+ * VDPBF16PS. */
 #ifndef TESTS_EMULATE_IMMINTRIN_H
 #define TESTS_EMULATE_IMMINTRIN_H
 
@@ -445,7 +446,7 @@ typedef struct emu_tile_config {
 static _Thread_local emu_tile emu_tiles[8];
 static _Thread_local emu_tile_config emu_config; /* palette 0: no tiles may be used */
 
-/* A use that the CPU would fault on ends the test. */
+/* A use on which the CPU would fault ends the test. */
 EMU void emu_check(int fine) {
     if (!fine)
         __builtin_trap();

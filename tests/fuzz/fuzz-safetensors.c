@@ -1,5 +1,5 @@
 /* fuzz-safetensors.c - any bytes as a safetensors file; what is accepted is read from end to end. The first byte says
- * whether the rest is a whole file, or a header (up to a 0xff byte) with data behind it; the length is added. */
+ * whether the rest is a whole file, or a header (up to a 0xff byte) followed by data; the length is added. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

@@ -142,7 +142,7 @@ static void check_plain(const tokenizer *t, const char *text, size_t n_bytes) {
     char *bytes = NULL, *expected = malloc(n_bytes + 1);
     trol_error error = {0};
     text_piece pieces[2] = {{text, n_bytes / 2, false}, {text + n_bytes / 2, n_bytes - n_bytes / 2, false}};
-    while ((pieces[1].n_bytes && (*pieces[1].text & 0xc0) == 0x80)) { /* the border is a character's */
+    while ((pieces[1].n_bytes && (*pieces[1].text & 0xc0) == 0x80)) { /* only at a boundary of characters */
         pieces[0].n_bytes++;
         pieces[1].text++;
         pieces[1].n_bytes--;

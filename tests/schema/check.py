@@ -2,8 +2,8 @@
 """Answers under random JSON Schemas, validated by jsonschema with its format checker.
 
 check.py BUILD SOURCE [N_SCHEMAS [N_SEEDS]]: makes N_SCHEMAS (500) random schemas, has each bundled model answer them,
-and checks that every answer is JSON that jsonschema accepts; that changed answers which jsonschema refuses are refused by
-the grammar, too; and that values which are made here from schemas, written in two ways, are accepted by it.
+and checks that every answer is JSON that jsonschema accepts; that modified answers that jsonschema refuses are refused
+by the grammar, too; and that values made here from schemas, written in several ways, are accepted by it.
 Exit status 1 if anything is wrong.
 """
 import copy
@@ -274,7 +274,7 @@ def ask_grammar(build, blocks):
 
 
 def check_written(build, schemas):
-    """Values that were not made by the grammar pass it, in both usual ways of writing."""
+    """Values that were not made by the grammar are accepted by it, in the usual ways of writing."""
     blocks = []
     for schema, value in schemas:
         if not validator(schema).is_valid(value):
@@ -290,7 +290,7 @@ def check_written(build, schemas):
 
 
 def check_answers(build, level, model, schemas, n_seeds):
-    """At a level of instruction sets, None for the best one; nothing where this machine has not got it."""
+    """At an instruction-set level, None for the best one; skipped where this machine lacks it."""
     texts = "\n".join(json.dumps(s) for s, _ in schemas) + "\n"
     command = [f"{build}/at-level", level] if level else []
     out = subprocess.run(command + [f"{build}/schema-answers", model, str(n_seeds), "120"], input=texts, text=True,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Answers under random JSON Schemas, validated by Python's jsonschema: tests/schema/run.sh BUILD [N_SCHEMAS [N_SEEDS]]
-# Without python3-venv it is left out, which fails where CI=true.
+# Without python3-venv the check is skipped, or fails where CI=true.
 # Its packages come from PyPI into a folder of their own outside the tree, $TROL_PYTHON_PACKAGES if that is set.
 set -euo pipefail
 build=$(cd "$1" && pwd)
@@ -13,7 +13,7 @@ if [ -z "$packages" ]; then
 fi
 if ! "$packages/bin/python" -c 'import jsonschema, rfc3339_validator' 2>/dev/null; then
     if ! python3 -m venv "$packages" 2>/dev/null; then
-        echo "left out: the Debian package python3-venv is missing"
+        echo "skipped: the Debian package python3-venv is missing"
         [ "${CI:-}" != true ]
         exit
     fi

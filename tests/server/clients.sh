@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # clients.sh FOLDER: real clients against trol-server: the openai packages for Python and JavaScript, and the page in
-# Chromium. They come from PyPI, npm and Debian, into FOLDER, which is outside the source tree; what is missing on this
-# machine is left out, and named, which fails where CI=true. TROL_BUILD and TROL_SOURCE as in the other tests.
+# Chromium. They come from PyPI, npm and Debian, into FOLDER, which is outside the source tree; a client that is missing
+# on this machine is named and skipped, or fails where CI=true. TROL_BUILD and TROL_SOURCE as in the other tests.
 set -euo pipefail
 left_out() {
-    echo "left out: $*"
+    echo "skipped: $*"
     [ "${CI:-}" != true ]
 }
 folder=$1
@@ -13,7 +13,7 @@ mkdir -p "$folder"
 clients=$TROL_SOURCE/tests/server/clients
 image=$TROL_SOURCE/models/pictures/balloons.png
 
-# Many at once, and nothing of them stays: `--queue` holds them all.
+# Many at once, with a `--queue` that holds them all.
 start load -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 2048 --queue 200 -q
 timeout 300 python3 "$TROL_SOURCE/tests/server/load.py" "$url" "$TROL_SOURCE/models/pictures" 200 "${LOAD_SECONDS:-30}"
 kill -TERM "$pid"

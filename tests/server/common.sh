@@ -57,5 +57,5 @@ metric() { curl -sf -m 10 "${url}metrics" | sed -n "s/^trol_$1 //p"; }
 # content FILE: the text of the first choice of a whole answer.
 content() { sed 's/.*"role":"assistant","content":"\([^"]*\)".*/\1/' "$1"; }
 
-# streamed FILE: the texts of a streamed answer together, as they are in JSON.
+# streamed FILE: the texts of a streamed answer together, still escaped as in JSON.
 streamed() { sed -n 's/.*"delta":{"content":"\(.*\)"},"logprobs".*/\1/p' "$1" | tr -d '\n'; }

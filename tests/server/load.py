@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Many clients at once: load.py URL PICTURES-FOLDER [CLIENTS [SECONDS]]. Standard library only.
 
-Most ask about pictures and texts, whole or streamed, and know from a first round, asked one at a time, what they must
-be answered to the byte. Others leave in the middle of an answer, read slowly, or send garbage. Ends with 0 if nothing
-was lost or mixed up, and prints latencies."""
+Most ask about pictures and texts, whole or streamed, and expect the exact answers of a first round, asked one at a
+time. Others disconnect in the middle of an answer, read slowly, or send garbage. Prints latencies; the exit status is 0
+if nothing was lost or mixed up."""
 import asyncio
 import base64
 import json
@@ -47,7 +47,7 @@ def head(body):
 
 
 async def exchange(body, slow=False, leave_after=None):
-    """The status and the bytes of the reply's body; None where the client left."""
+    """The status and the bytes of the reply's body; None where the client disconnected."""
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
     try:
         writer.write(head(body) + body)

@@ -22,7 +22,7 @@
 
 enum { MOST_LINE_BYTES = 256 << 20, WINDOW_A_SESSION = 4, DEFAULT_CONTEXT = 4096 };
 
-/* A line on its way to its answer. */
+/* A line of the input until its answer is written. */
 typedef struct entry {
     int64_t line; /* counted from 1 */
     uint64_t fingerprint;
@@ -46,11 +46,11 @@ typedef struct batch {
     int64_t first, next; /* entries, counted from 0 */
     int64_t n_read;      /* lines read */
     int64_t n_total;     /* lines of the input; 0: unknown */
-    uint64_t *done;      /* [n_done]: fingerprints of the lines that the output has already; 0 for none */
+    uint64_t *done;      /* [n_done]: fingerprints of the lines that the output already answers; 0: none */
     int64_t n_done, n_skipped;
     int64_t n_errors, n_tokens;
     double began, next_progress;
-    trol_constraint *form; /* of the last line that asked for one: those alike have clones of it */
+    trol_constraint *form; /* of the last line that asked for one; lines with the same text get clones of it */
     chat_format form_format;
     char *form_text; /* NULL: none */
     bool at_end;
@@ -58,7 +58,7 @@ typedef struct batch {
 
 static volatile sig_atomic_t stopped;
 
-/* A first signal ends the run after the line that is being written; a second one at once. */
+/* The first signal ends the run after the line that is being written; a second one ends it at once. */
 static void stop_batch(int number) {
     if (stopped)
         signals_end_at_once(number);
@@ -67,12 +67,12 @@ static void stop_batch(int number) {
 
 /* ---- which lines are done -------------------------------------------------------------------- */
 
-/* FNV-1a: tells an edited line or other options from the ones that an output was made with. */
+/* FNV-1a: shows whether a line or an option differs from those that an output was made with. */
 static uint64_t hash_text(uint64_t hash, const char *text) {
     return fnv_bytes(hash, text ? text : "", text ? strlen(text) + 1 : 1);
 }
 
-/* Of a line and all that the answer to it depends on. */
+/* Of a line and all that its answer depends on. */
 static uint64_t line_fingerprint(const batch *b, const char *line, size_t n_bytes) {
     const options *o = b->r->chosen;
     const int32_t integers[] = {o->n_predict, o->traversal, o->cache_type,    o->weight_type,  o->vision_type,
@@ -116,7 +116,7 @@ static trol_status read_done_line(batch *b, const char *line, size_t n_bytes, co
     return TROL_OK;
 }
 
-/* --resume: reads the answers that are there; half a last line is cut off. */
+/* --resume: reads the answers that exist; an incomplete last line is cut off. */
 static trol_status read_output(batch *b, const char *path) {
     FILE *file = fopen(path, "r+b");
     if (!file && errno == ENOENT)
@@ -148,7 +148,7 @@ static trol_status open_output(batch *b) {
     }
     const bool exists = stat(path, &info) == 0;
     if (exists && S_ISREG(info.st_mode) && info.st_size > 0 && !b->r->chosen->resume)
-        return tool_fail(b->r->error, TROL_ERROR_ARGUMENT, "%s exists already: --resume goes on with it", path);
+        return tool_fail(b->r->error, TROL_ERROR_ARGUMENT, "%s exists already: --resume continues it", path);
     trol_status status = b->r->chosen->resume && (!exists || S_ISREG(info.st_mode)) ? read_output(b, path) : TROL_OK;
     if (status != TROL_OK)
         return status;
@@ -181,7 +181,7 @@ static trol_status open_input(batch *b) {
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-/* The constraint of a line. Lines that ask for what the one before asked share what was made for it. */
+/* The constraint of a line. Lines that ask for the same as the one before share its automaton. */
 static bool make_constraint(batch *b, const chat_request *request, trol_constraint **constraint, api_error *error) {
     const char *text = request->format_text ? request->format_text : "";
     trol_error cause;
@@ -205,7 +205,7 @@ static bool make_constraint(batch *b, const chat_request *request, trol_constrai
            api_fail_library(error, request->format_param, &cause);
 }
 
-/* A line into the window, and its request to the engine. */
+/* Puts a line into the window and its request to the engine. */
 static void ask(batch *b, size_t n_bytes) {
     entry *e = &b->window[b->next % (int64_t)b->n_window];
     chat_request request;
@@ -252,7 +252,7 @@ static trol_status read_line(batch *b, bool *asked) {
         if (b->done[b->n_read - 1] != line_fingerprint(b, b->line, n_bytes))
             return tool_fail(b->r->error, TROL_ERROR_ARGUMENT,
                              "line %" PRId64 " of %s was made from another line, another model or with other options: "
-                             "--resume goes on only with what it began with",
+                             "--resume needs the same ones",
                              b->n_read, b->output_name);
         b->n_skipped++;
         return TROL_OK;
@@ -285,7 +285,7 @@ static void put_logprob(buffer *out, const event *e) {
     buffer_text(out, "]}");
 }
 
-/* Takes the entry's events as they are there. true: it is complete. */
+/* Takes the entry's events that have come. true: it is complete. */
 static bool take_events(entry *e) {
     if (!e->job)
         return true;
@@ -402,7 +402,7 @@ static trol_status start(batch *b) {
                                   .queue_limit = WINDOW_A_SESSION * o->parallel,
                                   .cache_type = (trol_cache_type)o->cache_type,
                                   .image_cache_bytes = (size_t)256 << 20,
-                                  .step_seconds = 2}; /* nobody watches: large pieces of prompts */
+                                  .step_seconds = 2}; /* nobody waits for single tokens: large pieces of prompts */
     b->n_window = (size_t)(WINDOW_A_SESSION * o->parallel);
     b->window = calloc(b->n_window, sizeof *b->window);
     if (!b->window)
@@ -462,7 +462,7 @@ trol_status batch_run(run *r) {
     free(b.line);
     if (status == TROL_OK && stopped) {
         r->stopped_by = (int)stopped;
-        return tool_fail(r->error, TROL_ERROR_CANCELLED, "stopped; --resume goes on");
+        return tool_fail(r->error, TROL_ERROR_CANCELLED, "stopped; --resume continues");
     }
     return status;
 }

@@ -8,7 +8,7 @@
 #include "server/data_url.h"
 #include "server/json_body.h"
 
-static const char model_id[] = "trol"; /* a line's "model" is not looked at */
+static const char model_id[] = "trol"; /* a line's "model" is ignored */
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
@@ -87,7 +87,7 @@ static bool read_paths(cJSON *messages, api_error *error) {
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* The place of the pictures is the library's business: as with -p, markers say it, or they go in front. */
+/* The library places the pictures, as with -p: at the markers, or in front. */
 static bool make_messages(const char *prompt, const char *system, chat_request *request, api_error *error) {
     request->messages = calloc(2, sizeof *request->messages);
     request->images = calloc(CHAT_MOST_IMAGES, sizeof *request->images);
@@ -103,7 +103,7 @@ static bool make_messages(const char *prompt, const char *system, chat_request *
     return true;
 }
 
-/* --json-schema, --json or --grammar, unless the line has a rule of its own, which {"type": "text"} is, too. */
+/* --json-schema, --json or --grammar, unless the line has a format of its own; {"type": "text"} is one, too. */
 static bool add_constraint(const run *r, cJSON *line) {
     static const char *const own[] = {"response_format", "json_schema", "grammar"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -121,7 +121,7 @@ static bool add_constraint(const run *r, cJSON *line) {
     return schema && cJSON_AddItemToObject(line, "json_schema", schema);
 }
 
-/* What the options say and the line does not. */
+/* The options' values for fields that the line leaves out. */
 static bool add_defaults(const run *r, cJSON *line, api_error *error) {
     const options *o = r->chosen;
     static const char *const modes[] = {"prompt", "all", "off"};
@@ -175,12 +175,14 @@ static bool read_fields(const run *r, cJSON *line, chat_request *request, char *
     }
     for (int i = 0; server_fields[i] && fine; i++)
         if (cJSON_HasObjectItem(line, server_fields[i]))
-            fine = api_fail(error, 400, server_fields[i], NULL, "%s is not for a line of --batch", server_fields[i]);
+            fine = api_fail(error, 400, server_fields[i], NULL, "%s is not supported in a line of --batch",
+                            server_fields[i]);
     if (fine && !own[1] == !messages)
         fine = api_fail(error, 400, NULL, NULL, "the line has %s, expected \"prompt\" or \"messages\"",
                         messages ? "both a prompt and messages" : "neither a prompt nor messages");
     if (fine && messages && own[2])
-        fine = api_fail(error, 400, "system", NULL, "system does not go with messages, which may begin with one");
+        fine =
+            api_fail(error, 400, "system", NULL, "system cannot be combined with messages, which may begin with one");
     if (fine && own[1])
         fine = json_read_string(own[1], "prompt", &prompt, error);
     if (fine && own[2])

@@ -9,8 +9,8 @@
 
 /* Reads a line (NUL-terminated, n_bytes without it). A request is "prompt" (a text in which "<image>" places a picture,
  * as -p) or "messages" (as the OpenAI chat API has them), "image" or "images" (paths, or data: URLs), and the fields of
- * tools/server/chat_request.c; what the line leaves open is as the command's options say. *id: the line's "id" as JSON
- * text, from malloc, or NULL. false, with the sentence in *error, for a line that cannot be asked. */
+ * tools/server/chat_request.c; for fields that the line leaves out the command's options apply. *id: the line's "id" as
+ * JSON text, from malloc, or NULL. false, with the sentence in *error, for a line that is not valid. */
 bool batch_line_read(const run *r, const char *line, size_t n_bytes, chat_request *request, char **id,
                      api_error *error);
 

@@ -9,15 +9,16 @@
 
 const char *beams_contradiction(const options *o) {
     if (!o->n_beams)
-        return o->n_best ? "--n-best is for --beams" : NULL;
+        return o->n_best ? "--n-best needs --beams" : NULL;
     if (o->chat || o->batch)
-        return "--chat and --batch have no beam search: --beams does not go with them";
+        return "--beams cannot be combined with --chat or --batch";
     if (o->temperature > 0 || o->logit_bias.count > 0 || o->repeat_penalty != 1 || o->presence_penalty != 0 ||
         o->frequency_penalty != 0)
-        return "a beam search goes by the model's own probabilities: --temp, penalties and --logit-bias do not go with "
+        return "a beam search uses the model's own probabilities: --temp, penalties and --logit-bias cannot be "
+               "combined with "
                "--beams";
     if (o->lookup || o->logits || o->logprobs)
-        return "--lookup, --logits and --logprobs do not go with --beams";
+        return "--lookup, --logits and --logprobs cannot be combined with --beams";
     return NULL;
 }
 

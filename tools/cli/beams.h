@@ -4,7 +4,7 @@
 
 #include "cli/cli.h"
 
-/* What does not go with --beams; NULL if all is well. */
+/* What --beams cannot be combined with; NULL if all is well. */
 const char *beams_contradiction(const options *o);
 
 /* Writes the answer to r->session's prompt, and the file of --n-best. */

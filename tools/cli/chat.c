@@ -1,5 +1,5 @@
-/* chat.c - turns of a conversation. Each turn puts the whole conversation through the library, the answers as the
- * tokens that were generated: it takes from the session what is equal and computes the rest, so every turn has the
+/* chat.c - turns of a conversation. Each turn gives the whole conversation to the library, answers as the tokens that
+ * were generated; the library reuses what the session already holds of it and computes the rest, so every turn has the
  * logits of a fresh run, whatever was undone, edited or dropped before. */
 #include "cli/chat.h"
 
@@ -37,7 +37,7 @@ typedef struct chat {
 
 /* ---- ^C -------------------------------------------------------------------------------------- */
 
-/* For the handler, which can be given nothing. */
+/* For the signal handler, which takes no arguments. */
 static volatile sig_atomic_t interrupted;
 static trol_session *volatile running; /* NULL: nothing is computed in it */
 
@@ -50,7 +50,7 @@ static void stop_answer(int number) {
         trol_session_cancel(running);
 }
 
-/* Pictures are encoded outside the session: progress is where they are stopped. */
+/* Pictures are encoded outside the session: the progress callback stops them. */
 static int watch_encoding(void *user, trol_stage stage, int64_t done, int64_t total) {
     return interrupted ? 1 : cli_show_progress(user, stage, done, total);
 }
@@ -141,7 +141,7 @@ static int write_text(void *user, const char *text) {
     return cli_write_answer(c->r, text);
 }
 
-/* Tokens that the conversation has as a prompt. */
+/* The number of tokens of the conversation as a prompt. */
 static trol_status count_tokens(chat *c, const trol_message *messages, size_t *n_tokens) {
     int32_t *image_tokens = calloc(c->talk.n_images + 1, sizeof *image_tokens), *tokens;
     if (!image_tokens)
@@ -225,7 +225,7 @@ static bool has_image_token(const chat *c) {
     return false;
 }
 
-/* The session's numbers as they were when the turn began, for what it took. */
+/* Remembers the session's counters at the start of a turn, to report what the turn took. */
 static void note_stats(chat *c) {
     trol_session_stats s = {.size = sizeof s};
     trol_session_get_stats(c->r->session, &s);
@@ -263,7 +263,7 @@ static void announce_context(chat *c) {
     }
 }
 
-/* Takes the question into the conversation, with the pictures that were attached. */
+/* Adds the question to the conversation, with the pictures that were attached. */
 static trol_status add_question(chat *c, const char *question) {
     static const char marker[] = "<image>\n";
     const size_t placed = conversation_count_places(question), n = c->n_images;
@@ -280,13 +280,13 @@ static trol_status add_question(chat *c, const char *question) {
     for (size_t i = placed; i < n; i++, to += sizeof marker - 1)
         memcpy(to, marker, sizeof marker - 1);
     strcpy(to, question);
-    c->n_images = 0; /* the conversation has them */
+    c->n_images = 0; /* the conversation owns them */
     trol_status status = conversation_add(&c->talk, TROL_ROLE_USER, text, NULL, 0, c->images, n, r->error);
     free(text);
     return status;
 }
 
-/* A question that got no answer goes back: its pictures wait for the next one. */
+/* Takes back a question that got no answer; its pictures stay for the next one. */
 static void take_question_back(chat *c) {
     const size_t n = c->talk.messages[c->talk.n_messages - 1].n_images;
     memcpy(c->images, c->talk.images + c->talk.n_images - n, n * sizeof *c->images);
@@ -339,7 +339,7 @@ static trol_status take_turn(chat *c, const char *question) {
     if (status != TROL_OK)
         return status;
     if (stopped)
-        cli_notice(r, "stopped; the answer stays as far as it came (/undo takes it back)");
+        cli_notice(r, "stopped; the answer so far is kept (/undo takes it back)");
     if (stop == TROL_STOP_LENGTH)
         cli_notice(r, "the answer was cut after %d tokens (-n allows more)", r->chosen->n_predict);
     if (stop == TROL_STOP_CONTEXT)
@@ -357,14 +357,14 @@ static const char help[] =
     "/image FILE    attach a picture to the next question; <image> in it says where, else in front\n"
     "/system TEXT   the system text from now on; /system alone: the model's own; /system \"\": none\n"
     "/undo          take the last question and its answer back\n"
-    "/clear         begin anew\n"
-    "/save FILE     keep the conversation, pictures included; /load FILE goes on from it\n"
+    "/clear start over\n"
+    "/save FILE     keep the conversation, pictures included; /load FILE continues it\n"
     "/stats         times, speeds and memory\n"
     "/help          this list; /exit or ^D ends\n"
-    "A line that ends in \\ goes on in the next one; \"\"\" begins and ends several lines.\n"
+    "A line that ends in \\ continues in the next one; \"\"\" begins and ends several lines.\n"
     "^C stops an answer.\n";
 
-/* The first message is the system's. */
+/* Sets or removes the system message, which is the first. */
 static trol_status set_system(chat *c, const char *text) {
     conversation *talk = &c->talk;
     if (talk->n_messages > 0 && talk->messages[0].role == TROL_ROLE_SYSTEM)
@@ -546,7 +546,7 @@ static trol_status converse(chat *c) {
     return status;
 }
 
-/* What the command line asks before anything is typed. */
+/* The command line's question, before anything is typed. */
 static trol_status begin(chat *c) {
     const options *o = c->r->chosen;
     trol_status status = o->system ? set_system(c, o->system) : TROL_OK;

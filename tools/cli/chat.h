@@ -4,7 +4,7 @@
 
 #include "cli/cli.h"
 
-/* Until the end of the input. r's model is loaded; session and sampler are made here. */
+/* Runs until the end of the input. r's model is loaded; session and sampler are created here. */
 trol_status chat_run(run *r);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "cli/cli.h"
 
-/* What the options need of each other; NULL if all is well. */
+/* What is wrong with the options; NULL if all is well. */
 const char *constraint_contradiction(const options *o);
 /* Reads the file into r->constraint_text and makes r->constraint, once the model is loaded; nothing without such an
  * option. */

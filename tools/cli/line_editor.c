@@ -54,7 +54,7 @@ static int read_character(EditLine *edit, wchar_t *character) {
         const size_t used = mbrtowc(character, &byte, 1, &editor->state);
         if (used == (size_t)-2)
             continue;
-        if (used == (size_t)-1) { /* no character: passed over */
+        if (used == (size_t)-1) { /* not a character: skipped */
             memset(&editor->state, 0, sizeof editor->state);
             continue;
         }
@@ -64,7 +64,7 @@ static int read_character(EditLine *edit, wchar_t *character) {
 
 static void start_editing(line_editor *editor) {
     HistEvent event;
-    setlocale(LC_CTYPE, ""); /* nothing else: numbers keep their points */
+    setlocale(LC_CTYPE, ""); /* nothing else: numbers keep the decimal point */
     editor->edit = el_init("trol-cli", stdin, stdout, stderr);
     editor->history = editor->edit ? history_init() : NULL;
     if (!editor->history) {

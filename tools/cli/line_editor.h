@@ -1,5 +1,4 @@
-/* line_editor.h - lines that a person types: edited and remembered on a terminal (libedit), read as they come
- * otherwise. */
+/* line_editor.h - lines that a person types: with editing and a history on a terminal (libedit), plain otherwise. */
 #ifndef CLI_LINE_EDITOR_H
 #define CLI_LINE_EDITOR_H
 
@@ -16,7 +15,7 @@ typedef enum line_result {
     LINE_FAILED       /* standard input cannot be read, or there is no memory */
 } line_result;
 
-/* interrupted: set by the program's handler of SIGINT, which must interrupt system calls. NULL: no memory. */
+/* interrupted: set by the program's SIGINT handler, which must interrupt system calls. NULL: no memory. */
 line_editor *line_editor_new(const volatile sig_atomic_t *interrupted);
 void line_editor_free(line_editor *editor);
 

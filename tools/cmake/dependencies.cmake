@@ -1,6 +1,6 @@
 # What the library needs from the system: found by pkg-config, or else by header and library where distributions put
-# them. All that is missing is reported at once, with the names of the packages. OpenBLAS is not among it: it is opened
-# at run time, by the few machines that multiply with it (src/kernels/linear_blas.h).
+# them. All that is missing is reported at once, with the names of the packages. OpenBLAS is not among them: it is
+# opened at run time where it is used (src/kernels/linear_blas.h).
 #   trol_dependencies        the target to compile and link with
 #   TROL_STATIC_LIBRARIES    what a program that links the static library needs too, for the CMake package
 #   TROL_STATIC_FLAGS        the same for libtrol.pc

@@ -12,7 +12,7 @@ set(avx512bf16 ${avx512vnni} -mavx512bf16)
 set(amx ${avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
 
 set(TROL_LEVELS_BUILT)
-if(TROL_EMULATE) # tests/emulate stands in for what the compiler would have to know
+if(TROL_EMULATE) # tests/emulate replaces what the compiler would have to support
   foreach(level avxvnni avx512 avx512vnni avx512bf16 amx)
     string(TOUPPER TROL_HAVE_${level} have)
     set(${have} ON)

@@ -1,5 +1,5 @@
-# The command-line tools: they see the public header, the shared library and src/base (as a static library, so that
-# nothing of it is written twice). tools/common/ is what several of them share.
+# The command-line tools: they see the public header, the shared library and src/base (as a static library, so that none
+# of it is duplicated). tools/common/ is what several of them share.
 file(RELATIVE_PATH TROL_BIN_TO_LIB ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
 file(RELATIVE_PATH TROL_BIN_TO_MODELS ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_DATADIR}/libtrol/models)
 file(GLOB TROL_TOOLS_COMMON CONFIGURE_DEPENDS tools/common/*.c)

@@ -211,7 +211,7 @@ static trol_status read_image(const place *at, const cJSON *part, conversation_e
     return encode(user, image->bytes, image->n_bytes, &image->features, at->error);
 }
 
-/* The texts of several parts are concatenated; an image goes where the text says "<image>", or else before the text. */
+/* The texts of several parts are concatenated; an image goes where the text has "<image>", or else before the text. */
 static trol_status read_parts(const place *at, const cJSON *parts, conversation_encoder encode, void *user, char **text,
                               conversation_image *images, size_t *n_images) {
     size_t room = 1;

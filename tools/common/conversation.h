@@ -1,4 +1,4 @@
-/* conversation.h - messages with their images: a chat that grows, is cut and is kept in a file.
+/* conversation.h - messages with their images: a chat that grows, can be cut, and is kept in a file.
  *
  * The file is a JSON object {"messages": [...]} in the form of the OpenAI chat API: an image is an image_url part with
  * the bytes of its file in a data: URL. An assistant's message also has its token ids ("tokens"), so that a loaded

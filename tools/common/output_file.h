@@ -1,5 +1,5 @@
-/* output_file.h - an output (base/output.h) of a tool: it appears under its name only when it is whole, and what is
- * unfinished is removed where a signal ends the program. */
+/* output_file.h - an output (base/output.h) of a tool: it appears under its name only when it is complete, and an
+ * unfinished one is removed if a signal ends the program. */
 #ifndef TOOLS_OUTPUT_FILE_H
 #define TOOLS_OUTPUT_FILE_H
 

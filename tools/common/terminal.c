@@ -17,7 +17,7 @@ static bool write_shown(const char *text) {
         uint32_t c;
         const size_t n = utf8_decode(text + at, n_bytes - at, &c);
         int written;
-        if (n == 0) /* no character: nothing that a terminal should see */
+        if (n == 0) /* not a character: the terminal should not see it */
             written = fputs("?", stdout);
         else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
             written = printf("^%c", (char)(c ^ 0x40));

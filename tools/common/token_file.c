@@ -34,7 +34,7 @@ static trol_status read_all(FILE *stream, const char *name, int32_t **tokens, si
         if (ferror(stream))
             return tool_fail(error, TROL_ERROR_IO, "%s cannot be read: %s", name, strerror(errno));
         if (found < 0)
-            return tool_fail(error, TROL_ERROR_FORMAT, "%s: token %zu is no whole number from 0 to %d", name,
+            return tool_fail(error, TROL_ERROR_FORMAT, "%s: token %zu is not a whole number from 0 to %d", name,
                              *n_tokens + 1, INT32_MAX);
         if (found == 0)
             break;

@@ -1,4 +1,4 @@
-/* api_error.h - what a client is answered where a request fails: an HTTP status and the OpenAI API's error object. */
+/* api_error.h - the answer to a request that fails: an HTTP status and the OpenAI API's error object. */
 #ifndef SERVER_API_ERROR_H
 #define SERVER_API_ERROR_H
 
@@ -16,8 +16,8 @@ typedef struct api_error {
 /* Writes the error, the sentence made printable; returns false. param and code may be NULL. */
 bool api_fail(api_error *error, int status, const char *param, const char *code, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-/* An error of the library that the request caused (400, or 422 for content that cannot be read), or that it did not
- * (500, 503). */
+/* From an error of the library: 400 or, for content that cannot be read, 422 if the request caused it, else 500 or
+ * 503. */
 bool api_fail_library(api_error *error, const char *param, const trol_error *cause);
 bool api_fail_memory(api_error *error);
 

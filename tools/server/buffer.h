@@ -1,5 +1,5 @@
-/* buffer.h - text that grows, and JSON written into it. A failed allocation is remembered instead of reported at each
- * call: whoever sends the text looks once. */
+/* buffer.h - text that grows, and JSON written into it. A failed allocation sets a flag instead of being reported by
+ * each call: the sender of the text checks it once. */
 #ifndef SERVER_BUFFER_H
 #define SERVER_BUFFER_H
 

@@ -1,4 +1,4 @@
-/* chat.c - POST /v1/chat/completions: from the request to a job, and from its events to JSON, whole or as they come. */
+/* chat.c - POST /v1/chat/completions: from the request to a job, and from its events to JSON, whole or streamed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -17,8 +17,8 @@ enum { KEEP_ALIVE_MS = 10000, MOST_STREAM_PIECE = 1 << 13 };
 
 typedef enum waited { WAITED_EVENT, WAITED_TIME, WAITED_GONE } waited;
 
-/* For the job's next event, for its client to leave, or for the time to pass. A client that closes its sending side
- * counts as one that left. */
+/* Waits for the job's next event, for its client to disconnect, or for the time to pass. A client that closes its
+ * sending side counts as disconnected. */
 static waited wait_for_event(exchange *x, int timeout_ms, event **result) {
     for (;;) {
         struct pollfd fds[] = {{x->job->event_fd, POLLIN, 0}, {x->fd, POLLRDHUP, 0}};
@@ -53,7 +53,7 @@ static void put_number(buffer *out, double value) {
     if (isfinite(value))
         buffer_format(out, "%.9g", value);
     else
-        buffer_text(out, "-9999.0"); /* the API's own word for a token that is out of the question */
+        buffer_text(out, "-9999.0"); /* the API's value for a token of negligible probability */
 }
 
 static void put_token(exchange *x, buffer *out, const trol_token_logprob *logprob) {
@@ -96,7 +96,7 @@ static void put_usage(buffer *out, const job_usage *u) {
                   (long long)(u->prompt_tokens + u->completion_tokens), (long long)u->cached_tokens);
 }
 
-/* Where the time went: not of the API, but clients take no offence at fields that they do not know. */
+/* Where the time went: not part of the API, but clients ignore fields that they do not know. */
 static void put_timings(buffer *out, const job_usage *u) {
     const double processed = (double)(u->prompt_tokens - u->cached_tokens);
     buffer_format(out,
@@ -108,7 +108,7 @@ static void put_timings(buffer *out, const job_usage *u) {
                   u->answer_seconds > 0 ? (double)u->completion_tokens / u->answer_seconds : 0);
 }
 
-/* The gates in whole hundredths would do for the eye; thousandths leave room for arithmetic. */
+/* Hundredths would do for showing the gates; thousandths leave room for arithmetic. */
 static void put_gates(exchange *x, buffer *out) {
     const job_gates *gates = &x->job->gates;
     const trol_model_info *info = &x->server->info;
@@ -320,7 +320,7 @@ ssize_t chat_read_stream(exchange *x, char *out, size_t bytes) {
     return (ssize_t)bytes;
 }
 
-/* Waits for the first event: what fails until then has a status of its own. */
+/* Waits for the first event: a failure before it gets its own HTTP status. */
 static void answer_stream(exchange *x) {
     event *e;
     if (wait_long(x, &e) == WAITED_GONE)
@@ -344,7 +344,7 @@ static void choose_seed(chat_request *request) {
         request->sampler.seed = (uint64_t)(now_seconds() * 1e9);
 }
 
-/* Of 20 MB of JSON much is in memory at once while it is read: only a few requests are at a time. */
+/* Parsing 20 MB of JSON takes much memory: only a few requests are parsed at a time. */
 static bool read_request(exchange *x, chat_request *request, trol_constraint **constraint) {
     server *s = x->server;
     while (sem_wait(&s->parsing) != 0) {
@@ -388,7 +388,7 @@ void chat_answer(exchange *x) {
 void chat_close(exchange *x) {
     if (!x->job)
         return;
-    engine_cancel(x->server->engine, x->job); /* one that is complete does not mind */
+    engine_cancel(x->server->engine, x->job); /* no effect on one that is complete */
     job_release(x->job);
     x->job = NULL;
 }

@@ -8,7 +8,7 @@
 #include "server/data_url.h"
 #include "server/json_body.h"
 
-/* The request while it is read. */
+/* A request that is being read. */
 typedef struct reader {
     chat_request *out;
     const char *model_id;
@@ -36,7 +36,7 @@ static void put_backslashes(buffer *out, size_t n) {
         buffer_put(out, "\\", 1);
 }
 
-/* Text in the words of trol_message, where "<image>" in a user's text places a picture, and backslashes before it are
+/* Escapes text for trol_message, where "<image>" in a user's text places a picture, and backslashes before it are
  * halved, an odd one making it text. */
 static void put_literal(buffer *out, const char *text, bool user) {
     static const char marker[] = "<image>";
@@ -178,7 +178,7 @@ static bool read_message(reader *r, const cJSON *value, size_t number) {
             role_value = field;
         else if (strcmp(field->string, "content") == 0)
             content = field;
-        /* What clients copy from an answer's message into the next request, and what says nothing there. */
+        /* Fields that clients copy from an answer's message into the next request, where they have no effect. */
         for (const char *const *name = null_fields; *name && !known; name++)
             known =
                 strcmp(field->string, *name) == 0 && (cJSON_IsNull(field) || (cJSON_IsArray(field) && !field->child));
@@ -240,8 +240,8 @@ static bool read_model(reader *r, const cJSON *value, const char *param) {
     if (!json_read_string(value, param, &name, r->error))
         return false;
     return strcmp(name, r->model_id) == 0 ||
-           api_fail(r->error, 404, param, "model_not_found", "the model \"%.100s\" is not here, this server has \"%s\"",
-                    name, r->model_id);
+           api_fail(r->error, 404, param, "model_not_found",
+                    "there is no model \"%.100s\" here, this server has \"%s\"", name, r->model_id);
 }
 
 static bool read_max_tokens(reader *r, const cJSON *value, const char *param) {
@@ -342,7 +342,7 @@ static bool read_frequency_penalty(reader *r, const cJSON *value, const char *pa
 }
 
 static bool read_seed(reader *r, const cJSON *value, const char *param) {
-    const int64_t largest = (int64_t)1 << 53; /* what every JSON parser reads exactly */
+    const int64_t largest = (int64_t)1 << 53; /* every JSON parser reads integers up to this exactly */
     int64_t seed;
     if (!json_read_integer(value, param, -largest, largest, &seed, r->error))
         return false;
@@ -368,7 +368,7 @@ static bool read_logit_bias(reader *r, const cJSON *value, const char *param) {
         bias->token = (int32_t)token;
         if (!read_float(r, field, param, -100, 100, &bias->bias))
             return false;
-        if (bias->bias == -100) /* the API's word for never */
+        if (bias->bias == -100) /* the API's value for never */
             bias->bias = -INFINITY;
     }
     r->out->sampler.bias = r->out->bias;
@@ -477,7 +477,7 @@ static bool read_beams(reader *r, const cJSON *value, const char *param) {
 
 typedef bool (*read_field)(reader *r, const cJSON *value, const char *param);
 
-/* Fields without a function say nothing about the answer: they are accepted and ignored. */
+/* Fields without a function do not affect the answer: they are accepted and ignored. */
 static const struct {
     const char *name;
     read_field read;
@@ -521,11 +521,10 @@ static bool read_known_field(reader *r, const cJSON *value) {
         if (strcmp(value->string, fields[i].name) == 0)
             return !fields[i].read || cJSON_IsNull(value) || fields[i].read(r, value, fields[i].name);
     return cJSON_IsNull(value) ||
-           api_fail(
-               r->error, 400, value->string, "unsupported_field",
-               "this server does not support the field %.100s, and leaving it out of account could make the answer "
-               "wrong",
-               value->string);
+           api_fail(r->error, 400, value->string, "unsupported_field",
+                    "this server does not support the field %.100s, and ignoring it could make the answer "
+                    "wrong",
+                    value->string);
 }
 
 static bool check_together(const chat_request *out, api_error *error) {

@@ -1,9 +1,9 @@
 /* engine.c - the engine's thread.
  *
- * Each round: requests whose clients left are dropped, those that wait and whose pictures are encoded get slots, and
- * one step is run: a token of each answer, and as many rows of the waiting prompts as the step's time allows. Pictures
- * are encoded on the store's thread with the same pool; a step holds the pool, and lets the encoder have it for a
- * moment after each, so neither an answer nor a picture waits long. */
+ * Each round: requests whose clients disconnected are dropped, waiting requests whose pictures are encoded get slots,
+ * and one step is run: a token of each answer, and as many tokens of the waiting prompts as the step's time allows.
+ * Pictures are encoded on the store's thread with the same pool; a step holds the pool, which the encoder gets for a
+ * moment after each step, so neither an answer nor a picture waits long. */
 #include "server/engine.h"
 
 #include <stdlib.h>
@@ -34,7 +34,7 @@ struct engine {
     slot **item_slots;     /* [n_slots] */
     job *jobs;             /* admitted, in the order in which they came; the engine's references */
     uint64_t clock;        /* counts uses of slots */
-    double row_seconds;    /* of a prompt's row in a step, as measured lately; 0: not yet */
+    double row_seconds;    /* of a prompt's token in a step, as measured lately; 0: not yet */
     double answer_seconds; /* of a step without pieces */
 
     pthread_t thread;
@@ -59,7 +59,7 @@ static void wake(void *user) {
 
 typedef enum outcome { OUTCOME_FINISHED, OUTCOME_FAILED, OUTCOME_CANCELLED } outcome;
 
-/* The job leaves the engine. It is in no list and no slot any more. */
+/* The job leaves the engine; it is in no list and no slot any more. */
 static void let_go(engine *e, job *j, outcome how) {
     for (size_t i = 0; i < j->request.n_images; i++)
         image_store_release(e->images, j->images[i]);
@@ -79,7 +79,7 @@ static void close_job(engine *e, job *j, bool keep) {
         slot *s = &e->slots[i];
         if (s->job != j)
             continue;
-        /* A cancel may wait in a session whose prompt was running: it must not hit the next job. */
+        /* A cancel may be pending in a session whose prompt was running: it must not stop the next job. */
         slot_close(s, keep && s->state == SLOT_ANSWER && !s->search);
         s->used = ++e->clock;
     }
@@ -117,7 +117,7 @@ static void finish_job(engine *e, job *j) {
 
 /* ---- admission ------------------------------------------------------------------------------- */
 
-/* The job's tokens; of pictures that are not encoded yet one each. */
+/* The job's tokens, with one token for each picture that is not encoded yet. */
 static trol_status render(engine *e, const job *j, bool encoded, int32_t **tokens, size_t *n_tokens,
                           trol_error *error) {
     int32_t counts[CHAT_MOST_IMAGES];
@@ -182,8 +182,8 @@ static trol_status open_session(engine *e, slot *s, const job *j, trol_error *er
     return trol_session_new(e->params.model, &params, &s->session, error);
 }
 
-/* A slot for the job's prompt with what can be reused in it. The longest conversation that shares a beginning is taken
- * over where most of it is shared, else copied, so that it stays for the one whose it is. */
+/* A slot for the job's prompt with what can be reused in it. The session that shares the longest beginning is taken
+ * over if most of it is shared, else copied, so that it stays for the conversation that it belongs to. */
 static trol_status take_slot(engine *e, job *j, trol_features *const *features, slot **result, trol_error *error) {
     size_t n_shared;
     slot *source = find_source(e, j, features, &n_shared), *free_slot = find_idle(e, source);
@@ -241,7 +241,7 @@ static void count_prompt(engine *e, job *j, const slot *s) {
     pthread_mutex_unlock(&e->mutex);
 }
 
-/* The job gets its slots, of which enough are idle. It is on no list yet. */
+/* Gives the job its slots, of which enough are idle. It is in no list yet. */
 static void admit(engine *e, job *j) {
     trol_error cause = {0};
     api_error error = {0};
@@ -304,14 +304,14 @@ static job *unlink_waiting(engine *e, job **at) {
 static void fail_image(engine *e, job *j, const image_entry *image) {
     api_error error;
     api_fail_library(&error, "messages", image_entry_error(image));
-    if (error.status == 400) /* it came as bytes: what is wrong is in them */
+    if (error.status == 400) /* the fault is in the picture's bytes */
         error.status = 422;
     job_put_error(j, &error);
     let_go(e, j, OUTCOME_FAILED);
 }
 
-/* First come, first served, but that one whose pictures are still being encoded lets others by. Pictures of as many
- * requests as there are slots are encoded ahead. */
+/* First come, first served, except that a job whose pictures are still being encoded lets others pass. Pictures of as
+ * many requests as there are slots are encoded ahead. */
 static void serve_queue(engine *e) {
     bool blocked = false;
     int32_t place = 0;
@@ -349,7 +349,7 @@ static void serve_queue(engine *e) {
 
 /* ---- a step ---------------------------------------------------------------------------------- */
 
-/* Rows of prompts that a step may have beside n_answers answers. */
+/* The number of prompt tokens that a step may have beside n_answers answers. */
 static size_t piece_rows(const engine *e, int32_t n_answers) {
     if (n_answers == 0)
         return LARGEST_PIECE;
@@ -405,7 +405,7 @@ static void take_token(engine *e, slot *s) {
     }
 }
 
-/* The prompt is complete: each choice gets a session of its own that goes on from here. */
+/* The prompt is complete: each choice gets a session of its own that continues from here. */
 static trol_status open_choices(engine *e, slot *first, trol_error *error) {
     job *j = first->job;
     const int32_t room = e->params.context_size - (int32_t)j->n_tokens;
@@ -458,7 +458,7 @@ static void end_prompt(engine *e, slot *first) {
             take_token(e, &e->slots[i]);
 }
 
-/* Searches that came to their end. */
+/* Takes the results of searches that have ended. */
 static void take_searches(engine *e) {
     for (int32_t i = 0; i < e->params.n_slots; i++) {
         slot *s = &e->slots[i];
@@ -500,7 +500,7 @@ static void take_result(engine *e, size_t i) {
     }
 }
 
-/* Follows what rows cost, slowly enough that one late step does not shrink the pieces. */
+/* A running estimate of what a token costs, slow enough that one late step does not shrink the pieces. */
 static void measure(engine *e, double seconds, size_t n_answers, size_t n_rows) {
     const double share = 0.3;
     if (n_rows == 0)
@@ -541,10 +541,10 @@ static void count_step(engine *e, double seconds, size_t n_answers, size_t n_row
     pthread_mutex_unlock(&e->mutex);
 }
 
-/* Whether pictures or searches want the pool, too. */
+/* Whether pictures or searches wait for the pool. */
 static bool others_compute(engine *e) { return count_slots(e, SLOT_SEARCH) > 0 || image_store_is_busy(e->images); }
 
-/* Lets them have it for a moment. */
+/* Gives the pool to them for a moment. */
 static void yield_pool(engine *e) {
     const double moment = 0.08;
     struct timespec until;

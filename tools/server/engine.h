@@ -1,11 +1,11 @@
 /* engine.h - one thread that answers all requests: it drives trol_step with the answers that are being decoded and,
- * beside them, pieces of the prompts that wait. */
+ * beside them, pieces of waiting prompts. */
 #ifndef SERVER_ENGINE_H
 #define SERVER_ENGINE_H
 
 #include "server/job.h"
 
-/* Rows of prompts in a step. */
+/* Prompt tokens in a step. */
 enum { ENGINE_LARGEST_PIECE = 512 };
 
 typedef struct engine engine;
@@ -21,7 +21,7 @@ typedef struct engine_params {
     double step_seconds; /* what a step with a piece of a prompt may take while answers wait for it */
 } engine_params;
 
-/* Counters since the start, and what is going on now. */
+/* Counters since the start, and the current state. */
 typedef struct engine_metrics {
     int64_t requests, finished, failed, cancelled, refused;
     int64_t prompt_tokens, reused_tokens, answer_tokens;
@@ -32,7 +32,7 @@ typedef struct engine_metrics {
     image_store_stats images;
 } engine_metrics;
 
-/* What the parameters bound, in bytes. */
+/* Upper bounds of memory that follow from the parameters, in bytes. */
 typedef struct engine_memory {
     int64_t sessions; /* keys and values of both passes, all slots full */
     int64_t images;   /* the cache, and pictures in use beyond it */
@@ -51,7 +51,7 @@ bool engine_submit(engine *e, job *j, api_error *error);
 /* The job's client is gone. */
 void engine_cancel(engine *e, job *j);
 
-/* From now on nothing is accepted. */
+/* From now on no request is accepted. */
 void engine_drain(engine *e);
 /* Requests that are queued or run. */
 int32_t engine_count_open(engine *e);

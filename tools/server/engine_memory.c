@@ -1,4 +1,4 @@
-/* engine_memory.c - what the engine's parameters bound, in bytes. */
+/* engine_memory.c - upper bounds of the engine's memory, from its parameters. */
 #include "server/engine.h"
 
 engine_memory engine_compute_memory(const trol_model_info *info, const engine_params *p) {

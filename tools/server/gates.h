@@ -4,7 +4,7 @@
 
 #include "server/job.h"
 
-/* Copies them into the job from the session that holds its prompt, and keeps gates. */
+/* Copies them into the job from the session that holds its prompt and keeps gates. */
 trol_status gates_copy(job *j, const trol_session *session, const trol_model_info *info, trol_error *error);
 
 #endif

@@ -1,4 +1,4 @@
-/* http.c - connections, limits and headers: everything about a request but what it asks for.
+/* http.c - connections, limits and headers: all of a request but its content.
  *
  * libmicrohttpd gives each connection a thread, which may simply wait: for the engine's events and, with the same
  * poll(), for its client to go away. A watchdog closes connections whose requests do not arrive. */
@@ -28,7 +28,7 @@ enum {
 
 /* ---- who may ask ----------------------------------------------------------------------------- */
 
-/* Takes the same time whatever the key is: it goes over a fixed number of bytes, of every key. */
+/* Takes the same time whatever the key is: it compares a fixed number of bytes with every key. */
 static bool is_key(const server *s, const char *given) {
     unsigned char padded[MOST_KEY_BYTES] = {0};
     const size_t length = strlen(given);
@@ -79,8 +79,8 @@ static bool is_allowed_host(const server *s, const char *host) {
     return strcasecmp(host, s->options.host) == 0;
 }
 
-/* A page of another site must not use a server on its visitor's machine: neither under a name of its own that it lets
- * point here, nor from its own origin. */
+/* A page of another site must not use a server on its visitor's machine: neither through a host name of its own that
+ * resolves to this machine, nor from its own origin. */
 static bool check_origin(exchange *x) {
     const server *s = x->server;
     const char *host = header(x, "Host"), *origin = header(x, "Origin");
@@ -157,7 +157,7 @@ static enum MHD_Result send_reply(exchange *x) {
         response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1 << 14, read_stream, x, NULL);
     else
         response = MHD_create_response_from_buffer(x->reply.n_bytes, x->reply.bytes, MHD_RESPMEM_MUST_COPY);
-    if (!response || (x->reply.failed && !x->stream)) { /* no memory for an answer: the connection's end is one */
+    if (!response || (x->reply.failed && !x->stream)) { /* no memory for an answer: the connection is closed */
         if (response)
             MHD_destroy_response(response);
         return MHD_NO;
@@ -178,7 +178,7 @@ static bool fail_too_long(exchange *x) {
                     x->server->options.max_body_mib);
 }
 
-/* All that can be said before the body. */
+/* All checks that need no body. */
 static void check_headers(exchange *x, const char *method, const char *path) {
     const char *length = header(x, "Content-Length");
     x->route = routes_find(method, path, &x->error);
@@ -192,13 +192,13 @@ static void check_headers(exchange *x, const char *method, const char *path) {
     }
 }
 
-/* Whether the server has room for so many more bytes of bodies. */
+/* Whether the server has room for this many more bytes of bodies. */
 static bool reserve_body(exchange *x, size_t n_bytes) {
     server *s = x->server;
     const long long limit = (long long)body_limit(s) * 16;
     if (atomic_fetch_add(&s->body_bytes, (long long)n_bytes) + (long long)n_bytes > limit) {
         atomic_fetch_sub(&s->body_bytes, (long long)n_bytes);
-        api_fail(&x->error, 503, NULL, "busy", "too many large requests are on their way, please try again");
+        api_fail(&x->error, 503, NULL, "busy", "too many large requests are being received, please try again");
         x->error.retry_after = 5;
         return false;
     }
@@ -261,7 +261,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *mhd, const char
         x = *context = exchange_new(user, mhd);
         if (!x)
             return MHD_NO;
-        set_receiving(x, true); /* its body has the time from here */
+        set_receiving(x, true); /* its body's time limit starts here */
         check_headers(x, method, path);
         /* A client that asks first is answered before it sends the body. */
         return x->error.status && header(x, "Expect") ? send_reply(x) : MHD_YES;
@@ -343,7 +343,7 @@ static void notify(void *user, struct MHD_Connection *mhd, void **context, enum 
     *context = NULL;
 }
 
-/* A request that trickles in keeps libmicrohttpd's own timeout away; not this one. */
+/* A request that trickles in avoids libmicrohttpd's own timeout; not this one. */
 static void *watch(void *argument) {
     server *s = argument;
     const struct timespec pause = {0, 200000000};
@@ -385,7 +385,7 @@ static bool is_loopback(const struct sockaddr_storage *address) {
                                          : IN6_IS_ADDR_LOOPBACK(&six->sin6_addr);
 }
 
-/* libmicrohttpd's own complaints, about clients mostly. */
+/* libmicrohttpd's own messages, mostly about clients. */
 static void log_http(void *user, const char *format, va_list arguments) {
     const server *s = user;
     if (s->options.verbose)

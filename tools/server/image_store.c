@@ -34,7 +34,7 @@ struct image_store {
     pthread_mutex_t mutex; /* guards all that follows, and the entries' fields but n_users */
     pthread_cond_t work;
     image_entry *entries;
-    uint64_t clock; /* counts wishes and releases */
+    uint64_t clock; /* counts requests and releases */
     bool busy;
     image_store_stats stats;
     atomic_bool stop;
@@ -60,8 +60,8 @@ static void remove_entry(image_store *store, image_entry *entry) {
     entry_free(entry);
 }
 
-/* Those that nobody uses go, the longest unused first, until the rest is within the limit. One that waits or failed is
- * not worth keeping. */
+/* Removes entries without users, the least recently used first, until the rest is within the limit; one that failed or
+ * was not encoded yet in any case. */
 static void evict(image_store *store) {
     for (;;) {
         image_entry *oldest = NULL, *useless = NULL;
@@ -82,7 +82,8 @@ static void evict(image_store *store) {
 }
 
 image_entry *image_store_get(image_store *store, chat_image *image) {
-    const uint64_t hash = fnv_bytes(FNV_START, image->bytes, image->n_bytes); /* it only sorts, the bytes decide */
+    const uint64_t hash =
+        fnv_bytes(FNV_START, image->bytes, image->n_bytes); /* finds candidates; the bytes are compared */
     pthread_mutex_lock(&store->mutex);
     image_entry *entry = store->entries;
     while (entry && !(entry->hash == hash && entry->n_bytes == image->n_bytes &&
@@ -141,7 +142,7 @@ typedef struct encoding {
     const image_entry *entry;
 } encoding;
 
-/* The thread is a user of its own. */
+/* The thread counts as a user. */
 static int is_unwanted(void *user, trol_stage stage, int64_t done, int64_t total) {
     const encoding *e = user;
     (void)stage;
@@ -174,7 +175,7 @@ static image_entry *next_wanted(image_store *store) {
     return first;
 }
 
-/* With the mutex held, which is let go while the picture is encoded. */
+/* With the mutex held, which is released while the picture is encoded. */
 static void serve(image_store *store, image_entry *entry) {
     trol_features *features = NULL;
     trol_error error = {0};

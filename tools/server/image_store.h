@@ -1,6 +1,6 @@
 /* image_store.h - pictures, each decoded and encoded once, on a thread of its own, and kept for later requests.
  *
- * An entry is found by its file's bytes, all of them compared: no picture can be made that passes for another. */
+ * An entry is found by its file's bytes, all of them compared: no crafted picture can be taken for another. */
 #ifndef SERVER_IMAGE_STORE_H
 #define SERVER_IMAGE_STORE_H
 

@@ -1,5 +1,5 @@
-/* job.h - one request on its way: what the connection's thread asked for, and the events that the engine's thread
- * answers with, in order, through a descriptor that poll() can wait on beside the client's socket. */
+/* job.h - one request in progress: what the connection's thread asked for, and the events with which the engine's
+ * thread answers, in order, through a descriptor that poll() can wait on beside the client's socket. */
 #ifndef SERVER_JOB_H
 #define SERVER_JOB_H
 
@@ -77,7 +77,7 @@ void job_put_error(job *j, const api_error *error);
 event *job_take(job *j);
 void event_free(event *e);
 
-/* The client is gone: the engine drops the job, in the middle of its prompt's computation, too. It must be woken. */
+/* The client is gone: the engine drops the job, even in the middle of its prompt. The engine must be woken. */
 void job_cancel(job *j);
 /* Which session a cancel stops; NULL: none. */
 void job_set_running(job *j, trol_session *session);

@@ -47,7 +47,7 @@ static const char *repeated_name(const cJSON *object, char **names) {
     return NULL;
 }
 
-/* cJSON would take the first of two equal names and pass over the other. */
+/* cJSON would take the first of two equal names and ignore the other. */
 static bool check_names(const cJSON *value, char **names, api_error *error) {
     if (cJSON_IsObject(value)) {
         const char *name = repeated_name(value, names);

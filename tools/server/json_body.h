@@ -1,4 +1,4 @@
-/* json_body.h - a request's body into cJSON, after a look at what parsing it would cost. */
+/* json_body.h - a request's body into cJSON, after a check of what parsing it would cost. */
 #ifndef SERVER_JSON_BODY_H
 #define SERVER_JSON_BODY_H
 

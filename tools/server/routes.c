@@ -1,4 +1,4 @@
-/* routes.c - the endpoints, but for chat completions. */
+/* routes.c - the endpoints other than chat completions. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdio.h>
@@ -103,8 +103,8 @@ static void answer_metrics(exchange *x) {
     put_count(out, "reused_tokens_total", "Tokens of prompts that a session held already.", (double)m.reused_tokens);
     put_count(out, "answer_tokens_total", "Tokens of answers that ended.", (double)m.answer_tokens);
     put_count(out, "steps_total", "Batches through the model.", (double)m.steps);
-    put_count(out, "answer_rows_total", "Rows of answers in all batches.", (double)m.answer_rows);
-    put_count(out, "prompt_rows_total", "Rows of prompts in all batches.", (double)m.prompt_rows);
+    put_count(out, "answer_rows_total", "Answer tokens in all batches.", (double)m.answer_rows);
+    put_count(out, "prompt_rows_total", "Prompt tokens in all batches.", (double)m.prompt_rows);
     put_count(out, "prompt_seconds_total", "Seconds of batches with a piece of a prompt.", m.prompt_seconds);
     put_count(out, "answer_seconds_total", "Seconds of batches of answers alone.", m.answer_seconds);
     put_count(out, "image_seconds_total", "Seconds of encoding pictures.", m.images.seconds);
@@ -114,7 +114,7 @@ static void answer_metrics(exchange *x) {
     put_gauge(out, "slots", "Sessions.", s->options.n_slots);
     put_gauge(out, "slots_busy", "Sessions in use.", m.busy_slots);
     put_gauge(out, "answers_running", "Answers being decoded.", m.answering);
-    put_gauge(out, "largest_piece", "Most rows of a prompt beside answers so far.", m.largest_piece);
+    put_gauge(out, "largest_piece", "Most prompt tokens in a batch beside answers so far.", m.largest_piece);
     put_gauge(out, "cache_bytes", "Keys and values held.", (double)m.cache_bytes);
     put_gauge(out, "image_cache_bytes", "Pictures held, files and features.", (double)m.images.bytes);
     put_gauge(out, "connections", "Open connections.", atomic_load(&s->n_connections));

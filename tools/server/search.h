@@ -6,7 +6,7 @@
 
 typedef struct search search;
 
-/* Searches for the answer to the prompt that the session holds, which is the search's until search_end. `wake` is
+/* Searches for the answer to the prompt that the session holds; the search owns the session until search_end. `wake` is
  * called from its thread at the end. trol_session_cancel stops it. */
 trol_status search_start(trol_session *session, const chat_request *request, int32_t max_tokens,
                          void (*wake)(void *user), void *user, search **result, trol_error *error);

@@ -1,4 +1,4 @@
-/* server.h - what the server's parts share: its options, its state, and a request on its way through. */
+/* server.h - what the server's parts share: its options, its state, and a request in progress. */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 
@@ -20,8 +20,8 @@ typedef struct server_options {
 typedef struct http_client {
     struct http_client *next, **previous;
     int fd;
-    bool receiving; /* a request is awaited, or on its way in */
-    double since;   /* that this is so */
+    bool receiving; /* a request is awaited, or arriving */
+    double since;   /* when that began */
 } http_client;
 
 typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING } server_state;
@@ -29,7 +29,7 @@ typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING } serv
 typedef struct server {
     server_options options;
     char model_id[256];
-    char **keys; /* [n_keys]; none: no key is asked for */
+    char **keys; /* [n_keys]; none: no key is needed */
     size_t n_keys;
     bool loopback;
     int32_t port; /* as bound */
@@ -41,7 +41,7 @@ typedef struct server {
     engine_memory memory;
     struct MHD_Daemon *daemon;
     sem_t parsing;           /* requests whose JSON is being read at once */
-    atomic_llong body_bytes; /* of all requests on their way */
+    atomic_llong body_bytes; /* of all requests in progress */
     atomic_int n_connections;
     atomic_llong n_replies[6]; /* by the first digit of their status */
     pthread_mutex_t mutex;     /* guards the clients */
@@ -95,7 +95,7 @@ void chat_answer(exchange *x);
 /* Waits until a part of a streamed reply is in x->reply, at most `bytes` of which are copied. Returns how many; 0 at
  * the end, -1 where the client is gone. */
 ssize_t chat_read_stream(exchange *x, char *out, size_t bytes);
-/* The exchange is over, whatever came of it. */
+/* The exchange is over, successful or not. */
 void chat_close(exchange *x);
 
 /* The embedded page (made by embed.cmake). */
@@ -105,7 +105,7 @@ extern const size_t page_html_bytes;
 bool http_start(server *s, trol_error *error);
 /* No new connections. */
 void http_quiesce(server *s);
-/* Ends those that there are. */
+/* Ends the open connections. */
 void http_stop(server *s);
 
 #endif

@@ -12,7 +12,7 @@ static trol_status open_constraint(slot *s, int32_t vocab_size, trol_error *erro
         status = trol_constraint_min_tokens(s->constraint, &least, error);
     if (status == TROL_OK && least > s->max_tokens)
         return tool_fail(error, TROL_ERROR_CONTEXT,
-                         "no answer in the form that is asked for has fewer than %lld tokens, but only %d may come",
+                         "no answer in the requested form has fewer than %lld tokens, but there is room for only %d",
                          (long long)least, s->max_tokens);
     s->allowed = status == TROL_OK ? calloc(((size_t)vocab_size + 63) / 64, sizeof *s->allowed) : NULL;
     if (status == TROL_OK && !s->allowed)

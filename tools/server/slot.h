@@ -1,4 +1,4 @@
-/* slot.h - a place for one conversation in the engine: its session, and the answer that it is giving. */
+/* slot.h - a place for one conversation in the engine: its session, and the answer being generated. */
 #ifndef SERVER_SLOT_H
 #define SERVER_SLOT_H
 
@@ -19,7 +19,7 @@ typedef struct slot {
     float traversal_skip;
     bool gates; /* the session keeps them */
     slot_state state;
-    job *job; /* not counted: the engine's list of jobs has it */
+    job *job; /* no reference of its own: the engine's list of jobs holds one */
     int32_t choice;
     uint64_t used; /* when it was last in use, on the engine's counter */
     size_t n_prompt_done;
@@ -36,7 +36,7 @@ typedef struct slot {
 
 /* What an answer needs besides the session. */
 trol_status slot_open_answer(slot *s, const trol_model *model, int32_t vocab_size, trol_error *error);
-/* Chooses the next token of the logits that the session holds and puts its events. *finished: the answer is over. */
+/* Chooses the next token from the session's logits and emits its events. *finished: the answer is over. */
 trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t context_size, bool *finished,
                             trol_error *error);
 /* The search is over: its best answer as the choice's events. */

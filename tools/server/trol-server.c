@@ -43,7 +43,7 @@ static const char usage[] =
     "      --drain SECONDS      for what runs, after SIGTERM or ^C (30); a second signal ends at once\n"
     "\n"
     "how it is computed\n"
-    "  -t, --threads N          (one for each CPU)\n"
+    "  -t, --threads N          (one per core)\n"
     "      --cache-type TYPE    of keys and values: f16 (default) or f32\n"
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
@@ -93,7 +93,7 @@ static const char tool[] = "trol-server";
 
 /* ---- signals --------------------------------------------------------------------------------- */
 
-/* They are blocked in all threads and waited for in the main one. */
+/* Signals are blocked in all threads and waited for in the main one. */
 static sigset_t ending_signals(void) {
     sigset_t set;
     sigemptyset(&set);
@@ -144,7 +144,7 @@ static bool load_model(server *s, const char *path, trol_error *error) {
     trol_cache *cache = NULL;
     trol_cache_params kept;
     trol_cache_params_init(&kept);
-    kept.memory_bytes = 0; /* in memory they are kept by the files that came (image_store.h) */
+    kept.memory_bytes = 0; /* in memory they are kept by their files' bytes (image_store.h) */
     kept.folder = o->cache_dir;
     if (o->cache_dir && trol_cache_new(&kept, &cache, error) != TROL_OK)
         return false;

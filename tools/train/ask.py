@@ -1,4 +1,4 @@
-"""Answers of an exported model by model.py, file by file as the C engine does it.
+"""Answers of an exported model by model.py, with the same steps as the C engine.
 
     ask.py MODEL_DIR EVAL_DIR [--mode prompt|all|off] [--limit N]   accuracy by kind over EVAL_DIR/questions.jsonl
     ask.py MODEL_DIR PICTURE QUESTION                               one answer
@@ -37,7 +37,7 @@ class Asker:
         return self.tokenizer.prompt(question, self.model.config.tile_tokens, self.tiles)
 
     def generate(self, path, question, mode="prompt", limit=96):
-        """Tokens, the end token included where it came, and the logits each was chosen from."""
+        """Tokens, including the end token if it was chosen, and the logits each was chosen from."""
         ids = self.prompt(path, question)
         return trol.generate(self.model, ids, self.tokenizer.image_id, self.features, mode, limit, self.tokenizer.end_ids)
 

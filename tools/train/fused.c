@@ -4,7 +4,7 @@
  * training runs on PyTorch alone (packed.py), about half as fast. Activations are bfloat16 (uint16_t here),
  * residual rows and everything inside a function float32. Head dimension 32: half of it is one register.
  *
- * Rows lie in the order image, system, questions, answers (packed.py explains the streams).
+ * Rows are in the order image, system, questions, answers (packed.py explains the streams).
  */
 #include <immintrin.h>
 #include <math.h>
@@ -46,7 +46,7 @@ void norm_forward(int rows, int width, const float *x, const bf16 *added, float 
     }
 }
 
-/* dx = d_sum (may be NULL) + the norm's gradient; d_added, if wanted, is dx in bfloat16; dw is added to. */
+/* dx = d_sum (may be NULL) + the norm's gradient; d_added (may be NULL) receives dx in bfloat16; dw accumulates. */
 void norm_backward(int rows, int width, const bf16 *dy, const float *x, const float *w, const float *scale,
                    const float *d_sum, float *dx, bf16 *d_added, float *dw) {
     for (int r = 0; r < rows; r++) {
@@ -450,13 +450,13 @@ static int attention(const Call *call, int answers) {
     return 0;
 }
 
-/* out [rows, heads * DIM] must come zeroed: padding rows are not visited. */
+/* out [rows, heads * DIM] must be zeroed by the caller: padding rows are not written. */
 int attention_forward(const Geometry *g, const bf16 *qkv, int answers, bf16 *out, float *lse) {
     Call call = {.g = g, .qkv = qkv, .out = out, .lse = lse};
     return attention(&call, answers);
 }
 
-/* d_qkv [rows, stride] and d_system must come zeroed. */
+/* d_qkv [rows, stride] and d_system must be zeroed by the caller. */
 int attention_backward(const Geometry *g, const bf16 *qkv, int answers, const bf16 *d_out, float *lse, bf16 *d_qkv,
                        float *d_system) {
     Call call = {.g = g, .qkv = qkv, .d_out = d_out, .lse = lse, .d_qkv = d_qkv, .d_system = d_system};

@@ -1,6 +1,6 @@
 """packed.py's forward on fused.c: the same rows and the same result, in about half the time.
 
-Needs a CPU with AVX-512 and bfloat16, a C compiler, and 32 as the head dimension; `available()` says.
+Needs a CPU with AVX-512 and bfloat16, a C compiler, and 32 as the head dimension; see `available()`.
 """
 import ctypes
 import hashlib

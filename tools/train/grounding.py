@@ -1,7 +1,7 @@
 """A third task, in training only: words look at what they name.
 
-Questions of this kind wait long for a first attention head that finds the patches a word stands for, and learn
-fast once there is one. So two query heads are told where to look, in pass 1:
+Questions of this kind improve slowly until a first attention head finds the patches a word stands for, and fast after
+that. So two query heads get targets to attend to, in pass 1:
 
     layer 0   a colour or shape word looks at the patches with that label
     layer 1   at the centres of the objects that it means with the word before it (the red circle: both labels)
@@ -81,7 +81,7 @@ class Probe(nn.Module):
         return self.count(self.count_norm(rows))
 
     def two(self, rows):
-        """How the first lies to the second and the ratio of their sizes [3]; logits of: same colour, same shape [2], left,
+        """The position of the first relative to the second and the ratio of their sizes [3]; logits of: same colour, same shape [2], left,
         right, above, below [4]."""
         return self.pair(self.pair_norm(rows)).split([3, 2, 4], -1)
 
@@ -167,7 +167,7 @@ def scene_objects(chosen):
 
 
 def loss(forward, words, probe, chosen, labels, config):
-    """The sum of the attention losses, the probe's loss, and the shares of attention that went where it should."""
+    """The sum of the attention losses, the probe's loss, and the shares of attention on the targets."""
     labels = image_labels(labels, len(chosen), config)
     parts, known = text_rows(forward), [words.meant(ids) for ids, _, _ in text_rows(forward)]
     total, shares = 0.0, []
@@ -226,9 +226,9 @@ def matches(kinds, colour, shape):
 
 
 def pair_loss(forward, parts, known, words, probe, kinds, scaled):
-    """On the last word of a question that means one object, where another does so before it: how the one that the answer
-    speaks of lies to the other; on words that mean two: whether they are alike. And where the answer says so, layer 3
-    looks at that word of the question. Returns both losses."""
+    """On the last word of a question that means one object, where another does so before it: the position of the one
+    that the answer is about relative to the other; on words that mean two: whether they are alike. And where the answer
+    names one, layer 3 looks at that word of the question. Returns both losses."""
     rows, first, second, picture, looks = [], [], [], [], []
     for (ids, all_rows, pictures), (colour, shape, any_object), g in zip(parts, known, forward.groups):
         n = g.length
@@ -241,7 +241,7 @@ def pair_loss(forward, parts, known, words, probe, kinds, scaled):
         object2 = which.gather(1, last.indices[:, None])[:, 0]
         before = (((count == 1) & (which != object2[:, None])) * order * (order <= last.values[:, None])).max(-1)
         object1 = which.gather(1, before.indices[:, None])[:, 0]
-        # "Which side of the ring is the star on": the answer's first object, if it says a direction, is the first.
+        # "Which side of the ring is the star on": the answer's first object, if it names a direction, is the first.
         targets = g.targets.view(len(ids), -1).clamp(min=0)
         says_where = words.where[targets].any(-1)
         spoken = answer_one & ((answer_which == object1[:, None]) | (answer_which == object2[:, None]))

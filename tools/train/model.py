@@ -1,7 +1,7 @@
-"""The TroL architecture in PyTorch, for training and as a second opinion on the C engine.
+"""The TroL architecture in PyTorch, for training and as an independent check of the C engine.
 
 Module names are the tensor names of the published checkpoints, so `state_dict()` is the file layout;
-only the gate lives in a file of its own (trol_gating.pt). Both families are here: InternLM2 with a
+only the gate is in a file of its own (trol_gating.pt). Both families are here: InternLM2 with a
 CLIP encoder and partial LoRA, Phi-3 with InternViT and pixel shuffle. They differ in how a layer's
 projections are split and named; the traversal (`Trol.forward`) is the same code for both.
 
@@ -294,7 +294,7 @@ def pixel_shuffle(x):
 
 
 class Config:
-    """config.json in this file's words."""
+    """config.json in this file's names."""
 
     def __init__(self, raw, shapes=None):
         self.raw = raw

@@ -42,7 +42,7 @@ def shade(colour, rng):
 
 
 def contrast(a, b):
-    """Distance of two RGB colours, weighted as the eye does (0 to about 765)."""
+    """Distance of two RGB colours, weighted by the eye's sensitivity (0 to about 765)."""
     mean = (a[0] + b[0]) / 2
     d = a - b
     return math.sqrt((2 + mean / 256) * d[0] ** 2 + 4 * d[1] ** 2 + (2 + (255 - mean) / 256) * d[2] ** 2)
@@ -313,12 +313,12 @@ def clip_mask(mask, left, top, width, height):
 
 def patch_labels(scene, masks, columns, rows):
     """[rows, columns, 3] int64 for a grid laid over the picture: shape + 1, colour + 1 (0: background)
-    of the object that covers a patch most, and 1 where an object's centre lies. A patch with a centre always has
+    of the object that covers a patch most, and 1 where an object's centre is. A patch with a centre always has
     a shape and a colour, so that small thin objects are not lost between patches."""
     width, height = scene["width"], scene["height"]
     best = np.full((rows, columns), 0.08, np.float32)
     labels = np.zeros((rows, columns, 3), np.int64)
-    # Sums over cells by cumulative sums at (fractional) cell borders, rounded to pixels.
+    # Sums over cells by cumulative sums at (fractional) cell edges, rounded to pixels.
     xs = np.round(np.linspace(0, width, columns + 1)).astype(int)
     ys = np.round(np.linspace(0, height, rows + 1)).astype(int)
     for o, (mask, left, top) in zip(scene["objects"], masks):

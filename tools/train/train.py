@@ -1,7 +1,7 @@
 """Trains one of the bundled models: train.py FAMILY RUN_DIR [options], FAMILY internlm2 or phi3.
 
-RUN_DIR (outside the repository) gets the tokenizer, a checkpoint every few minutes, a log, and, while
-training goes on, EXPORT folders in the published layout. Started again with the same RUN_DIR it resumes (SIGTERM saves and ends).
+RUN_DIR (outside the repository) gets the tokenizer, a checkpoint every few minutes, a log, and, during training, EXPORT
+folders in the published layout. Started again with the same RUN_DIR it resumes (SIGTERM saves and ends).
 A file named `decay` in RUN_DIR starts the final learning-rate decay, after which it ends; it may hold the number of steps;
 a file named `export` makes it write RUN_DIR/export now, from the averaged weights.
 """
@@ -123,7 +123,7 @@ def word_embeddings(tokenizer):
 
 
 def alignment_loss(model, features, labels, word_ids):
-    """How far the cosine is below 0.85 between an image row and the sum of the embeddings of the words for what lies on it.
+    """How far the cosine is below 0.85 between an image row and the sum of the embeddings of the words for what is on it.
 
     Features [B, I, H], labels [tiles, patches, 3]. An image row that looks like the words it stands for is found
     by questions that contain these words, long before the decoder would learn a code of its own.
@@ -136,7 +136,7 @@ def alignment_loss(model, features, labels, word_ids):
     on = bag.sum(-1) > 0
     target = bag[on] @ model.embedding.weight[word_ids].detach()
     cosine = F.cosine_similarity(features.flatten(0, 1)[on].float(), target, dim=-1)
-    return (0.85 - cosine).clamp(min=0).mean()  # the rest of a row is free for where the patch lies and what else counts
+    return (0.85 - cosine).clamp(min=0).mean()  # the rest of a row is free for the patch's position and other features
 
 
 def make_optimizer(model, labels, probe, args):
@@ -182,7 +182,7 @@ def encode(model, chosen):
 
 
 def learn_labels(model, labels, source, args, say, path):
-    """The encoder alone on its labels: a step costs a fifth of what it costs with the decoder behind it.
+    """The encoder alone on its labels: a step costs a fifth of one with the decoder.
 
     Ends with the averaged weights in `model`; they are also written to `path` from time to time, so that
     another process may train the decoder on them meanwhile (--follow).

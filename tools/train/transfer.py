@@ -2,7 +2,7 @@
 
 Encoder, embeddings, layers, gate and head are carried over as far as the two architectures agree: KV heads are
 repeated, CLIP's first norm is folded into the patches by its average, the LoRA and the projector are left out.
-What comes out is a beginning, to be trained on; it writes PHI3_RUN_DIR/checkpoint.pt at step 1.
+The result is a starting point for training: PHI3_RUN_DIR/checkpoint.pt at step 1.
 """
 import json
 import os

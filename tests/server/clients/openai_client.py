@@ -1,4 +1,4 @@
-"""The openai package against a server: openai_client.py URL PICTURE. Ends with 0 if all is as it should be."""
+"""The openai package against a server: openai_client.py URL PICTURE. The exit status is 0 if everything is right."""
 import base64
 import json
 import sys
@@ -122,7 +122,7 @@ def said(completion):
     return choice.message.content, [(t.token, t.logprob) for t in choice.logprobs.content]
 
 
-# to the last digit of the log-probabilities, whether computed alone and anew, or beside others and with reuse
+# to the last digit of the log-probabilities, whether computed alone from scratch, or beside others and with reuse
 alone = [said(client.chat.completions.create(model=model, messages=[{"role": "user", "content": p}], max_tokens=24,
                                              logprobs=True, extra_body={"cache_prompt": False}))
          for p in prompts]

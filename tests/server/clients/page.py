@@ -111,7 +111,7 @@ setting("length", "30")
 [b for b in find(".turn.assistant button") if b.text == "Retry"][-1].click()
 wait.until(lambda d: len(answers()) == 2 and answers()[1] and finished())
 
-# a picture that is none: the server's sentence is shown
+# a file that is not a picture: the server's error is shown
 driver.execute_script(
     """const transfer = new DataTransfer();
        transfer.items.add(new File(['nothing'], 'broken.png', { type: 'image/png' }));
@@ -120,7 +120,7 @@ wait.until(lambda d: find("#waiting img"))
 ask("What is this?")
 wait.until(lambda d: find(".error") and find(".error")[-1].text)
 
-# conversations are kept over a reload
+# conversations survive a reload
 time.sleep(0.5)
 driver.refresh()
 wait.until(lambda d: "server" not in d.title)
