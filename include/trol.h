@@ -311,7 +311,15 @@ typedef enum trol_traversal {
     TROL_TRAVERSAL_OFF         /* none: the plain backbone */
 } trol_traversal;
 
-typedef enum trol_cache_type { TROL_CACHE_F16 = 0, TROL_CACHE_F32 } trol_cache_type;
+/* How keys and values are stored. f16 is what the authors' code computes with, and holds magnitudes up to 65,504. q8 is
+ * 8 bits with a scale for each head of each token: about half of f16's memory, so for long contexts and many sessions,
+ * at some 0.3% of the largest logit; it holds any magnitude. f32 is for comparisons. */
+typedef enum trol_cache_type { TROL_CACHE_F16 = 0, TROL_CACHE_F32, TROL_CACHE_Q8 } trol_cache_type;
+
+/* Bytes of the keys and values of n_tokens tokens in one pass, which come in blocks of 64 tokens; 0 for a NULL model,
+ * no tokens or another type. A session holds one pass, or two where tokens are traversed and keep_pass2 asks for it (or
+ * the mode is TROL_TRAVERSAL_ALL). */
+TROL_API int64_t trol_model_cache_bytes(const trol_model *model, trol_cache_type type, int32_t n_tokens);
 
 typedef struct trol_session_params {
     size_t size;

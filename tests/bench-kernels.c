@@ -117,7 +117,7 @@ static void call_attention(void *context) {
     stop_on(attention_apply(&c->bench->run, &c->shape, &c->job, 1));
 }
 
-/* F16 numbers of all kinds from -2 to 2. */
+/* F16 numbers of all kinds from -2 to 2, or bytes and scales (q8) of all kinds. */
 static void fill_f16(unsigned char *memory, int64_t bytes) {
     enum { PATTERN = 1 << 14 };
     static uint16_t pattern[PATTERN];
@@ -130,8 +130,8 @@ static void fill_f16(unsigned char *memory, int64_t bytes) {
 
 /* rows == 0: a picture of n_keys tokens, all of which attend to all. Otherwise the last `rows` positions of n_keys. */
 static void bench_attention_case(const bench *b, const char *name, int32_t n_heads, int32_t n_kv_heads,
-                                 int32_t head_dim, int64_t rows, int64_t n_keys) {
-    bool image = rows == 0;
+                                 int32_t head_dim, kv_type type, int64_t rows, int64_t n_keys) {
+    const bool image = rows == 0;
     if (skipped(b, name))
         return;
     attention_case c = {.bench = b};
@@ -140,9 +140,10 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
         offsets[i] = i * head_dim;
     c.shape = (attention_shape){n_heads, n_kv_heads, head_dim, offsets, 1 / sqrtf((float)head_dim), INT64_MAX, false};
     rows = image ? n_keys : rows;
-    int64_t block_tokens = image ? n_keys : 64, plane = block_tokens * n_kv_heads * head_dim;
+    const int64_t row_bytes = kv_bytes(type, head_dim), block_tokens = image ? n_keys : 64;
+    const int64_t plane = block_tokens * n_kv_heads * row_bytes;
     c.blocks_per_layer = (n_keys + block_tokens - 1) / block_tokens;
-    int64_t layer_bytes = 2 * c.blocks_per_layer * plane * (image ? 4 : 2);
+    int64_t layer_bytes = 2 * c.blocks_per_layer * plane;
     c.n_layers = rows <= 16 ? 1 + ((int64_t)256 << 20) / layer_bytes : 1;
     unsigned char *memory = allocate((size_t)(c.n_layers * layer_bytes));
     if (image)
@@ -151,7 +152,7 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
         fill_f16(memory, c.n_layers * layer_bytes);
     c.blocks = allocate((size_t)(c.n_layers * 2 * c.blocks_per_layer) * sizeof(void *));
     for (int64_t i = 0; i < c.n_layers * 2 * c.blocks_per_layer; i++)
-        c.blocks[i] = memory + i * plane * (image ? 4 : 2);
+        c.blocks[i] = memory + i * plane;
     float *q = random_floats(rows * n_heads * head_dim), *out = random_floats(rows * n_heads * head_dim);
     int32_t *positions = allocate((size_t)rows * sizeof *positions);
     double pairs = 0;
@@ -167,10 +168,10 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
                             .answer = !image && rows <= 16,
                             .positions = image ? NULL : positions,
                             .n_keys = n_keys};
-    c.job.source = (attention_source){.type = image ? ELEMENT_F32 : ELEMENT_F16, .block_tokens = block_tokens};
-    c.job.source.token_stride = image ? n_kv_heads * head_dim : head_dim;
-    c.job.source.head_stride = image ? head_dim : block_tokens * head_dim;
-    double bytes = rows <= 16 ? 4.0 * (double)n_keys * n_kv_heads * head_dim : 0;
+    c.job.source = (attention_source){.type = type, .block_tokens = block_tokens};
+    c.job.source.token_stride = image ? n_kv_heads * row_bytes : row_bytes;
+    c.job.source.head_stride = image ? row_bytes : block_tokens * row_bytes;
+    double bytes = rows <= 16 ? 2.0 * (double)n_keys * n_kv_heads * (double)row_bytes : 0;
     double operations = 4.0 * pairs * n_heads * head_dim;
     print_rate(name, median_seconds(b, call_attention, &c), operations, b->peaks.float32_gflops, bytes, b);
     if (rows > 16 && b->run.kernels->attention.tile_bf16) {
@@ -184,15 +185,26 @@ static void bench_attention_case(const bench *b, const char *name, int32_t n_hea
 }
 
 static void bench_attention(const bench *b) {
-    bench_attention_case(b, "attention, picture: 1226 x 1226, 16 heads of 64", 16, 16, 64, 0, 1226);
-    bench_attention_case(b, "attention, prompt: 1300, 16 heads of 128, 8 key heads", 16, 8, 128, 1300, 1300);
-    bench_attention_case(b, "attention, prompt: 1300, 32 heads of 96, 32 key heads", 32, 32, 96, 1300, 1300);
-    bench_attention_case(b, "attention, decode: 64 keys, 16 / 8 heads of 128", 16, 8, 128, 1, 64);
-    bench_attention_case(b, "attention, decode: 1300 keys, 16 / 8 heads of 128", 16, 8, 128, 1, 1300);
-    bench_attention_case(b, "attention, decode: 8000 keys, 16 / 8 heads of 128", 16, 8, 128, 1, 8000);
-    bench_attention_case(b, "attention, decode: 1300 keys, 32 / 8 heads of 128", 32, 8, 128, 1, 1300);
-    bench_attention_case(b, "attention, decode: 1300 keys, 32 / 32 heads of 96", 32, 32, 96, 1, 1300);
-    bench_attention_case(b, "attention, 5 rows: 1300 keys, 16 / 8 heads of 128", 16, 8, 128, 5, 1300);
+    static const struct {
+        const char *name;
+        int32_t n_heads, n_kv_heads, head_dim;
+        int64_t rows, n_keys;
+    } works[] = {{"prompt: 1300, 16 heads of 128, 8 key heads", 16, 8, 128, 1300, 1300},
+                 {"prompt: 1300, 32 heads of 96, 32 key heads", 32, 32, 96, 1300, 1300},
+                 {"decode: 64 keys, 16 / 8 heads of 128", 16, 8, 128, 1, 64},
+                 {"decode: 1300 keys, 16 / 8 heads of 128", 16, 8, 128, 1, 1300},
+                 {"decode: 8000 keys, 16 / 8 heads of 128", 16, 8, 128, 1, 8000},
+                 {"decode: 1300 keys, 32 / 8 heads of 128", 32, 8, 128, 1, 1300},
+                 {"decode: 1300 keys, 32 / 32 heads of 96", 32, 32, 96, 1, 1300},
+                 {"5 rows: 1300 keys, 16 / 8 heads of 128", 16, 8, 128, 5, 1300}};
+    bench_attention_case(b, "attention, picture: 1226 x 1226, 16 heads of 64", 16, 16, 64, KV_F32, 0, 1226);
+    for (size_t i = 0; i < sizeof works / sizeof works[0]; i++)
+        for (int q8 = 0; q8 <= 1; q8++) {
+            char name[96];
+            snprintf(name, sizeof name, "attention, %s%s", works[i].name, q8 ? ", q8" : "");
+            bench_attention_case(b, name, works[i].n_heads, works[i].n_kv_heads, works[i].head_dim, q8 ? KV_Q8 : KV_F16,
+                                 works[i].rows, works[i].n_keys);
+        }
 }
 
 /* ---- Operations between products ------------------------------------------------------------- */
@@ -393,12 +405,12 @@ static void call_choice_attention(const choice_call *call) {
                                .out_stride = CHOICE_HEADS * CHOICE_DIM,
                                .n_rows = c->n_rows,
                                .answer = !c->prompt,
-                               .source = {.type = ELEMENT_F16,
+                               .source = {.type = KV_F16,
                                           .key_blocks = keys,
                                           .value_blocks = values,
                                           .block_tokens = CHOICE_KEYS,
-                                          .token_stride = CHOICE_DIM,
-                                          .head_stride = CHOICE_KEYS * CHOICE_DIM},
+                                          .token_stride = kv_bytes(KV_F16, CHOICE_DIM),
+                                          .head_stride = CHOICE_KEYS * kv_bytes(KV_F16, CHOICE_DIM)},
                                .positions = positions};
     stop_on(attention_apply(&call->run, &shape, &job, 1));
 }
@@ -460,7 +472,7 @@ static bool same_way(const choice *c, const kernels *a, const kernels *b) {
     if (c->attention && c->prompt)
         return a->attention.tile == b->attention.tile && (!c->bf16 || a->attention.tile_bf16 == b->attention.tile_bf16);
     if (c->attention)
-        return a->attention.scores == b->attention.scores && a->attention.prefetch_l2 == b->attention.prefetch_l2;
+        return a->kv[KV_F16].dot == b->kv[KV_F16].dot && a->attention.prefetch_l2 == b->attention.prefetch_l2;
     if (c->type == ELEMENT_Q8 || c->type == ELEMENT_Q4)
         return a->quantized.multiply_q8 == b->quantized.multiply_q8 &&
                (!c->prompt || a->quantized.multiply_tiles == b->quantized.multiply_tiles);

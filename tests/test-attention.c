@@ -29,19 +29,21 @@ typedef struct problem_recipe {
     int32_t n_heads, n_kv_heads, head_dim;
     int64_t n_jobs, n_rows, n_keys; /* n_keys: the most of any row */
     int64_t window, block_tokens;
-    element_type type;
+    kv_type type;
     bool causal, holes, token_major, answer;
     float q_size, k_size; /* magnitudes */
     bool bf16;
 } problem_recipe;
 
-static void fill_values(const problem_recipe *recipe, void *to, int64_t n, float size) {
-    for (int64_t i = 0; i < n; i++) {
-        float value = size * test_uniform(&seed);
-        if (recipe->type == ELEMENT_F16)
-            ((uint16_t *)to)[i] = f16_from_float(value);
-        else
-            ((float *)to)[i] = value;
+/* What plain C stores is what is attended to, whatever the level. */
+static const kv_codec *reference_codec(kv_type type) { return &kernels_at(CPU_SCALAR)->kv[type]; }
+
+static void fill_rows(const problem_recipe *recipe, char *to, int64_t n_rows, float size) {
+    float values[256];
+    for (int64_t row = 0; row < n_rows; row++, to += kv_bytes(recipe->type, recipe->head_dim)) {
+        for (int32_t i = 0; i < recipe->head_dim; i++)
+            values[i] = size * test_uniform(&seed);
+        (void)reference_codec(recipe->type)->store(values, to, recipe->head_dim);
     }
 }
 
@@ -72,13 +74,12 @@ static void make_job(problem *p, const problem_recipe *recipe, int64_t index) {
         }
     }
     int64_t n_blocks = (n_keys + recipe->block_tokens - 1) / recipe->block_tokens;
-    int64_t plane = recipe->block_tokens * recipe->n_kv_heads * dims; /* one block of keys */
-    size_t bytes = element_bytes(recipe->type);
-    p->storage[index] = malloc((size_t)(2 * n_blocks * plane) * bytes);
+    int64_t row_bytes = kv_bytes(recipe->type, dims), rows = recipe->block_tokens * recipe->n_kv_heads; /* of a block */
+    p->storage[index] = malloc((size_t)(2 * n_blocks * rows * row_bytes));
     p->blocks[index] = malloc((size_t)(2 * n_blocks) * sizeof(void *));
     for (int64_t i = 0; i < 2 * n_blocks; i++) {
-        p->blocks[index][i] = (char *)p->storage[index] + (size_t)(i * plane) * bytes;
-        fill_values(recipe, p->blocks[index][i], plane, i < n_blocks ? recipe->k_size : 1.0f);
+        p->blocks[index][i] = (char *)p->storage[index] + i * rows * row_bytes;
+        fill_rows(recipe, p->blocks[index][i], rows, i < n_blocks ? recipe->k_size : 1.0f);
     }
     /* what is stored after the last key must not be used */
     int64_t last = n_keys % recipe->block_tokens;
@@ -87,16 +88,15 @@ static void make_job(problem *p, const problem_recipe *recipe, int64_t index) {
                                  .key_blocks = (const void *const *)p->blocks[index],
                                  .value_blocks = (const void *const *)p->blocks[index] + n_blocks,
                                  .block_tokens = recipe->block_tokens};
-    source->token_stride = recipe->token_major ? recipe->n_kv_heads * dims : dims;
-    source->head_stride = recipe->token_major ? dims : recipe->block_tokens * dims;
+    source->token_stride = recipe->token_major ? recipe->n_kv_heads * row_bytes : row_bytes;
+    source->head_stride = recipe->token_major ? row_bytes : recipe->block_tokens * row_bytes;
     for (int64_t token = last; last && token < recipe->block_tokens; token++)
-        for (int64_t i = 0; i < recipe->n_kv_heads * dims; i++) {
-            int64_t at = token * source->token_stride + i / dims * source->head_stride + i % dims;
-            for (int plane_index = 1; plane_index <= 2; plane_index++) {
-                char *block = p->blocks[index][plane_index * n_blocks - 1];
-                memset(block + (size_t)at * bytes, 0xff, bytes); /* NaN in both types */
+        for (int64_t head = 0; head < recipe->n_kv_heads; head++)
+            for (int plane = 1; plane <= 2; plane++) {
+                char *block = p->blocks[index][plane * n_blocks - 1];
+                memset(block + token * source->token_stride + head * source->head_stride, 0xff,
+                       (size_t)row_bytes); /* NaN in all types */
             }
-        }
 }
 
 static problem *make_problem(const problem_recipe *recipe) {
@@ -127,11 +127,16 @@ static void free_problem(problem *p) {
     free(p);
 }
 
-static double source_element(const attention_source *source, const void *const *blocks, int64_t token, int64_t head,
-                             int64_t d) {
-    int64_t at = token % source->block_tokens * source->token_stride + head * source->head_stride + d;
-    const void *block = blocks[token / source->block_tokens];
-    return source->type == ELEMENT_F16 ? f16_to_float(((const uint16_t *)block)[at]) : ((const float *)block)[at];
+/* The values of a key head, [n_keys, dims]. */
+static float *load_head(const attention_source *source, const void *const *blocks, int64_t n_keys, int64_t head,
+                        int64_t dims) {
+    float *values = malloc((size_t)(n_keys * dims) * sizeof *values);
+    for (int64_t token = 0; token < n_keys; token++) {
+        const char *row = blocks[token / source->block_tokens];
+        row += token % source->block_tokens * source->token_stride + head * source->head_stride;
+        reference_codec(source->type)->load(row, values + token * dims, dims);
+    }
+    return values;
 }
 
 /* Largest difference from the definition, relative to the largest magnitude of a value (1), and where. */
@@ -140,8 +145,11 @@ static double largest_error(const problem *p, int64_t index) {
     const attention_shape *shape = &p->shape;
     int64_t dims = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
     double worst = 0, *scores = malloc((size_t)job->n_keys * sizeof(double));
-    for (int64_t row = 0; row < job->n_rows; row++)
-        for (int64_t head = 0; head < shape->n_heads; head++) {
+    for (int64_t head = 0; head < shape->n_heads; head++) {
+        const attention_source *source = &job->source;
+        float *keys = load_head(source, source->key_blocks, job->n_keys, head / group, dims);
+        float *values = load_head(source, source->value_blocks, job->n_keys, head / group, dims);
+        for (int64_t row = 0; row < job->n_rows; row++) {
             const float *q = job->q + row * job->q_stride + shape->q_offsets[head];
             int64_t end = job->positions ? job->positions[row] + 1 : job->n_keys;
             int64_t first = job->positions && shape->window < end - 1 ? end - 1 - shape->window : 0;
@@ -149,7 +157,7 @@ static double largest_error(const problem *p, int64_t index) {
             for (int64_t key = first; key < end; key++) {
                 scores[key] = 0;
                 for (int64_t d = 0; d < dims; d++)
-                    scores[key] += q[d] * source_element(&job->source, job->source.key_blocks, key, head / group, d);
+                    scores[key] += (double)q[d] * (double)keys[key * dims + d];
                 scores[key] *= shape->scale;
                 max = fmax(max, scores[key]);
             }
@@ -158,12 +166,15 @@ static double largest_error(const problem *p, int64_t index) {
             for (int64_t d = 0; d < dims; d++) {
                 double value = 0;
                 for (int64_t key = first; key < end; key++)
-                    value += scores[key] * source_element(&job->source, job->source.value_blocks, key, head / group, d);
+                    value += scores[key] * (double)values[key * dims + d];
                 double difference = fabs(value / sum - job->out[row * job->out_stride + head * dims + d]);
                 if (!(difference <= worst)) /* NaN, too */
                     worst = difference;
             }
         }
+        free(keys);
+        free(values);
+    }
     free(scores);
     return worst;
 }
@@ -207,8 +218,7 @@ static void check_recipe(cpu_level level, trol_threads *const threads[3], worksp
               "holes %d, answer %d)",
               cpu_level_name(level), what, worst, recipe->n_heads, recipe->n_kv_heads, recipe->head_dim,
               (long long)recipe->n_rows, (long long)p->jobs[i].n_keys, (long long)recipe->window,
-              (long long)recipe->block_tokens, element_name(recipe->type), recipe->causal, recipe->holes,
-              recipe->answer);
+              (long long)recipe->block_tokens, kv_name(recipe->type), recipe->causal, recipe->holes, recipe->answer);
     }
     free_problem(p);
 }
@@ -230,7 +240,7 @@ static void check_random_shapes(cpu_level level, bool bf16, trol_threads *const 
                                  .n_keys = 1 + random_below(many_keys ? 1400 : 200),
                                  .window = i % 3 ? INT64_MAX : random_below(150),
                                  .block_tokens = i % 5 ? 64 : 1 + random_below(100),
-                                 .type = i % 2 ? ELEMENT_F16 : ELEMENT_F32,
+                                 .type = (kv_type)(i % KV_TYPES),
                                  .causal = i % 4 != 3,
                                  .holes = i % 8 > 4,
                                  .token_major = random_below(2),
@@ -242,8 +252,9 @@ static void check_random_shapes(cpu_level level, bool bf16, trol_threads *const 
     }
 }
 
-/* Scores of some 10^4 (too large for bfloat16), all keys alike, keys at the end of what F16 holds. */
-static void check_extremes(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space) {
+/* Scores of some 10^4 (too large for bfloat16), all keys alike, keys at the end of what F16 holds and far beyond. */
+static void check_extremes_of(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space,
+                              kv_type type) {
     for (int64_t rows = 3; rows <= 60; rows += 57) {
         problem_recipe recipe = {.n_heads = 4,
                                  .n_kv_heads = 2,
@@ -253,7 +264,7 @@ static void check_extremes(cpu_level level, bool bf16, trol_threads *const threa
                                  .n_keys = 300,
                                  .window = INT64_MAX,
                                  .block_tokens = 64,
-                                 .type = ELEMENT_F16,
+                                 .type = type,
                                  .causal = true,
                                  .answer = rows < 10,
                                  .bf16 = bf16};
@@ -262,9 +273,17 @@ static void check_extremes(cpu_level level, bool bf16, trol_threads *const threa
             check_recipe(level, threads, space, &recipe, 5e-3, "scores of 1e4");
         recipe.q_size = 3e-5f, recipe.k_size = 65504;
         check_recipe(level, threads, space, &recipe, bf16 ? bf16_tolerance : 1e-5, "largest keys");
+        recipe.q_size = 3e-32f, recipe.k_size = 1e32f;
+        if (type != KV_F16)
+            check_recipe(level, threads, space, &recipe, bf16 ? bf16_tolerance : 1e-5, "keys of 1e32");
         recipe.q_size = 0, recipe.k_size = 1;
         check_recipe(level, threads, space, &recipe, bf16 ? bf16_tolerance : 1e-6, "all scores zero");
     }
+}
+
+static void check_extremes(cpu_level level, bool bf16, trol_threads *const threads[3], workspace *space) {
+    for (kv_type type = KV_F16; type < KV_TYPES; type++)
+        check_extremes_of(level, bf16, threads, space, type);
 }
 
 /* Jobs after the first get some of its blocks for their own, as beams and forks share them. */
@@ -296,7 +315,7 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *const t
                                  .n_keys = 1 + random_below(many_keys ? 1200 : 200) + (i >= 24 ? 700 : 0),
                                  .window = i % 2 ? INT64_MAX : random_below(many_keys ? 700 : 90),
                                  .block_tokens = 64,
-                                 .type = i % 7 ? ELEMENT_F16 : ELEMENT_F32,
+                                 .type = (kv_type)(i % 7 % KV_TYPES),
                                  .causal = i % 8 != 5,
                                  .holes = i % 3 == 1,
                                  .answer = i / 2 % 2 || i >= 24,
@@ -335,7 +354,7 @@ static void check_independence(cpu_level level, bool bf16, trol_threads *const t
 
 /* A cancelled call reports it and leaves the workspace as it was. */
 static void check_cancel(trol_threads *threads, workspace *space) {
-    problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, ELEMENT_F32, true, false, false, false, 1, 1, false};
+    problem_recipe recipe = {2, 1, 64, 1, 200, 200, INT64_MAX, 64, KV_F32, true, false, false, false, 1, 1, false};
     problem *p = make_problem(&recipe);
     run r = run_at(cpu_best_level(), false, threads, space);
     atomic_int cancel = 1;

@@ -11,4 +11,4 @@ cmake -S "$TROL_SOURCE" -B "$build" -DTROL_EMULATE=ON >/dev/null
 cmake --build "$build" --target test-programs at-level --parallel "$(nproc)" >"$build/log" 2>&1 ||
     { tail -50 "$build/log"; exit 1; }
 ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" \
-    --label-regex "levels|program" --tests-regex "test-(linear|attention|ops|quantized|reference|conversations)"
+    --label-regex "levels|program" --tests-regex "test-(linear|attention|kv-codec|ops|quantized|reference|conversations)"

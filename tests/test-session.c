@@ -128,8 +128,8 @@ static void check_parameters(const session_case *c) {
                   TROL_ERROR_ARGUMENT, "context_size is -1");
     CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.traversal = 3), &s, &refused),
                   TROL_ERROR_ARGUMENT, "traversal is 3");
-    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.cache_type = 2), &s, &refused),
-                  TROL_ERROR_ARGUMENT, "cache_type is 2");
+    CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.cache_type = 3), &s, &refused),
+                  TROL_ERROR_ARGUMENT, "cache_type is 3");
     CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.traversal_skip = 1.5f), &s, &refused),
                   TROL_ERROR_ARGUMENT, "traversal_skip");
     CHECK_REFUSED(trol_session_new(c->model, WITH(trol_session_params_init, p, p.traversal_skip = NAN), &s, &refused),

@@ -99,9 +99,9 @@ static trol_session *new_session(const session_case *c, int mode, trol_cache_typ
 
 static void check_states(const session_case *c) {
     trol_error error = {0};
-    for (int i = 0; i < 12; i++) {
-        const int mode = i / 4, keep = i & 1;
-        const trol_cache_type cache = i & 2 ? TROL_CACHE_F32 : TROL_CACHE_F16;
+    for (int i = 0; i < 18; i++) {
+        const int mode = i / 6, keep = i & 1;
+        const trol_cache_type cache = (trol_cache_type)(i / 2 % 3);
         trol_session *s = new_session(c, mode, cache, keep);
         check_going_on(c, "empty", s, save_and_load(c, s));
         check_going_on(c, "after a prompt", s, save_and_load(c, s));

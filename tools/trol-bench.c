@@ -47,7 +47,7 @@ static const char usage[] =
     "  --picture-size WxH     its pixels (default 490x490); InternViT cuts 1344x896 into seven tiles\n"
     "  --vision-type TYPE     as --type (default as-stored)\n"
     "  --compute TYPE         exact (default) or bf16\n"
-    "  --cache-type TYPE      f16 (default) or f32\n"
+    "  --cache-type TYPE      of keys and values: f16 (default), q8 or f32\n"
     "  --repeats N            of which the median is taken (default 5), after one to warm up\n"
     "  --format FORMAT        table (default), json or csv\n"
     "  --help, --version\n";
@@ -89,7 +89,7 @@ static const argument_flag flags[] = {
      .offset = PLACE(vision_type),
      .choices = {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
     {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = PLACE(compute), .choices = {"exact", "bf16"}},
-    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = PLACE(cache_type), .choices = {"f16", "f32"}},
+    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = PLACE(cache_type), .choices = {"f16", "f32", "q8"}},
     {.name = "--repeats", .kind = ARGUMENT_INTEGER, .offset = PLACE(repeats), .smallest = 1, .largest = MAX_REPEATS},
     {.name = "--format", .kind = ARGUMENT_CHOICE, .offset = PLACE(format), .choices = {"table", "json", "csv"}},
     {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = PLACE(help)},
@@ -174,8 +174,9 @@ static double bytes_per_weight(const char *type) {
 static double decode_bytes(const bench *b, double context, bool traversed) {
     const trol_model_info *info = &b->info;
     const double passes = traversed ? 2 : 1;
+    const int32_t block = 64;
     const double kv =
-        2.0 * info->n_layers * info->n_kv_heads * info->head_dim * (b->chosen->cache_type == TROL_CACHE_F32 ? 4 : 2);
+        (double)trol_model_cache_bytes(b->model, (trol_cache_type)b->chosen->cache_type, block) / block; /* a token */
     return bytes_per_weight(info->weight_type) *
                (passes * info->n_layers * layer_weights(info) + (double)info->vocab_size * info->hidden_size) +
            passes * kv * context;

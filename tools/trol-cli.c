@@ -86,7 +86,7 @@ static const char usage[] =
     "computation\n"
     "  -t, --threads N          (one per core)\n"
     "  -c, --ctx-size N         tokens of prompt and answer together, at most (4096, or the model's limit)\n"
-    "      --cache-type TYPE    of keys and values: f16 (default) or f32\n"
+    "      --cache-type TYPE    of keys and values: f16 (default), q8 (half the memory) or f32\n"
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
     "      --compute KIND       exact (default), or bf16 where the CPU has it\n"
@@ -155,7 +155,7 @@ static const argument_flag flags[] = {
     {"--lookup", NULL, ARGUMENT_INTEGER, AT(lookup), 0, 64, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 1, 1000000000, {0}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
     {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
     {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
     {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},

@@ -31,6 +31,7 @@ static const char usage[] =
     "  --compute TYPE        exact (default) or bf16\n"
     "  --traversal LIST      prompt (default), all, off\n"
     "  --traversal-skip T    tokens whose gate is below T skip their second pass (default 0)\n"
+    "  --cache-type TYPE     of keys and values: f16 (default), q8 or f32\n"
     "  -t, --threads N       threads (default: one for each core)\n"
     "  -n, --n-predict N     at most N tokens per answer (default 80)\n"
     "  --cache-dir DIR       keeps encoded pictures there (at most 4 GiB) for the next evaluation\n"
@@ -47,7 +48,7 @@ static const char *const mode_names[] = {"prompt", "all", "off"};
 
 typedef struct options {
     const char *model, *eval, *errors, *cache_dir, *type_list, *mode_list, *floor_list;
-    int32_t vision_type, compute, n_threads, n_predict, limit;
+    int32_t vision_type, compute, cache_type, n_threads, n_predict, limit;
     float traversal_skip;
     bool csv, help, version;
     int32_t types[MAX_TYPES], modes[MAX_MODES]; /* of the lists: trol_weight_type, trol_traversal */
@@ -69,6 +70,7 @@ static const argument_flag flags[] = {
      .offset = AT(vision_type),
      .choices = {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
     {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = AT(compute), .choices = {"exact", "bf16"}},
+    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = AT(cache_type), .choices = {"f16", "f32", "q8"}},
     {.name = "--traversal", .kind = ARGUMENT_TEXT, .offset = AT(mode_list)},
     {.name = "--traversal-skip", .kind = ARGUMENT_NUMBER, .offset = AT(traversal_skip), .smallest = 0, .largest = 1},
     {.name = "--threads",
@@ -256,6 +258,7 @@ static trol_status evaluate_type(evaluation *e, trol_threads *threads, trol_cach
         params.plain_backbone &= first[i].mode == TROL_TRAVERSAL_OFF;
     trol_session_params_init(&session);
     session.keep_pass2 = 1; /* the next question about a picture begins like the previous one */
+    session.cache_type = (trol_cache_type)e->chosen->cache_type;
     session.traversal_skip = e->chosen->traversal_skip;
     trol_status status = trol_model_load(e->chosen->model, &params, &model, e->error);
     trol_model_info info = {.size = sizeof info};

@@ -41,7 +41,7 @@ static const char usage[] =
     "  --layer N           only that layer, counted from 0\n"
     "  -o, --output FILE   where to (default: STAGE.npy)\n"
     "  --traversal MODE    prompt (default), all or off\n"
-    "  --cache-type TYPE   f32 (default) or f16\n"
+    "  --cache-type TYPE   of keys and values: f32 (default), f16 or q8\n"
     "  -t, --threads N     (default: one for each core)\n"
     "  --help, --version\n";
 
@@ -72,7 +72,7 @@ static const argument_flag flags[] = {
     {.name = "--layer", .kind = ARGUMENT_INTEGER, .offset = AT(layer), .smallest = 0, .largest = 1000000},
     {.name = "--output", .short_name = "-o", .kind = ARGUMENT_TEXT, .offset = AT(output), .smallest = 1},
     {.name = "--traversal", .kind = ARGUMENT_CHOICE, .offset = AT(traversal), .choices = {"prompt", "all", "off"}},
-    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = AT(cache_type), .choices = {"f16", "f32"}},
+    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = AT(cache_type), .choices = {"f16", "f32", "q8"}},
     {.name = "--threads",
      .short_name = "-t",
      .kind = ARGUMENT_INTEGER,

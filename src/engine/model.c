@@ -206,6 +206,21 @@ void model_note_length(trol_model *model, size_t n_tokens) {
                     (long long)trained);
 }
 
+_Static_assert((int)KV_F16 == TROL_CACHE_F16 && (int)KV_F32 == TROL_CACHE_F32 && (int)KV_Q8 == TROL_CACHE_Q8,
+               "kv_type is numbered as trol_cache_type");
+
+kv_shape model_kv_shape(const trol_model *model, trol_cache_type type) {
+    const decoder_config *c = &model->config.decoder;
+    return (kv_shape){c->n_layers, c->n_kv_heads, c->head_dim, (kv_type)type};
+}
+
+int64_t trol_model_cache_bytes(const trol_model *model, trol_cache_type type, int32_t n_tokens) {
+    if (!model || n_tokens < 1 || type < TROL_CACHE_F16 || type > TROL_CACHE_Q8)
+        return 0;
+    const kv_shape shape = model_kv_shape(model, type);
+    return ((int64_t)n_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS * (int64_t)kv_block_bytes(&shape);
+}
+
 trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error) {
     const int64_t n_tokens = model->weights->decoder.embeddings.rows;
     if (token < 0 || token >= n_tokens)

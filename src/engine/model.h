@@ -99,6 +99,9 @@ trol_status model_get_vocabulary(trol_model *model, const struct vocabulary **fo
 /* Warns, once per model, if a context of n_tokens is longer than the model was trained for. */
 void model_note_length(trol_model *model, size_t n_tokens);
 
+/* The shape of a pass's keys and values. */
+kv_shape model_kv_shape(const trol_model *model, trol_cache_type type);
+
 /* 0 <= token < n_tokens, or an error that names the token. */
 trol_status model_check_token(const trol_model *model, int32_t token, trol_error *error);
 

@@ -36,7 +36,7 @@ static trol_status check_params(const trol_model *model, trol_session_params *p,
         return fail(error, TROL_ERROR_UNSUPPORTED,
                     "the model has no gate (trol_gating.pt), so that only the plain backbone can be computed: expected "
                     "traversal to be TROL_TRAVERSAL_OFF");
-    if (p->cache_type != TROL_CACHE_F16 && p->cache_type != TROL_CACHE_F32)
+    if (p->cache_type < TROL_CACHE_F16 || p->cache_type > TROL_CACHE_Q8)
         return fail(error, TROL_ERROR_ARGUMENT, "cache_type is %d, expected a trol_cache_type", (int)p->cache_type);
     if (!(p->traversal_skip >= 0 && p->traversal_skip <= 1))
         return fail(error, TROL_ERROR_ARGUMENT, "traversal_skip is %g, expected 0 to 1", (double)p->traversal_skip);

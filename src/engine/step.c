@@ -73,8 +73,8 @@ static void check_overflow(step_call *call) {
     for (size_t i = 0; i < call->n_group; i++)
         if (call->group[i].item->status == TROL_OK && atomic_load(&call->group[i].overflow))
             stop_item(&call->group[i], TROL_ERROR_UNSUPPORTED,
-                      "a key or value is larger than 65504, the largest number of an f16 cache: cache_type f32 "
-                      "(--cache-type f32) holds it");
+                      "a key or value is larger than 65504, the largest number of an f16 cache: cache_type q8 or f32 "
+                      "(--cache-type q8, --cache-type f32) holds it");
 }
 
 /* Progress of one prompt, in proportion to that of the batch. */

@@ -20,9 +20,7 @@ enum { N_NUMBERS = sizeof numbers / sizeof *numbers };
 
 void timeline_init(timeline *t, const trol_model *model, trol_traversal traversal, trol_cache_type cache_type,
                    bool keep_gates) {
-    const decoder_config *c = &model->config.decoder;
-    const kv_shape shape = {c->n_layers, c->n_kv_heads, c->head_dim,
-                            cache_type == TROL_CACHE_F32 ? ELEMENT_F32 : ELEMENT_F16};
+    const kv_shape shape = model_kv_shape(model, cache_type);
     *t = (timeline){.model = model, .traversal = traversal, .keep_gates = keep_gates};
     kv_plane_init(&t->pass1, shape);
     kv_plane_init(&t->pass2, shape);

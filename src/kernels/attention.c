@@ -42,13 +42,12 @@ static int64_t end_key(const attention_job *job, int64_t row) {
 /* rows[i] = the address of token first + i of a key head, for tokens first .. end - 1. */
 static void find_tokens(const attention_source *source, const void *const *blocks, int64_t head, int64_t first,
                         int64_t end, const void **rows) {
-    size_t bytes = element_bytes(source->type), step = (size_t)source->token_stride * bytes;
     for (int64_t token = first; token < end;) {
         int64_t block = token / source->block_tokens, within = token % source->block_tokens;
         int64_t block_end = min_of(end, (block + 1) * source->block_tokens);
         const unsigned char *at = (const unsigned char *)blocks[block];
-        at += (size_t)(within * source->token_stride + head * source->head_stride) * bytes;
-        for (; token < block_end; token++, at += step)
+        at += within * source->token_stride + head * source->head_stride;
+        for (; token < block_end; token++, at += source->token_stride)
             rows[token - first] = at;
     }
 }
@@ -183,7 +182,7 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
     const tile_work *work = chunk->work;
     const attention_source *source = &chunk->job->source;
     int64_t dims = work->shape->head_dim, value_dims = work->n_value_strips * ATTENTION_STRIP;
-    void (*convert)(const void *, float *, int64_t) = work->run->kernels->ops.float_from_f16;
+    const kv_codec *codec = &work->run->kernels->kv[source->type];
     static const float zeros[MAX_HEAD_DIM];
     float converted[MAX_HEAD_DIM];
     const void *keys[ATTENTION_TILE_KEYS], *values[ATTENTION_TILE_KEYS];
@@ -199,19 +198,9 @@ static void load_tile(const tile_chunk *chunk, int64_t begin, int64_t first, int
             store_value(strips, zeros, value_dims);
             continue;
         }
-        const void *k = keys[i - skipped], *v = values[i - skipped];
-        const float *value = converted;
-        if (source->type == ELEMENT_F16) {
-            convert(k, key, dims);
-            convert(v, converted, dims);
-        } else {
-            memcpy(key, k, (size_t)dims * sizeof(float));
-            if (dims == value_dims)
-                value = v;
-            else
-                memcpy(converted, v, (size_t)dims * sizeof(float));
-        }
-        store_value(strips, value, value_dims);
+        codec->load(keys[i - skipped], key, dims);
+        codec->load(values[i - skipped], converted, dims);
+        store_value(strips, converted, value_dims);
     }
     if (!work->bf16)
         return;
@@ -386,6 +375,7 @@ static void apply_span(const span_work *work, const span_row *rows, int64_t n_ro
     const attention_kernels *table = &work->run->kernels->attention;
     const attention_shape *shape = work->shape;
     const attention_source *source = &rows[0].job->job.source;
+    const kv_codec *codec = &work->run->kernels->kv[source->type];
     const int64_t first = rows[0].first, n_keys = rows[0].end - first;
     int64_t dims = shape->head_dim, group = work->group, n_queries = n_rows * group;
     float *scores = scratch, *q = scores + FEW_ROWS * group * SPAN_KEYS, *out = q + FEW_ROWS * group * dims;
@@ -398,13 +388,13 @@ static void apply_span(const span_work *work, const span_row *rows, int64_t n_ro
     }
     const void *tokens[SPAN_KEYS];
     find_tokens(source, source->key_blocks, kv_head, first, first + n_keys, tokens);
-    table->scores(source->type, tokens, n_keys, q, n_queries, dims, scores, SPAN_KEYS, table->prefetch_l2);
+    codec->dot(tokens, n_keys, q, n_queries, dims, scores, SPAN_KEYS, table->prefetch_l2);
     for (int64_t i = 0; i < n_queries; i++) {
         span_result *result = &rows[i / group].job->results[query_slot(work, rows, i, kv_head, span)];
         table->softmax(scores + i * SPAN_KEYS, n_keys, &result->max, &result->sum);
     }
     find_tokens(source, source->value_blocks, kv_head, first, first + n_keys, tokens);
-    table->add_values(source->type, tokens, n_keys, scores, SPAN_KEYS, n_queries, dims, out, dims, table->prefetch_l2);
+    codec->axpy(tokens, n_keys, scores, SPAN_KEYS, n_queries, dims, out, dims, table->prefetch_l2);
     for (int64_t i = 0; i < n_queries; i++)
         memcpy(rows[i / group].job->out + query_slot(work, rows, i, kv_head, span) * dims, out + i * dims,
                (size_t)dims * sizeof(float));

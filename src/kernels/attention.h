@@ -5,14 +5,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/kv_codec.h"
 #include "kernels/run.h"
-#include "kernels/types.h"
 
-/* Keys and values in blocks of tokens. Element d of token t, head g is at
- *   (type *)blocks[t / block_tokens] + (t % block_tokens) * token_stride + g * head_stride + d
- * (strides in elements; F32 or F16). */
+/* Keys and values in blocks of tokens. The row (kv_codec.h) of token t, head g is at
+ *   (char *)blocks[t / block_tokens] + (t % block_tokens) * token_stride + g * head_stride
+ * (strides in bytes). */
 typedef struct attention_source {
-    element_type type;
+    kv_type type;
     const void *const *key_blocks;
     const void *const *value_blocks;
     int64_t block_tokens, token_stride, head_stride;
@@ -44,7 +44,7 @@ typedef struct attention_shape {
 
 /* All jobs, in parallel. A row's result does not depend on other rows, on how many there are, on other jobs or on the
  * number of threads, to the bit; but the two kinds of jobs round differently. Fastest where the tokens of a head follow
- * each other (token_stride == head_dim). */
+ * each other. */
 trol_status attention_apply(const run *r, const attention_shape *shape, const attention_job *jobs, int64_t n_jobs);
 
 #endif

@@ -2,15 +2,13 @@
  *
  * Prompt and picture rows go through `tile`: query rows go across the lanes of vectors, keys and values are broadcast,
  * so that maxima, exponentials and sums of the softmax need no exchange between lanes and a lane's result does not
- * depend on its neighbours. Answer rows go through `scores`, `softmax` and `add_values`, which stream keys and values
- * in place. Scores are in units of log2: queries come multiplied by scale * log2(e), and exp2 is taken. */
+ * depend on its neighbours. Answer rows go through `dot` (kv_codec.h), `softmax` and `axpy`, which stream keys and
+ * values in place. Scores are in units of log2: queries come multiplied by scale * log2(e), and exp2 is taken. */
 #ifndef KERNELS_ATTENTION_KERNELS_H
 #define KERNELS_ATTENTION_KERNELS_H
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "kernels/types.h"
 
 enum {
     ATTENTION_TILE_KEYS = 64, /* keys of a tile */
@@ -36,7 +34,7 @@ typedef struct attention_tile {
 typedef struct attention_kernels {
     int32_t vector_lanes;  /* query rows to a vector */
     int32_t panel_vectors; /* vectors to a panel, at most */
-    bool prefetch_l2;      /* what `scores` and `add_values` are to be called with */
+    bool prefetch_l2;      /* what `dot` and `axpy` are to be called with */
     void (*tile)(const attention_tile *tile);
     /* The same with bfloat16 products and float32 sums. Queries and values have come through pair_up_rows (values strip
      * by strip), keys through pair_up_keys. NULL, all three: there is none, or `tile` is as fast. */
@@ -52,15 +50,8 @@ typedef struct attention_kernels {
     void (*store_lanes)(const float *from, int64_t n_lanes, int64_t dims, const float *factors, int64_t n_rows,
                         float *const *rows);
 
-    /* scores[query * stride + key] = dot(q[query], key), q [n_queries, head_dim]; keys F32 or F16, at any address. */
-    void (*scores)(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
-                   int64_t head_dim, float *scores, int64_t stride, bool prefetch_l2);
     /* Replaces n > 0 scores by exp2(score - max); *max and *sum are set. */
     void (*softmax)(float *scores, int64_t n, float *max, float *sum);
-    /* out[query] = sum over keys of weights[query * stride + key] * value, out [n_queries, head_dim] at out_stride. */
-    void (*add_values)(element_type type, const void *const *values, int64_t n_keys, const float *weights,
-                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride,
-                       bool prefetch_l2);
 } attention_kernels;
 
 /* Each instruction set's own entries, over those that are there; defined only where the compiler can build them. */

@@ -6,8 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/float16.h"
-
 enum { LANES = 8, PANEL_VECTORS = 2, MAX_LANES = LANES * PANEL_VECTORS };
 
 /* s[key][lane] = dot of a key and a lane's query. */
@@ -70,29 +68,6 @@ static void store_lanes(const float *from, int64_t n_lanes, int64_t dims, const 
             rows[lane][d] = factors[lane] * from[d * n_lanes + lane];
 }
 
-static float element(element_type type, const void *row, int64_t i) {
-    if (type == ELEMENT_F16) {
-        uint16_t half;
-        memcpy(&half, (const unsigned char *)row + 2 * i, sizeof half);
-        return f16_to_float(half);
-    }
-    float value;
-    memcpy(&value, (const unsigned char *)row + 4 * i, sizeof value);
-    return value;
-}
-
-static void scores(element_type type, const void *const *keys, int64_t n_keys, const float *q, int64_t n_queries,
-                   int64_t head_dim, float *out, int64_t stride, bool prefetch_l2) {
-    (void)prefetch_l2;
-    for (int64_t query = 0; query < n_queries; query++)
-        for (int64_t key = 0; key < n_keys; key++) {
-            float sums[4] = {0};
-            for (int64_t d = 0; d < head_dim; d++)
-                sums[d % 4] += q[query * head_dim + d] * element(type, keys[key], d);
-            out[query * stride + key] = (sums[0] + sums[2]) + (sums[1] + sums[3]);
-        }
-}
-
 static void softmax(float *s, int64_t n, float *max, float *sum) {
     float largest = -FLT_MAX, total = 0;
     for (int64_t i = 0; i < n; i++)
@@ -105,26 +80,11 @@ static void softmax(float *s, int64_t n, float *max, float *sum) {
     *sum = total;
 }
 
-static void add_values(element_type type, const void *const *values, int64_t n_keys, const float *weights,
-                       int64_t stride, int64_t n_queries, int64_t head_dim, float *out, int64_t out_stride,
-                       bool prefetch_l2) {
-    (void)prefetch_l2;
-    for (int64_t query = 0; query < n_queries; query++) {
-        float *sums = out + query * out_stride;
-        memset(sums, 0, (size_t)head_dim * sizeof(float));
-        for (int64_t key = 0; key < n_keys; key++)
-            for (int64_t d = 0; d < head_dim; d++)
-                sums[d] += weights[query * stride + key] * element(type, values[key], d);
-    }
-}
-
 void attention_fill_scalar(attention_kernels *table) {
     *table = (attention_kernels){.vector_lanes = LANES,
                                  .panel_vectors = PANEL_VECTORS,
                                  .tile = tile,
                                  .load_lanes = load_lanes,
                                  .store_lanes = store_lanes,
-                                 .scores = scores,
-                                 .softmax = softmax,
-                                 .add_values = add_values};
+                                 .softmax = softmax};
 }

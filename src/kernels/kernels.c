@@ -17,6 +17,7 @@ void kernels_fill(kernels *table, cpu_level level, unsigned traits) {
     table->traits = traits;
     linear_fill_scalar(&table->linear);
     attention_fill_scalar(&table->attention);
+    kv_fill_scalar(table->kv);
     ops_fill_scalar(&table->ops);
     quantized_fill_scalar(&table->quantized);
     table->linear.blas = !(traits & CPU_HAS_AVX2);
@@ -24,6 +25,7 @@ void kernels_fill(kernels *table, cpu_level level, unsigned traits) {
     if (traits & CPU_HAS_AVX2) {
         linear_fill_avx2(&table->linear);
         attention_fill_avx2(&table->attention);
+        kv_fill_avx2(table->kv);
         ops_fill_avx2(&table->ops);
         quantized_fill_avx2(&table->quantized);
     }
@@ -36,6 +38,7 @@ void kernels_fill(kernels *table, cpu_level level, unsigned traits) {
     if (traits & CPU_HAS_AVX512) {
         linear_fill_avx512(&table->linear);
         attention_fill_avx512(&table->attention);
+        kv_fill_avx512(table->kv);
         ops_fill_avx512(&table->ops);
         quantized_fill_avx512(&table->quantized);
     }

@@ -1,6 +1,6 @@
 /* kernels.h - the table of inner loops, chosen once for the CPU.
  *
- * Each area (linear, attention, ops, quantized) has a struct of function pointers and block sizes in its own
+ * Each area (linear, attention, kv_codec, ops, quantized) has a struct of function pointers and block sizes in its own
  * *_kernels.h, a plain C version of every entry in *_scalar.c, and one file for each instruction set that improves on
  * some of them (*_avx2.c, *_avx512.c, ...), compiled with its own flags. Everything is tested against plain C.
  *
@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "kernels/attention_kernels.h"
 #include "kernels/cpu.h"
+#include "kernels/kv_codec.h"
 #include "kernels/linear_kernels.h"
 #include "kernels/ops_kernels.h"
 #include "kernels/quantized_kernels.h"
@@ -22,6 +23,7 @@ typedef struct kernels {
     unsigned traits; /* of cpu.h: what the entries were chosen by */
     linear_kernels linear;
     attention_kernels attention;
+    kv_codec kv[KV_TYPES];
     ops_kernels ops;
     quantized_kernels quantized;
 } kernels;

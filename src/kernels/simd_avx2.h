@@ -57,6 +57,21 @@ static inline void vector_store_f16(void *to, vector a) {
     _mm_storeu_si128(to, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+/* Signed bytes at any address. Stored: rounded to nearest, ties to even; |a| < 127.5. */
+static inline vector vector_load_i8(const void *from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from)));
+}
+static inline vector vector_load_i8_first(const void *from, int64_t n) {
+    int8_t values[8] = {0};
+    memcpy(values, from, (size_t)n);
+    return vector_load_i8(values);
+}
+static inline void vector_store_i8(void *to, vector a) {
+    __m256i b = _mm256_cvtps_epi32(a);
+    __m128i c = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+    _mm_storel_epi64(to, _mm_packs_epi16(c, c));
+}
+
 /* Sum of all lanes. */
 static inline float vector_sum(vector a) {
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

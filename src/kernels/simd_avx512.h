@@ -49,6 +49,17 @@ static inline void vector_store_f16(void *to, vector a) {
     _mm256_storeu_si256(to, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+/* Signed bytes at any address. Stored: rounded to nearest, ties to even; |a| < 127.5. */
+static inline vector vector_load_i8(const void *from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from)));
+}
+static inline vector vector_load_i8_first(const void *from, int64_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vector_first_lanes(n), from)));
+}
+static inline void vector_store_i8(void *to, vector a) {
+    _mm_storeu_si128(to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
 /* Sum of all lanes. */
 static inline float vector_sum(vector a) {
     __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));

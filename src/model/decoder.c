@@ -131,18 +131,6 @@ static const decoder_segment *segment_of(const decoder_batch *batch, int64_t row
     return s;
 }
 
-/* Whether any of n finite numbers becomes infinite in F16: it rounds to more than 65504. */
-static bool overflows_f16(const float *values, int64_t n) {
-    const uint32_t first_bits = 0x477ff000, infinity_bits = 0x7f800000; /* 65520 */
-    uint32_t any = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &values[i], sizeof bits);
-        any |= (bits & 0x7fffffff) - first_bits < infinity_bits - first_bits;
-    }
-    return any;
-}
-
 static void store_rows(void *context, int64_t chunk, int thread) {
     (void)thread;
     const store_task *task = context;
@@ -153,15 +141,13 @@ static void store_rows(void *context, int64_t chunk, int thread) {
         const decoder_segment *s = segment_of(f->batch, task->t->rows[i]);
         const kv_plane *plane = task->pass == 1 ? s->pass1 : s->pass2;
         const float *row = task->t->qkv + i * qkv_width(c);
-        int64_t layer = plane->shape.n_layers == 1 ? 0 : task->layer;
+        const kv_codec *codec = &f->r->kernels->kv[plane->shape.type];
+        const int64_t layer = plane->shape.n_layers == 1 ? 0 : task->layer, stride = kv_head_stride(&plane->shape);
         for (int value = 0; value < 2; value++) {
             const int32_t *offsets = value ? w->v_offsets : w->k_offsets;
             unsigned char *token = kv_plane_token(plane, layer, value, task->t->positions[i]);
-            size_t stride = (size_t)kv_head_stride(&plane->shape) * element_bytes(plane->shape.type);
-            for (int32_t g = 0; g < c->n_kv_heads; g++)
-                ops_from_float(f->r, plane->shape.type, row + offsets[g], token + (size_t)g * stride, c->head_dim);
-            for (int32_t g = 0; g < c->n_kv_heads && plane->shape.type == ELEMENT_F16; g++)
-                if (overflows_f16(row + offsets[g], c->head_dim))
+            for (int32_t g = 0; g < c->n_kv_heads; g++, token += stride)
+                if (!codec->store(row + offsets[g], token, c->head_dim))
                     atomic_store_explicit(s->overflow, 1, memory_order_relaxed);
         }
     }

@@ -22,7 +22,7 @@ typedef struct decoder_segment {
     int64_t *n_skipped;   /* [n_layers], += rows that did */
     float *gates;         /* [n_layers, n_rows], with a stride of gates_stride: each row's gate; NULL: not wanted */
     int64_t gates_stride;
-    atomic_int *overflow;   /* set if a key or value overflows an F16 cache */
+    atomic_int *overflow;   /* set if a key or value is too large for the cache's type */
     trol_observer observer; /* may be NULL; then rows may stop early in the last layer */
     void *observer_user;
 } decoder_segment;

@@ -11,14 +11,12 @@ struct kv_block {
 
 void kv_plane_init(kv_plane *plane, kv_shape shape) { *plane = (kv_plane){.shape = shape}; }
 
-int64_t kv_head_stride(const kv_shape *shape) { return (int64_t)KV_BLOCK_TOKENS * shape->head_dim; }
+int64_t kv_head_stride(const kv_shape *shape) { return KV_BLOCK_TOKENS * kv_bytes(shape->type, shape->head_dim); }
 
-/* Elements of a layer's keys (or values) in a block. */
-static int64_t half_layer_elements(const kv_shape *shape) { return shape->n_kv_heads * kv_head_stride(shape); }
+/* Bytes of a layer's keys (or values) in a block. */
+static int64_t half_layer_bytes(const kv_shape *shape) { return shape->n_kv_heads * kv_head_stride(shape); }
 
-size_t kv_block_bytes(const kv_shape *shape) {
-    return (size_t)(2 * shape->n_layers * half_layer_elements(shape)) * element_bytes(shape->type);
-}
+size_t kv_block_bytes(const kv_shape *shape) { return (size_t)(2 * shape->n_layers * half_layer_bytes(shape)); }
 
 static void release_block(kv_block *block) {
     if (atomic_fetch_sub(&block->references, 1) > 1)
@@ -98,13 +96,12 @@ void *kv_plane_block(const kv_plane *plane, size_t i) { return plane->blocks[i]-
 int64_t kv_plane_bytes(const kv_plane *plane) { return (int64_t)(plane->n_blocks * kv_block_bytes(&plane->shape)); }
 
 static unsigned char *layer_half(const kv_plane *plane, int64_t layer, int value, size_t block) {
-    int64_t elements = (2 * layer + value) * half_layer_elements(&plane->shape);
-    return plane->blocks[block]->data + (size_t)elements * element_bytes(plane->shape.type);
+    return plane->blocks[block]->data + (2 * layer + value) * half_layer_bytes(&plane->shape);
 }
 
-void *kv_plane_token(const kv_plane *plane, int64_t layer, int value, int64_t token) {
-    size_t offset = (size_t)(token % KV_BLOCK_TOKENS * plane->shape.head_dim) * element_bytes(plane->shape.type);
-    return layer_half(plane, layer, value, (size_t)(token / KV_BLOCK_TOKENS)) + offset;
+unsigned char *kv_plane_token(const kv_plane *plane, int64_t layer, int value, int64_t token) {
+    return layer_half(plane, layer, value, (size_t)(token / KV_BLOCK_TOKENS)) +
+           token % KV_BLOCK_TOKENS * kv_bytes(plane->shape.type, plane->shape.head_dim);
 }
 
 trol_status kv_plane_source(const kv_plane *plane, int64_t layer, const run *r, attention_source *source) {
@@ -119,7 +116,7 @@ trol_status kv_plane_source(const kv_plane *plane, int64_t layer, const run *r, 
                                  .key_blocks = keys,
                                  .value_blocks = values,
                                  .block_tokens = KV_BLOCK_TOKENS,
-                                 .token_stride = plane->shape.head_dim,
+                                 .token_stride = kv_bytes(plane->shape.type, plane->shape.head_dim),
                                  .head_stride = kv_head_stride(&plane->shape)};
     return TROL_OK;
 }

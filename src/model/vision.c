@@ -161,12 +161,12 @@ static trol_status attend(const encoder *e, const vision_layer_weights *w, const
                                   .out = attended + i * e->n_tokens * hidden,
                                   .out_stride = hidden,
                                   .n_rows = e->n_tokens,
-                                  .source = {.type = ELEMENT_F32,
+                                  .source = {.type = KV_F32,
                                              .key_blocks = &pointers[2 * i],
                                              .value_blocks = &pointers[2 * i + 1],
                                              .block_tokens = e->n_tokens,
-                                             .token_stride = 3 * hidden,
-                                             .head_stride = head_dim},
+                                             .token_stride = 3 * hidden * (int64_t)sizeof(float),
+                                             .head_stride = head_dim * (int64_t)sizeof(float)},
                                   .n_keys = e->n_tokens};
     }
     const attention_shape shape = {.n_heads = c->n_heads,

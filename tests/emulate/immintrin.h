@@ -200,6 +200,9 @@ EMU __m512i emu_cvtepu16_epi32(__m256i a) {
     return emu_join_i(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)),
                       _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1)));
 }
+EMU __m512i emu_cvtepi8_epi32(__m128i a) {
+    return emu_join_i(_mm256_cvtepi8_epi32(a), _mm256_cvtepi8_epi32(_mm_srli_si128(a, 8)));
+}
 EMU __m512i emu_cvtps_epi32(__m512 a) {
     return emu_join_i(_mm256_cvtps_epi32(emu_half_ps(a, 0)), _mm256_cvtps_epi32(emu_half_ps(a, 1)));
 }
@@ -217,6 +220,7 @@ EMU __m128i emu_cvtepi32_epi8(__m512i a) {
     return r;
 }
 #define _mm512_cvtepu16_epi32 emu_cvtepu16_epi32
+#define _mm512_cvtepi8_epi32  emu_cvtepi8_epi32
 #define _mm512_cvtps_epi32    emu_cvtps_epi32
 #define _mm512_cvtepi32_ps    emu_cvtepi32_ps
 #define _mm512_cvtepi32_epi8  emu_cvtepi32_epi8
@@ -290,6 +294,15 @@ EMU __m256i emu_maskz_loadu_256_epi16(__mmask16 mask, const void *from) {
     memcpy(&a, lanes, sizeof a);
     return a;
 }
+EMU __m128i emu_maskz_loadu_128_epi8(__mmask16 mask, const void *from) {
+    int8_t lanes[16] = {0};
+    __m128i a;
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1)
+            lanes[i] = ((const int8_t *)from)[i];
+    memcpy(&a, lanes, sizeof a);
+    return a;
+}
 EMU __m512i emu_maskz_loadu_epi16(__mmask32 mask, const void *from) {
     int16_t lanes[32] = {0};
     for (int i = 0; i < 32; i++)
@@ -297,6 +310,7 @@ EMU __m512i emu_maskz_loadu_epi16(__mmask32 mask, const void *from) {
             memcpy(&lanes[i], (const char *)from + 2 * i, 2);
     return emu_loadu_i(lanes);
 }
+#define _mm_maskz_loadu_epi8     emu_maskz_loadu_128_epi8
 #define _mm256_maskz_loadu_epi16 emu_maskz_loadu_256_epi16
 #define _mm512_maskz_loadu_epi16 emu_maskz_loadu_epi16
 

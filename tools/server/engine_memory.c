@@ -2,15 +2,13 @@
 #include "server/engine.h"
 
 engine_memory engine_compute_memory(const trol_model_info *info, const engine_params *p) {
-    const int64_t block = 64, context = (p->context_size + block - 1) / block * block;
-    const int64_t element = p->cache_type == TROL_CACHE_F32 ? 4 : 2;
-    const int64_t token = 2 * element * info->n_layers * info->n_kv_heads * info->head_dim; /* of one pass */
+    const int64_t pass = trol_model_cache_bytes(p->model, p->cache_type, p->context_size);
     const int64_t rows = ENGINE_LARGEST_PIECE, image_tokens = (int64_t)info->max_tiles * info->tokens_per_tile;
     const int64_t vision_rows =
         info->max_tiles *
         ((int64_t)info->image_size / info->vision_patch_size * (info->image_size / info->vision_patch_size) + 1);
     engine_memory m;
-    m.sessions = p->n_slots * (2 * token * context + 4 * (int64_t)info->vocab_size);
+    m.sessions = p->n_slots * (2 * pass + 4 * (int64_t)info->vocab_size);
     /* Requests that run or are next have their pictures encoded: each fits a context. */
     m.images = (int64_t)p->image_cache_bytes + 2 * p->n_slots * (int64_t)p->context_size * info->hidden_size * 4;
     m.scratch = 4 * (rows * (6 * (int64_t)info->hidden_size + 3 * (int64_t)info->intermediate_size) +

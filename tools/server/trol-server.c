@@ -44,7 +44,7 @@ static const char usage[] =
     "\n"
     "how it is computed\n"
     "  -t, --threads N          (one per core)\n"
-    "      --cache-type TYPE    of keys and values: f16 (default) or f32\n"
+    "      --cache-type TYPE    of keys and values: f16 (default), q8 (half the memory) or f32\n"
     "      --type TYPE          of the weights: as-stored (default), f32, f16, bf16, q8 or q4\n"
     "      --vision-type TYPE   the same for the picture encoder\n"
     "      --compute KIND       exact (default), or bf16 where the CPU has it\n"
@@ -79,7 +79,7 @@ static const argument_flag flags[] = {
     {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
     {"--drain", NULL, ARGUMENT_INTEGER, AT(drain_seconds), 0, 86400, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
     {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
     {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
     {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
