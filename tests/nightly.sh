@@ -27,9 +27,6 @@ LOAD_SECONDS=60 TROL_BUILD=$nightly/release TROL_SOURCE=$source tests/server/cli
 say "the server's tests with ASan and UBSan, and with TSan"
 TROL_BUILD=$nightly/release TROL_SOURCE=$source TROL_SANITIZE="" bash tests/server/sanitizers.sh
 
-say "a question under valgrind"
-TROL_BUILD=$nightly/release TROL_SOURCE=$source TROL_SANITIZE="" timeout 3000 bash tests/valgrind.sh
-
 say "each fuzzer for $minutes minutes"
 command -v clang >/dev/null || { echo "the fuzzers need clang" >&2; exit 1; }
 build=$nightly/fuzz
