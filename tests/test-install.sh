@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make install into a fresh folder: which files are installed where, what the library exports, and that a C and a C++
 # program outside of the tree compile against it and run, found by pkg-config and by CMake, also after the folder was
-# moved, shared and static, and with the tree as a subproject of another.
+# moved, shared and static, from Python, and with the tree as a subproject of another.
 set -euo pipefail
 
 [ -z "$TROL_SANITIZE" ] || { echo "skipped: programs outside of the tree are built without sanitizers"; exit 77; }
@@ -91,6 +91,8 @@ done
 
 difference=$(diff <(sed -n '/^```c$/,/^```$/p' "$TROL_SOURCE/README.md" | sed '1d;$d') <(sed 1d ask.c) || true)
 [ -z "$difference" ] || fail "the README's program (<) is not tests/install/ask.c (>): $difference"
+difference=$(diff <(sed -n '/^import ctypes$/,/^```$/p' "$TROL_SOURCE/README.md" | sed '$d') <(sed 1d ask.py) || true)
+[ -z "$difference" ] || fail "the README's program (<) is not tests/install/ask.py (>): $difference"
 
 expected=$("$prefix/bin/trol-cli" -m "${question[0]}" --image "${question[1]}" -p "${question[2]}" --quiet)
 [ -n "$expected" ] || fail "the installed trol-cli printed nothing"
@@ -98,6 +100,10 @@ for program in ./pc_c ./pc_cpp ./pc_static {outside,inside}/ask_{c,cpp,static}; 
     answer=$("$program" "${question[@]}") || fail "$program failed"
     [ "$answer" = "$expected" ] || fail "$program answered '$answer', trol-cli '$expected'"
 done
+if command -v python3 >/dev/null; then
+    answer=$(LIBTROL=$libdir/libtrol.so.0 python3 ask.py "${question[@]}") || fail "ask.py failed"
+    [ "$answer" = "$expected" ] || fail "ask.py answered '$answer', trol-cli '$expected'"
+fi
 version=$("$prefix/bin/trol-cli" --version)
 [[ $version == *$(pkg-config --modversion libtrol)* ]] || fail "trol-cli says '$version', pkg-config $(pkg-config --modversion libtrol)"
 
