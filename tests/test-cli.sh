@@ -291,6 +291,6 @@ grep -qE '^[{].*[}]$' <(tr -d '\n' <"$work/out") || fail "--json gave $(cat "$wo
 expect 2 "only one of --json-schema, --json and --grammar" -m "$tiny" -p a --json --grammar "$work/grammar"
 expect 1 "the shortest one that the constraint allows takes" -m "$tiny" -p a --json-schema "$work/schema" -n 2
 expect 1 "$work/none" -m "$tiny" -p a --grammar "$work/none"
-echo '{"type": "object", "not": {}}' >"$work/schema"
-expect 1 "$work/schema: the schema at #/not" -m "$tiny" -p a --json-schema "$work/schema"
+echo '{"type": "object", "if": {}}' >"$work/schema"
+expect 1 "$work/schema: the schema at #/if" -m "$tiny" -p a --json-schema "$work/schema"
 echo "test-cli: all well"

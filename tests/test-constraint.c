@@ -65,6 +65,14 @@ static void test_scalars(void) {
     check_schema("{\"type\": \"number\", \"minimum\": 0}", LIST("0", "0.0", "1e9", "3.25"), LIST("-1", "-0.5"));
     check_schema("{\"type\": \"number\", \"minimum\": -1.5, \"maximum\": 1.5}",
                  LIST("-1.5", "1.5", "0", "-0.25", "1.49"), LIST("-1.51", "1.500001", "2", "-2"));
+    check_schema("{\"type\": \"number\", \"multipleOf\": 0.25}", LIST("0", "1.25", "-3.5", "7", "100.75"),
+                 LIST("0.1", "1.3", "0.125", "1e3"));
+    check_schema("{\"type\": \"number\", \"multipleOf\": 0.01, \"minimum\": 0.5, \"exclusiveMaximum\": 10}",
+                 LIST("0.5", "0.57", "9.99", "3"), LIST("0.49", "10", "0.505", "0"));
+    check_schema("{\"type\": \"number\", \"multipleOf\": 0.1, \"maximum\": -0.05}", LIST("-0.1", "-7.3"),
+                 LIST("-0.0", "0", "-0.05", "0.1"));
+    check_schema("{\"type\": \"integer\", \"allOf\": [{\"multipleOf\": 0.5}, {\"multipleOf\": 1.5}]}",
+                 LIST("3", "0", "-6"), LIST("1", "2", "4", "1.5"));
     check_schema("{\"type\": [\"boolean\", \"null\"]}", LIST("true", "false", "null"), LIST("0", "\"true\"", "nul"));
     check_schema("{\"enum\": [\"a\", 1, null, {\"k\": [1, \"\xc3\xa9\"]}, 2.5]}",
                  LIST("\"a\"", "1", "null", "{\"k\":[1,\"\xc3\xa9\"]}", "{\"k\": [1, \"\\u00e9\"]}", "2.5"),
@@ -174,6 +182,52 @@ static void test_objects(void) {
         LIST("{\"k\": 1}", "{\"k\": 1, \"l\": 2}"), LIST("{}", "{\"never\": 1, \"k\": 1}", "{\"l\": 2}"));
 }
 
+static void test_pattern_properties(void) {
+    check_schema("{\"type\": \"object\", \"patternProperties\": {\"^x\": {\"type\": \"integer\"}}}",
+                 LIST("{}", "{\"x\": 1}", "{\"a\": null, \"xy\": 2, \"b\": []}"),
+                 LIST("{\"x\": \"1\"}", "{\"xa\": null}"));
+    check_schema(
+        "{\"type\": \"object\", \"properties\": {\"xa\": {\"minimum\": 5}, \"b\": {\"type\": \"null\"}}, "
+        "\"patternProperties\": {\"^x\": {\"type\": \"integer\"}, \"z$\": {\"maximum\": 3}}, "
+        "\"additionalProperties\": {\"type\": \"string\"}}",
+        LIST("{\"xa\": 5, \"b\": null, \"xz\": 3, \"x\": 9, \"c\": \"\"}", "{\"z\": \"not a number\"}", "{\"z\": 1}"),
+        LIST("{\"xa\": 4}", "{\"xa\": \"\"}", "{\"xz\": 4}", "{\"xz\": \"\"}", "{\"z\": 4}", "{\"c\": 1}"));
+    check_schema("{\"type\": \"object\", \"patternProperties\": {\"^[a-z]+$\": {\"type\": \"integer\"}}, "
+                 "\"propertyNames\": {\"maxLength\": 3}, \"additionalProperties\": false}",
+                 LIST("{}", "{\"abc\": 1}"), LIST("{\"abcd\": 1}", "{\"A\": 1}", "{\"a\": \"\"}"));
+    check_schema(
+        "{\"allOf\": [{\"type\": \"object\", \"patternProperties\": {\"a\": {\"type\": \"integer\"}}}, "
+        "{\"patternProperties\": {\"b\": {\"minimum\": 2}}, \"additionalProperties\": {\"type\": \"integer\"}}]}",
+        LIST("{\"ab\": 2, \"a\": 1, \"c\": 0}", "{\"b\": \"\"}"),
+        LIST("{\"ab\": 1}", "{\"b\": 1}", "{\"c\": \"\"}", "{\"a\": \"\"}"));
+}
+
+static void test_property_counts(void) {
+    check_schema("{\"type\": \"object\", \"additionalProperties\": {\"type\": \"integer\"}, \"minProperties\": 1, "
+                 "\"maxProperties\": 3}",
+                 LIST("{\"a\": 1}", "{\"a\": 1, \"b\": 2, \"c\": 3}"), LIST("{}", "{\"a\":1,\"b\":2,\"c\":3,\"d\":4}"));
+    static const char two[] = "{\"type\": \"object\", \"properties\": {\"a\": {}, \"b\": {}, \"c\": {}}, "
+                              "\"additionalProperties\": false, \"minProperties\": 2, \"maxProperties\": 2}";
+    check_schema(two, LIST("{\"a\": 1, \"b\": 2}", "{\"a\":1,\"c\":2}", "{\"b\":1,\"c\":2}"),
+                 LIST("{}", "{\"a\": 1}", "{\"c\": 1}", "{\"a\":1,\"b\":2,\"c\":3}"));
+    check_schema("{\"type\": \"object\", \"properties\": {\"a\": {}}, \"required\": [\"a\"], \"maxProperties\": 2}",
+                 LIST("{\"a\": 1}", "{\"a\":1,\"z\":2}"), LIST("{}", "{\"z\": 1}", "{\"a\":1,\"y\":2,\"z\":3}"));
+    check_schema("{\"type\": \"object\", \"maxProperties\": 0}", LIST("{}"), LIST("{\"a\": 1}"));
+}
+
+static void test_unique_items(void) {
+    static const char letters[] = "{\"type\": \"array\", \"items\": {\"enum\": [\"a\", \"b\", \"c\", \"a\"]}, "
+                                  "\"uniqueItems\": true, \"minItems\": 1}";
+    check_schema(letters, LIST("[\"a\"]", "[\"c\", \"a\", \"b\"]", "[\"b\",\"a\"]"),
+                 LIST("[]", "[\"a\", \"a\"]", "[\"a\", \"b\", \"a\"]", "[\"d\"]", "[\"a\",\"b\",\"c\",\"a\"]"));
+    check_schema("{\"type\": \"array\", \"items\": {\"anyOf\": [{\"$ref\": \"#/$defs/n\"}, {\"type\": [\"null\", "
+                 "\"boolean\"]}]}, "
+                 "\"uniqueItems\": true, \"maxItems\": 2, \"$defs\": {\"n\": {\"enum\": [1, 2, 30], \"maximum\": 9}}}",
+                 LIST("[]", "[1, null]", "[true,false]", "[2,1]"),
+                 LIST("[1, 1]", "[30]", "[null,null]", "[1,2,true]", "[true, true]"));
+    check_schema("{\"type\": \"array\", \"uniqueItems\": false}", LIST("[1, 1]"), LIST("{}"));
+}
+
 static void test_arrays(void) {
     check_schema("{\"type\": \"array\", \"items\": {\"type\": \"integer\"}, \"minItems\": 1, \"maxItems\": 3}",
                  LIST("[1]", "[1, 2]", "[1,2,3]", "[\n 1,\n 2\n]"), LIST("[]", "[1,2,3,4]", "[\"a\"]", "[1,]", "[,1]"));
@@ -214,6 +268,23 @@ static void test_combinations(void) {
                  LIST("{\"a\":1}", "{\"b\":1}", "{\"a\":1,\"b\":2}"), LIST("{}", "{\"c\":1}"));
 }
 
+static void test_other_standards(void) {
+    check_schema("{\"type\": \"string\", \"nullable\": true, \"minLength\": 2}", LIST("\"ab\"", "null"),
+                 LIST("\"a\"", "1"));
+    check_schema("{\"type\": \"object\", \"properties\": {\"nullable\": true, \"a\": {\"nullable\": true, \"allOf\": "
+                 "[{\"$ref\": \"#/definitions/b\"}]}}, \"definitions\": {\"b\": {\"type\": \"integer\"}}, "
+                 "\"required\": [\"a\"], \"additionalProperties\": false}",
+                 LIST("{\"a\": 1}", "{\"nullable\": [], \"a\": null}"), LIST("{\"a\": \"\"}", "{}"));
+    check_schema("{\"type\": \"integer\", \"minimum\": 3, \"exclusiveMinimum\": true, \"maximum\": 5, "
+                 "\"exclusiveMaximum\": false}",
+                 LIST("4", "5"), LIST("3", "6"));
+    check_schema(
+        "{\"not\": {\"type\": [\"object\", \"array\", \"string\"]}, \"type\": [\"object\", \"null\", \"string\"]}",
+        LIST("null"), LIST("{}", "\"\"", "1"));
+    check_schema("{\"type\": \"object\", \"properties\": {\"a\": {\"not\": {}}, \"b\": {\"not\": false}}}",
+                 LIST("{}", "{\"b\": 1}"), LIST("{\"a\": 1}"));
+}
+
 static void check_refused(const char *schema, const char *expected) {
     trol_error error = {0};
     grammar *g = NULL;
@@ -226,9 +297,15 @@ static void test_refused(void) {
     static const char *const cases[][2] = {
         {"{\"type\": \"string\"", "the schema"},
         {"[]", "#: a schema is expected"},
-        {"{\"not\": {}}", "#/not: this keyword is not supported"},
+        {"{\"not\": {}}", "nothing satisfies"},
+        {"{\"not\": {\"minimum\": 3}}", "#/not: only {} and a type are supported"},
+        {"{\"not\": {\"type\": \"integer\"}}", "#/not/type: numbers but whole ones"},
+        {"{\"unevaluatedItems\": false}", "#/unevaluatedItems: this keyword is not supported"},
         {"{\"type\": \"object\", \"properties\": {\"a/b\": {\"if\": {}}}}", "#/properties/a~1b/if"},
-        {"{\"type\": \"object\", \"patternProperties\": {}}", "#/patternProperties"},
+        {"{\"type\": \"object\", \"patternProperties\": []}", "#/patternProperties"},
+        {"{\"type\": \"object\", \"patternProperties\": {\"(\": {}}}", "#/patternProperties/(: the pattern"},
+        {"{\"type\": \"object\", \"minProperties\": 2}", "#/minProperties"},
+        {"{\"type\": \"object\", \"required\": [\"a\", \"b\"], \"maxProperties\": 1}", "nothing satisfies"},
         {"{\"type\": \"strin\"}", "#/type: this is not a type"},
         {"{\"type\": \"string\", \"format\": \"regex\"}", "#/format: this format is not supported"},
         {"{\"type\": \"string\", \"pattern\": \"(?<=a)\"}", "#/pattern"},
@@ -245,7 +322,9 @@ static void test_refused(void) {
         {"{\"type\": \"string\", \"minLength\": 3, \"maxLength\": 2}", "nothing satisfies"},
         {"{\"type\": \"integer\", \"minimum\": 3, \"maximum\": 2}", "nothing satisfies"},
         {"{\"type\": \"integer\", \"minimum\": 1, \"maximum\": 5, \"multipleOf\": 7}", "nothing satisfies"},
-        {"{\"type\": \"number\", \"multipleOf\": 0.01}", "#/multipleOf"},
+        {"{\"type\": \"number\", \"multipleOf\": 0.00000000000000000001}", "#/multipleOf"},
+        {"{\"type\": \"number\", \"multipleOf\": 50.01}", "#/multipleOf: a multiple of more than"},
+        {"{\"type\": \"number\", \"multipleOf\": 0.25, \"minimum\": 0.3, \"maximum\": 0.45}", "nothing satisfies"},
         {"{\"allOf\": [{\"type\": \"string\"}, {\"type\": \"null\"}]}", "nothing satisfies"},
         {"false", "nothing satisfies"},
         {"{\"enum\": []}", "nothing satisfies"},
@@ -261,6 +340,8 @@ static void test_refused(void) {
          "\"properties\": {\"k\": {\"const\": 2}}}]}",
          "#/oneOf/1"},
         {"{\"type\": \"array\", \"uniqueItems\": true}", "#/uniqueItems"},
+        {"{\"uniqueItems\": true, \"items\": {\"type\": \"boolean\"}, \"type\": \"array\", \"minItems\": 3}",
+         "nothing satisfies"},
         {"{\"type\": \"array\", \"minItems\": 2, \"items\": false}", "nothing satisfies"},
         {"{\"type\": \"object\", \"required\": [\"a\"], \"additionalProperties\": false}", "nothing satisfies"},
     };
@@ -537,7 +618,11 @@ int main(void) {
     test_look_ahead();
     test_formats();
     test_objects();
+    test_pattern_properties();
+    test_property_counts();
     test_arrays();
+    test_unique_items();
+    test_other_standards();
     test_combinations();
     test_refused();
     test_masks("trol-tiny-internlm2");

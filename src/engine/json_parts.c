@@ -100,8 +100,8 @@ trol_status json_add_string(json_parts *parts, uint32_t from, uint32_t to, const
         if (s->accepts)
             TRY(grammar_add_range(g, here, to, '"', '"', error));
         for (uint32_t arc = s->first_arc; arc < s->first_arc + s->n_arcs; arc++)
-            TRY(grammar_add_json_characters(g, &parts->characters, here, first + a->arcs[arc].target, &a->arcs[arc].set,
-                                            error));
+            TRY(grammar_add_json_characters(g, &parts->characters, here, first + a->arcs[arc].target,
+                                            &a->sets[a->arcs[arc].set], error));
     }
     return TROL_OK;
 }
@@ -181,11 +181,12 @@ static trol_status add_plain_number(grammar *g, uint32_t from, uint32_t to, bool
 typedef struct magnitudes {
     grammar *g;
     uint8_t low[DIGITS], high[DIGITS];
-    int n_places; /* DIGITS_BEFORE, or DIGITS with a fraction */
+    int n_places; /* DIGITS_BEFORE, or up to DIGITS with a fraction */
     uint32_t to;
     uint32_t multiple;
-    uint32_t *states; /* [n_places + 1, 2, 2, multiple]: 0: not made yet */
-    uint32_t *queue;  /* indices of states made, to be gone on from */
+    int multiple_places; /* after the point, that the remainder counts */
+    uint32_t *states;    /* [n_places + 1, 2, 2, multiple]: 0: not made yet */
+    uint32_t *queue;     /* indices of states made, to be gone on from */
     size_t n_queue, queue_capacity;
 } magnitudes;
 
@@ -221,11 +222,20 @@ static trol_status add_places(magnitudes *m, uint32_t from, int place, bool low,
     return TROL_OK;
 }
 
+/* Whether what comes after a place, all zeros, makes a multiple. */
+static bool divides(const magnitudes *m, int place, uint32_t remainder) {
+    uint64_t rest = remainder;
+    for (int i = place; i < DIGITS_BEFORE + m->multiple_places; i++)
+        rest = 10 * rest % m->multiple;
+    return rest == 0;
+}
+
 static trol_status expand_place(magnitudes *m, uint32_t index, trol_error *error) {
     const uint32_t state = m->states[index], remainder = index % m->multiple;
     const int place = (int)(index / m->multiple / 4);
     const bool low = index / m->multiple / 2 % 2, high = index / m->multiple % 2;
-    const bool may_end = place >= DIGITS_BEFORE && remainder == 0 && (!low || is_zero(m->low, place, m->n_places));
+    const bool may_end =
+        place >= DIGITS_BEFORE && divides(m, place, remainder) && (!low || is_zero(m->low, place, m->n_places));
     if (may_end)
         TRY(grammar_add_empty(m->g, state, m->to, error));
     if (place == m->n_places)
@@ -283,21 +293,21 @@ static void to_digits(double x, bool up, uint8_t *digits) {
 /* One sign's part of a range: magnitudes from `low` to `high`. */
 static trol_status add_part(json_parts *parts, uint32_t from, uint32_t to, double low, double high,
                             const number_range *range, trol_error *error) {
-    magnitudes m = {.g = parts->g, .to = to, .multiple = (uint32_t)range->multiple_of};
-    m.n_places = range->integer ? DIGITS_BEFORE : DIGITS;
+    magnitudes m = {
+        .g = parts->g, .to = to, .multiple = (uint32_t)range->multiple_of, .multiple_places = range->multiple_places};
+    m.n_places = range->integer ? DIGITS_BEFORE : range->multiple_any ? DIGITS : DIGITS_BEFORE + range->multiple_places;
     to_digits(low, true, m.low);
     to_digits(high, false, m.high);
     if (high > 999999999999999999.0 || high >= 1e18)
         memset(m.high, 9, sizeof m.high);
-    if (range->integer) { /* what comes after the point counts for the bound alone */
-        memset(m.high + DIGITS_BEFORE, 0, DIGITS_AFTER);
-        if (!is_zero(m.low, DIGITS_BEFORE, DIGITS))
-            for (int i = DIGITS_BEFORE - 1, carry = 1; carry && i >= 0; i--) {
-                carry = m.low[i] == 9;
-                m.low[i] = (uint8_t)((m.low[i] + 1) % 10);
-            }
-        memset(m.low + DIGITS_BEFORE, 0, DIGITS_AFTER);
-    }
+    /* What comes after the last place that is written counts for the bounds alone. */
+    memset(m.high + m.n_places, 0, (size_t)(DIGITS - m.n_places));
+    if (!is_zero(m.low, m.n_places, DIGITS))
+        for (int i = m.n_places - 1, carry = 1; carry && i >= 0; i--) {
+            carry = m.low[i] == 9;
+            m.low[i] = (uint8_t)((m.low[i] + 1) % 10);
+        }
+    memset(m.low + m.n_places, 0, (size_t)(DIGITS - m.n_places));
     return memcmp(m.low, m.high, sizeof m.low) <= 0 ? add_magnitudes(&m, from, error) : TROL_OK;
 }
 
@@ -305,7 +315,8 @@ trol_status json_add_number(json_parts *parts, uint32_t from, uint32_t to, const
                             trol_error *error) {
     grammar *g = parts->g;
     const bool free_above = range->largest == (double)INFINITY, free_below = range->smallest == -(double)INFINITY;
-    if (free_above && range->multiple_of == 1 && (free_below || range->smallest == 0))
+    if (free_above && (range->multiple_any || (range->integer && range->multiple_of == 1)) &&
+        (free_below || range->smallest == 0))
         return add_plain_number(g, from, to, free_below, !range->integer, error);
     if (range->smallest > range->largest)
         return TROL_OK;

@@ -26,13 +26,15 @@ trol_status json_add_string(json_parts *parts, uint32_t from, uint32_t to, const
 typedef struct number_range {
     double smallest, largest;
     bool integer;
-    int64_t multiple_of; /* of integers; 1: any */
+    int64_t multiple_of; /* in units of 10 ^ -multiple_places */
+    int multiple_places;
+    bool multiple_any; /* multiples of nothing are asked for */
 } number_range;
 
-enum { JSON_MAX_MULTIPLE = 4096 };
+enum { JSON_MAX_MULTIPLE = 4096, JSON_MAX_PLACES = 12 };
 
-/* A number in the range. Written with at most 18 digits before the point and 20 after it; one without bounds, or with
- * none but 0 below, may have an exponent. */
+/* A number in the range. Written with at most 18 digits before the point and 20 after it, or as many as
+ * multiple_places; one without bounds, or with none but 0 below, may have an exponent. */
 trol_status json_add_number(json_parts *parts, uint32_t from, uint32_t to, const number_range *range,
                             trol_error *error);
 

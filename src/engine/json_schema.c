@@ -82,7 +82,8 @@ static trol_status finish(schema_compiler *c, uint32_t root) {
 }
 
 trol_status json_schema_compile(const char *text, size_t n_bytes, grammar **result, trol_error *error) {
-    schema_compiler c = {.error = error};
+    nullable_schemas nullable = {0};
+    schema_compiler c = {.nullable = &nullable, .error = error};
     schema_set set = {0};
     cJSON *json = NULL;
     uint32_t root;
@@ -108,6 +109,9 @@ done:
     memory_free(c.sets);
     json_parts_free(&c.json);
     grammar_free(c.json.g);
+    for (size_t i = 0; i < nullable.n; i++)
+        cJSON_Delete(nullable.items[i].either);
+    memory_free(nullable.items);
     cJSON_Delete(json);
     return status;
 }

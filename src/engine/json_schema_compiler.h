@@ -26,8 +26,20 @@ typedef struct schema_set {
     uint32_t rule;
 } schema_set;
 
+/* Schemas with OpenAPI's nullable, each with {"anyOf": [itself, {"type": "null"}]}. */
+typedef struct nullable_schema {
+    const cJSON *schema, *inner;
+    cJSON *either;
+} nullable_schema;
+
+typedef struct nullable_schemas {
+    nullable_schema *items;
+    size_t n, capacity;
+} nullable_schemas;
+
 typedef struct schema_compiler {
     const cJSON *root;
+    nullable_schemas *nullable;
     json_parts json;
     schema_set *sets; /* [n_sets]: rule made, those from `n_done` on not filled */
     size_t n_sets, sets_capacity, n_done;
@@ -45,6 +57,8 @@ trol_status schema_rule_for(schema_compiler *c, schema_set *set, uint32_t *rule)
 /* Errors at a place of the schema, which its JSON pointer names. */
 trol_status schema_malformed(const schema_compiler *c, const cJSON *at, const char *what);
 trol_status schema_unsupported(const schema_compiler *c, const cJSON *at, const char *what);
+/* An error as it is, with the place before it. */
+trol_status schema_at_place(const schema_compiler *c, const cJSON *at, trol_status status);
 /* Appends the pointer of `wanted` below `at` to text; false if it is not there. */
 bool schema_find_pointer(const cJSON *at, const cJSON *wanted, char *text, size_t room);
 
@@ -85,6 +99,12 @@ const cJSON *schema_named_values(const schema_set *set, bool *constant);
 trol_status schema_add_named_values(schema_compiler *c, const schema_set *set, const grammar_rule *rule,
                                     const cJSON *values, bool constant);
 
+/* The values that satisfy a set, each once, where they are few: made of what it names, true, false and
+ * null. *values is an array that the caller deletes; NULL if they are not few. */
+trol_status schema_list_values(schema_compiler *c, const schema_set *set, int most, cJSON **values);
+/* Writes a value as JSON, with any white space. */
+trol_status schema_add_value(schema_compiler *c, uint32_t from, uint32_t to, const cJSON *value);
+
 /* Whether a set requires more than a type and values. */
 bool schema_asks_more(const schema_set *set);
 /* Whether a value satisfies a set but for enum and const: by a grammar of its own. */
@@ -103,10 +123,10 @@ trol_status schema_add_array(schema_compiler *c, const schema_set *set, uint32_t
 /* What the parts of a set require of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
 trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *set, const char **patterns,
                                     text_rules *rules);
-/* The pattern of a string's format; NULL where it asks nothing: of formats that are not JSON Schema's own,
- * `has_pattern` says that the schema has a pattern, which says more exactly what is meant. */
-trol_status schema_format_pattern(const schema_compiler *c, const cJSON *format, bool has_pattern,
-                                  const char **pattern);
+/* The pattern and the length of a string's format; NULL and UINT32_MAX where it requires nothing: of formats that are
+ * not JSON Schema's own, `has_pattern` says that the schema has a pattern, which says more exactly what is meant. */
+trol_status schema_format_rules(const schema_compiler *c, const cJSON *format, bool has_pattern, const char **pattern,
+                                uint32_t *max_length);
 /* Narrows a range to what a number's format allows. */
 trol_status schema_number_format(const schema_compiler *c, const cJSON *format, number_range *range);
 /* The error of a pattern, with the place of the first one in the set. */

@@ -49,41 +49,49 @@
 #define POINTER         "(?:/(?:[^~/]|~[01])*)*"
 #define BASE64(letters) "(?:[" letters "]{4})*(?:[" letters "]{2}==|[" letters "]{3}=)?"
 
+/* Beside a pattern of the schema's own, which has counts of its own: what does not multiply them. */
+#define PLAIN_HOSTNAME LABEL(61) "(?:\\." LABEL(61) ")*"
+#define PLAIN_EMAIL    ATOM "(?:\\." ATOM ")*@(?:[A-Za-z0-9-]+\\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]"
+
 typedef struct schema_format {
     const char *name, *pattern;
-    bool standard; /* JSON Schema's own; of the others, a pattern in the schema says what they are */
+    bool standard;       /* JSON Schema's own; of the others, a pattern in the schema says what they are */
+    const char *beside;  /* the pattern beside one of the schema's own; NULL: the same */
+    uint32_t max_length; /* beside it; 0: any */
 } schema_format;
 
 static const schema_format formats[] = {
-    {"date", "^" DATE "$", true},
-    {"time", "^" TIME "$", true},
-    {"date-time", "^" DATE "T" TIME "$", true},
-    {"duration", "^" DURATION "$", true},
-    {"uuid", "^" HEX(8) "-" HEX(4) "-" HEX(4) "-" HEX(4) "-" HEX(12) "$", true},
-    {"email", "^" EMAIL "$", true},
-    {"hostname", "^" HOSTNAME "$", true},
-    {"ipv4", "^" IPV4 "$", true},
-    {"ipv6", "^" IPV6 "$", true},
-    {"uri", "^" URI "$", true},
-    {"json-pointer", "^" POINTER "$", true},
-    {"relative-json-pointer", "^(?:0|[1-9]\\d{0,8})(?:#|" POINTER ")$", true},
-    {"uuid1", "^" UUID("1") "$", false},
-    {"uuid3", "^" UUID("3") "$", false},
-    {"uuid4", "^" UUID("4") "$", false},
-    {"uuid5", "^" UUID("5") "$", false},
-    {"uuid6", "^" UUID("6") "$", false},
-    {"uuid7", "^" UUID("7") "$", false},
-    {"uuid8", "^" UUID("8") "$", false},
-    {"ipv4interface", "^" IPV4 "(?:/(?:3[0-2]|[12]?\\d))?$", false},
-    {"ipv6interface", "^" IPV6 "(?:/(?:12[0-8]|1[01]\\d|[1-9]?\\d))?$", false},
-    {"ipvanyaddress", "^(?:" IPV4 "|" IPV6 ")$", false},
-    {"multi-host-uri", "^" URI "$", false},
-    {"byte", "^" BASE64("A-Za-z0-9+/") "$", false},
-    {"base64", "^" BASE64("A-Za-z0-9+/") "$", false},
-    {"base64url", "^" BASE64("A-Za-z0-9_-") "$", false},
+    {"date", "^" DATE "$", true, NULL, 0},
+    {"time", "^" TIME "$", true, NULL, 0},
+    {"date-time", "^" DATE "T" TIME "$", true, NULL, 0},
+    {"duration", "^" DURATION "$", true, NULL, 0},
+    {"uuid", "^" HEX(8) "-" HEX(4) "-" HEX(4) "-" HEX(4) "-" HEX(12) "$", true, NULL, 0},
+    {"email", "^" EMAIL "$", true, "^" PLAIN_EMAIL "$", 0},
+    {"hostname", "^" HOSTNAME "$", true, "^" PLAIN_HOSTNAME "$", 253},
+    {"ipv4", "^" IPV4 "$", true, NULL, 0},
+    {"ipv6", "^" IPV6 "$", true, NULL, 0},
+    {"uri", "^" URI "$", true, NULL, 0},
+    {"json-pointer", "^" POINTER "$", true, NULL, 0},
+    {"relative-json-pointer", "^(?:0|[1-9]\\d{0,8})(?:#|" POINTER ")$", true, NULL, 0},
+    {"uuid1", "^" UUID("1") "$", false, NULL, 0},
+    {"uuid3", "^" UUID("3") "$", false, NULL, 0},
+    {"uuid4", "^" UUID("4") "$", false, NULL, 0},
+    {"uuid5", "^" UUID("5") "$", false, NULL, 0},
+    {"uuid6", "^" UUID("6") "$", false, NULL, 0},
+    {"uuid7", "^" UUID("7") "$", false, NULL, 0},
+    {"uuid8", "^" UUID("8") "$", false, NULL, 0},
+    {"ipv4interface", "^" IPV4 "(?:/(?:3[0-2]|[12]?\\d))?$", false, NULL, 0},
+    {"ipv6interface", "^" IPV6 "(?:/(?:12[0-8]|1[01]\\d|[1-9]?\\d))?$", false, NULL, 0},
+    {"ipvanyaddress", "^(?:" IPV4 "|" IPV6 ")$", false, NULL, 0},
+    {"ipvanyinterface", "^(?:" IPV4 "(?:/(?:3[0-2]|[12]?\\d))?|" IPV6 "(?:/(?:12[0-8]|1[01]\\d|[1-9]?\\d))?)$", false,
+     NULL, 0},
+    {"multi-host-uri", "^" URI "$", false, NULL, 0},
+    {"byte", "^" BASE64("A-Za-z0-9+/") "$", false, NULL, 0},
+    {"base64", "^" BASE64("A-Za-z0-9+/") "$", false, NULL, 0},
+    {"base64url", "^" BASE64("A-Za-z0-9_-") "$", false, NULL, 0},
 };
 
-/* Names that say what a string is for, and ask nothing of it. */
+/* Names that say what a string is for, and require nothing of it. */
 static const char *const any_text[] = {"binary", "password", "path", "file-path", "directory-path"};
 
 /* Standard, and no pattern says what they are. */
@@ -118,20 +126,24 @@ static size_t find_number_format(const char *name) {
     return i;
 }
 
-trol_status schema_format_pattern(const schema_compiler *c, const cJSON *format, bool has_pattern,
-                                  const char **pattern) {
+trol_status schema_format_rules(const schema_compiler *c, const cJSON *format, bool has_pattern, const char **pattern,
+                                uint32_t *max_length) {
     *pattern = NULL;
+    *max_length = UINT32_MAX;
     if (!cJSON_IsString(format))
         return schema_malformed(c, format, "a string is expected");
     const schema_format *known = find_format(format->valuestring);
     const bool open = IS_AMONG(format->valuestring, any_text) ||
                       find_number_format(format->valuestring) < sizeof number_formats / sizeof *number_formats;
-    if (known && (known->standard || !has_pattern))
-        *pattern = known->pattern;
-    else if (!known && !open && (!has_pattern || IS_AMONG(format->valuestring, not_supported)))
+    if (known && (known->standard || !has_pattern)) {
+        *pattern = has_pattern && known->beside ? known->beside : known->pattern;
+        if (has_pattern && known->max_length)
+            *max_length = known->max_length;
+    } else if (!known && !open && (!has_pattern || IS_AMONG(format->valuestring, not_supported))) {
         return schema_unsupported(c, format,
                                   "this format is not supported; date, time, date-time, duration, uuid, email, "
                                   "hostname, ipv4, ipv6, uri and json-pointer are");
+    }
     return TROL_OK;
 }
 
@@ -142,7 +154,7 @@ trol_status schema_number_format(const schema_compiler *c, const cJSON *format, 
     if (i == sizeof number_formats / sizeof *number_formats)
         return find_format(format->valuestring) || IS_AMONG(format->valuestring, any_text) ||
                        IS_AMONG(format->valuestring, not_supported)
-                   ? TROL_OK /* of strings: it asks nothing of numbers */
+                   ? TROL_OK /* of strings: it requires nothing of numbers */
                    : schema_unsupported(c, format, "this format of numbers is not supported");
     range->smallest = fmax(range->smallest, number_formats[i].smallest);
     range->largest = fmin(range->largest, number_formats[i].largest);

@@ -2,7 +2,6 @@
 #include "engine/json_schema_compiler.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- strings --------------------------------------------------------------------------------- */
@@ -24,26 +23,22 @@ trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *
     for (size_t i = 0; i < set->n; i++) {
         const cJSON *format = schema_member(set->parts[i].schema, "format");
         const char *pattern = NULL;
+        uint32_t max_length = UINT32_MAX;
         if (format)
-            TRY(schema_format_pattern(c, format, has_pattern, &pattern));
+            TRY(schema_format_rules(c, format, has_pattern, &pattern, &max_length));
         if (pattern)
             patterns[rules->n_patterns++] = pattern;
+        if (max_length < rules->max_length)
+            rules->max_length = max_length;
     }
     return TROL_OK;
 }
 
 /* The error of a pattern, with the place of the first one in the set. */
 trol_status schema_at_pattern(const schema_compiler *c, const schema_set *set, trol_status status) {
-    for (size_t i = 0; i < set->n && status != TROL_OK && status != TROL_ERROR_MEMORY; i++) {
-        const cJSON *pattern = schema_member(set->parts[i].schema, "pattern");
-        char pointer[400] = "";
-        if (!pattern || !c->error)
-            continue;
-        char prefix[450];
-        (void)schema_find_pointer(c->root, pattern, pointer, sizeof pointer);
-        snprintf(prefix, sizeof prefix, "the schema at #%s", pointer);
-        return fail_prefix(c->error, status, prefix);
-    }
+    for (size_t i = 0; i < set->n && status != TROL_OK; i++)
+        if (schema_member(set->parts[i].schema, "pattern"))
+            return schema_at_place(c, schema_member(set->parts[i].schema, "pattern"), status);
     return status;
 }
 
@@ -64,12 +59,17 @@ trol_status schema_add_string(schema_compiler *c, const schema_set *set, uint32_
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
+/* Of draft 4 and OpenAPI 3.0: whether the bound beside it is exclusive. */
+static bool exclusive_by_flag(const cJSON *schema, const char *flag) {
+    return cJSON_IsTrue(schema_member(schema, flag));
+}
+
 /* A bound as inclusive. A number past 2^53 may have been rounded when it was read: its neighbour inwards is safe. */
 static trol_status merge_bound(const schema_compiler *c, const cJSON *schema, const char *key, bool upper,
                                bool exclusive, number_range *range) {
     const cJSON *value = schema_member(schema, key);
-    if (!value)
-        return TROL_OK;
+    if (!value || (cJSON_IsBool(value) && strncmp(key, "exclusive", 9) == 0))
+        return TROL_OK; /* true and false, in draft 4: see exclusive_by_flag */
     if (!cJSON_IsNumber(value))
         return schema_malformed(c, value, "a number is expected");
     double bound = value->valuedouble;
@@ -84,39 +84,62 @@ static trol_status merge_bound(const schema_compiler *c, const cJSON *schema, co
     return TROL_OK;
 }
 
+/* A decimal as digits and places after the point: 0.25 as 25 and 2. */
+static bool exact_decimal(const cJSON *value, int64_t *digits, int *places) {
+    double power = 1;
+    for (*places = 0; *places <= JSON_MAX_PLACES; (*places)++, power *= 10) {
+        const double scaled = round(value->valuedouble * power);
+        if (scaled > 9007199254740991.0)
+            return false;
+        if (scaled / power == value->valuedouble) {
+            *digits = (int64_t)scaled;
+            return scaled > 0;
+        }
+    }
+    return false;
+}
+
+/* The least common multiple of what the range requires already and of a schema's multipleOf. */
 static trol_status merge_multiple(const schema_compiler *c, const cJSON *schema, number_range *range) {
     const cJSON *value = schema_member(schema, "multipleOf");
-    int64_t multiple;
+    int64_t multiple = 1, own = range->multiple_of;
+    int places = 0;
     if (!value)
         return TROL_OK;
     if (!cJSON_IsNumber(value) || !(value->valuedouble > 0))
         return schema_malformed(c, value, "a number above 0 is expected");
-    if (!json_exact_integer(value, &multiple))
-        return schema_unsupported(c, value, "only a whole number is supported");
-    range->integer = true;
-    int64_t a = range->multiple_of, b = multiple;
+    if (!exact_decimal(value, &multiple, &places))
+        return schema_unsupported(c, value, "only a number of up to 15 digits and 12 places is supported");
+    for (; places < range->multiple_places && multiple <= JSON_MAX_MULTIPLE; places++)
+        multiple *= 10;
+    for (; range->multiple_places < places && own <= JSON_MAX_MULTIPLE; range->multiple_places++)
+        own *= range->multiple_any ? 1 : 10;
+    int64_t a = own, b = multiple;
     while (b != 0) {
         const int64_t rest = a % b;
         a = b;
         b = rest;
     }
-    if (multiple / a > JSON_MAX_MULTIPLE / range->multiple_of)
+    if (multiple / a > JSON_MAX_MULTIPLE / own)
         return schema_unsupported(c, value, "a multiple of more than 4096 is not supported");
-    range->multiple_of *= multiple / a;
+    range->multiple_of = own * (multiple / a);
+    range->multiple_any = false;
     return TROL_OK;
 }
 
 trol_status schema_add_number(schema_compiler *c, const schema_set *set, bool integer, uint32_t from, uint32_t to) {
-    number_range range = {-(double)INFINITY, (double)INFINITY, integer, 1};
+    number_range range = {-(double)INFINITY, (double)INFINITY, integer, 1, 0, true};
     for (size_t i = 0; i < set->n; i++)
         TRY(merge_multiple(c, set->parts[i].schema, &range));
+    range.integer = range.integer || (!range.multiple_any && range.multiple_places == 0);
     for (size_t i = 0; i < set->n; i++) {
-        TRY(merge_bound(c, set->parts[i].schema, "minimum", false, false, &range));
-        TRY(merge_bound(c, set->parts[i].schema, "exclusiveMinimum", false, true, &range));
-        TRY(merge_bound(c, set->parts[i].schema, "maximum", true, false, &range));
-        TRY(merge_bound(c, set->parts[i].schema, "exclusiveMaximum", true, true, &range));
-        if (schema_member(set->parts[i].schema, "format"))
-            TRY(schema_number_format(c, schema_member(set->parts[i].schema, "format"), &range));
+        const cJSON *schema = set->parts[i].schema, *format = schema_member(schema, "format");
+        TRY(merge_bound(c, schema, "minimum", false, exclusive_by_flag(schema, "exclusiveMinimum"), &range));
+        TRY(merge_bound(c, schema, "exclusiveMinimum", false, true, &range));
+        TRY(merge_bound(c, schema, "maximum", true, exclusive_by_flag(schema, "exclusiveMaximum"), &range));
+        TRY(merge_bound(c, schema, "exclusiveMaximum", true, true, &range));
+        if (format)
+            TRY(schema_number_format(c, format, &range));
     }
     return json_add_number(&c->json, from, to, &range, c->error);
 }

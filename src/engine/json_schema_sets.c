@@ -70,12 +70,40 @@ trol_status schema_unsupported(const schema_compiler *c, const cJSON *at, const 
     return wrong(c, TROL_ERROR_UNSUPPORTED, at, what);
 }
 
+trol_status schema_at_place(const schema_compiler *c, const cJSON *at, trol_status status) {
+    char pointer[400] = "", prefix[450];
+    if (status == TROL_OK || status == TROL_ERROR_MEMORY || !c->error)
+        return status;
+    (void)schema_find_pointer(c->root, at, pointer, sizeof pointer);
+    snprintf(prefix, sizeof prefix, "the schema at #%s", pointer);
+    return fail_prefix(c->error, status, prefix);
+}
+
 /* ---- keywords -------------------------------------------------------------------------------- */
 
-static const char *const annotations[] = {
-    "title",    "description",   "default",          "examples",        "$schema", "$id",
-    "$comment", "deprecated",    "readOnly",         "writeOnly",       "$defs",   "definitions",
-    "$anchor",  "discriminator", "contentMediaType", "contentEncoding", "example", "markdownDescription"};
+static const char *const annotations[] = {"title",
+                                          "description",
+                                          "default",
+                                          "examples",
+                                          "$schema",
+                                          "$id",
+                                          "$comment",
+                                          "deprecated",
+                                          "readOnly",
+                                          "writeOnly",
+                                          "$defs",
+                                          "definitions",
+                                          "$anchor",
+                                          "discriminator",
+                                          "contentMediaType",
+                                          "contentEncoding",
+                                          "example",
+                                          "markdownDescription",
+                                          "contentSchema",
+                                          "$vocabulary",
+                                          "externalDocs",
+                                          "xml",
+                                          "id"};
 
 static const char *const assertions[] = {"type",
                                          "enum",
@@ -101,7 +129,10 @@ static const char *const assertions[] = {"type",
                                          "exclusiveMaximum",
                                          "minProperties",
                                          "additionalProperties",
+                                         "patternProperties",
                                          "propertyNames",
+                                         "not",
+                                         "nullable",
                                          "additionalItems",
                                          "uniqueItems",
                                          "maxProperties"};
@@ -185,6 +216,52 @@ static trol_status resolve(const schema_compiler *c, const cJSON *reference, con
 
 /* ---- making sets ----------------------------------------------------------------------------- */
 
+/* OpenAPI's nullable: the schema, or null. Made once for each schema that has it; the schema as it is in there is a
+ * copy that has the same members. */
+static trol_status resolve_nullable(schema_compiler *c, const cJSON **schema) {
+    nullable_schemas *all = c->nullable;
+    for (size_t i = 0; i < all->n; i++) {
+        if (all->items[i].inner == *schema)
+            return TROL_OK;
+        if (all->items[i].schema == *schema) {
+            *schema = all->items[i].either;
+            return TROL_OK;
+        }
+    }
+    TRY(memory_grow((void **)&all->items, &all->capacity, all->n + 1, sizeof *all->items, "a schema", c->error));
+    cJSON *either = cJSON_CreateObject(), *branches = cJSON_AddArrayToObject(either, "anyOf"), *null = NULL;
+    cJSON *inner = cJSON_CreateObjectReference((*schema)->child);
+    if (cJSON_AddItemToArray(branches, inner)) {
+        null = cJSON_CreateObject();
+        cJSON_AddItemToArray(branches, null);
+    } else {
+        cJSON_Delete(inner);
+    }
+    if (!null || !cJSON_AddStringToObject(null, "type", "null")) {
+        cJSON_Delete(either);
+        return fail_memory(c->error, 0, "a schema");
+    }
+    all->items[all->n++] = (nullable_schema){*schema, inner, either};
+    *schema = either;
+    return TROL_OK;
+}
+
+/* What `not` requires, but for types alone: schema_merge_types has those. */
+static trol_status apply_not(const schema_compiler *c, schema_set *set, const cJSON *schema) {
+    const cJSON *refused = schema_member(schema, "not");
+    bool any = true, types_alone = true;
+    if (!refused || cJSON_IsFalse(refused))
+        return TROL_OK;
+    if (!cJSON_IsTrue(refused) && !cJSON_IsObject(refused))
+        return schema_malformed(c, refused, "a schema is expected: an object, true or false");
+    for (const cJSON *k = refused->child; k; k = k->next) {
+        any = any && schema_is_annotation(k->string);
+        types_alone = types_alone && (schema_is_annotation(k->string) || strcmp(k->string, "type") == 0);
+    }
+    set->never = set->never || any;
+    return types_alone ? TROL_OK : schema_unsupported(c, refused, "only {} and a type are supported in not");
+}
+
 /* Adds a schema, and what its $ref and allOf bring in. */
 trol_status schema_set_add(schema_compiler *c, schema_set *set, const cJSON *schema) {
     const size_t first = set->n;
@@ -200,6 +277,8 @@ trol_status schema_set_add(schema_compiler *c, schema_set *set, const cJSON *sch
             continue;
         if (!cJSON_IsObject(next))
             return schema_malformed(c, next, "a schema is expected: an object, true or false");
+        if (cJSON_IsTrue(schema_member(next, "nullable")))
+            TRY(resolve_nullable(c, &next));
         for (size_t i = 0; i < set->n && !known; i++) {
             known = set->parts[i].schema == next;
             if (known && i < first && set->parts[i].used & (USED_ANY_OF | USED_ONE_OF))
@@ -208,6 +287,7 @@ trol_status schema_set_add(schema_compiler *c, schema_set *set, const cJSON *sch
         if (known)
             continue;
         TRY(check_keywords(c, next));
+        TRY(apply_not(c, set, next));
         if (set->n == SCHEMA_MAX_PARTS)
             return schema_unsupported(c, next, "too many schemas hold at one place");
         TRY(memory_grow((void **)&set->parts, &set->capacity, set->n + 1, sizeof *set->parts, "a schema", c->error));
@@ -306,25 +386,40 @@ unsigned schema_type_of(const cJSON *value) {
                                    : IS_OBJECT;
 }
 
+/* Of "type", a name or a list of them. */
+static trol_status read_types(const schema_compiler *c, const cJSON *type, unsigned *types) {
+    const cJSON *item;
+    *types = 0;
+    if (cJSON_IsString(type))
+        *types = type_named(type->valuestring);
+    const cJSON *list = cJSON_IsArray(type) ? type : NULL;
+    cJSON_ArrayForEach(item, list) {
+        const unsigned one = cJSON_IsString(item) ? type_named(item->valuestring) : 0;
+        if (!one)
+            return schema_malformed(c, item, "this is not a type");
+        *types |= one;
+    }
+    return *types ? TROL_OK : schema_malformed(c, type, "this is not a type");
+}
+
 trol_status schema_merge_types(const schema_compiler *c, const schema_set *set, unsigned *types) {
+    const cJSON *refused = NULL;
     *types = IS_ANYTHING;
     for (size_t i = 0; i < set->n; i++) {
-        const cJSON *type = schema_member(set->parts[i].schema, "type"), *item;
-        unsigned named = 0;
-        if (!type)
-            continue;
-        if (cJSON_IsString(type))
-            named = type_named(type->valuestring);
-        const cJSON *list = cJSON_IsArray(type) ? type : NULL;
-        cJSON_ArrayForEach(item, list) {
-            const unsigned one = cJSON_IsString(item) ? type_named(item->valuestring) : 0;
-            if (!one)
-                return schema_malformed(c, item, "this is not a type");
-            named |= one;
+        const cJSON *type = schema_member(set->parts[i].schema, "type"),
+                    *not_type = schema_member(schema_member(set->parts[i].schema, "not"), "type");
+        unsigned named;
+        if (type) {
+            TRY(read_types(c, type, &named));
+            *types &= named;
         }
-        if (!named)
-            return schema_malformed(c, type, "this is not a type");
-        *types &= named;
+        if (not_type) {
+            TRY(read_types(c, not_type, &named));
+            *types &= ~named;
+            refused = not_type;
+        }
     }
+    if (refused && *types & IS_FRACTION && !(*types & IS_INTEGER))
+        return schema_unsupported(c, refused, "numbers but whole ones are not supported");
     return TROL_OK;
 }

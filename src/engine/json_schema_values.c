@@ -33,8 +33,7 @@ const cJSON *schema_named_values(const schema_set *set, bool *constant) {
     return NULL;
 }
 
-/* Writes a value as JSON, with any white space. */
-static trol_status add_value(schema_compiler *c, uint32_t from, uint32_t to, const cJSON *value) {
+trol_status schema_add_value(schema_compiler *c, uint32_t from, uint32_t to, const cJSON *value) {
     grammar *g = c->json.g;
     if (cJSON_IsString(value))
         return json_add_literal(&c->json, from, to, value->valuestring, c->error);
@@ -66,7 +65,7 @@ static trol_status add_value(schema_compiler *c, uint32_t from, uint32_t to, con
             at = next;
         }
         TRY(grammar_add_state(g, &next, c->error));
-        TRY(add_value(c, at, next, item));
+        TRY(schema_add_value(c, at, next, item));
         at = next;
         if (item->next) {
             TRY(grammar_add_state(g, &next, c->error));
@@ -81,7 +80,8 @@ static trol_status add_value(schema_compiler *c, uint32_t from, uint32_t to, con
 
 /* Whether a value satisfies a set but for enum and const: by a grammar of its own. */
 trol_status schema_satisfies(schema_compiler *c, const schema_set *set, const cJSON *value, bool *does) {
-    schema_compiler inner = {.root = c->root, .enum_depth = c->enum_depth + 1, .error = c->error};
+    schema_compiler inner = {
+        .root = c->root, .nullable = c->nullable, .enum_depth = c->enum_depth + 1, .error = c->error};
     schema_set rest = {0};
     matcher *m = NULL;
     char *text = NULL;
@@ -130,6 +130,15 @@ bool schema_asks_more(const schema_set *set) {
     return false;
 }
 
+/* Whether a value that a set names satisfies all of it. types: the set's. */
+static trol_status named_value_fits(schema_compiler *c, const schema_set *set, unsigned types, const cJSON *value,
+                                    bool *fits) {
+    *fits = (schema_type_of(value) & types) != 0;
+    for (size_t i = 0; i < set->n && *fits; i++)
+        *fits = schema_names_value(set->parts[i].schema, value);
+    return *fits && schema_asks_more(set) ? schema_satisfies(c, set, value, fits) : TROL_OK;
+}
+
 trol_status schema_add_named_values(schema_compiler *c, const schema_set *set, const grammar_rule *rule,
                                     const cJSON *values, bool constant) {
     unsigned types;
@@ -137,13 +146,96 @@ trol_status schema_add_named_values(schema_compiler *c, const schema_set *set, c
     if (!constant && !cJSON_IsArray(values))
         return schema_malformed(c, values, "an array is expected");
     for (const cJSON *value = constant ? values : values->child; value; value = constant ? NULL : value->next) {
-        bool fits = (schema_type_of(value) & types) != 0;
-        for (size_t i = 0; i < set->n && fits; i++)
-            fits = schema_names_value(set->parts[i].schema, value);
-        if (fits && schema_asks_more(set))
-            TRY(schema_satisfies(c, set, value, &fits));
+        bool fits;
+        TRY(named_value_fits(c, set, types, value, &fits));
         if (fits)
-            TRY(add_value(c, rule->start, rule->end, value));
+            TRY(schema_add_value(c, rule->start, rule->end, value));
     }
     return TROL_OK;
+}
+
+/* ---- lists of all values --------------------------------------------------------------------- */
+
+/* Adds a value, which is taken over, unless the list has it. */
+static trol_status list_value(schema_compiler *c, cJSON *values, cJSON *value) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, values) {
+        if (value && cJSON_Compare(item, value, true)) {
+            cJSON_Delete(value);
+            return TROL_OK;
+        }
+    }
+    if (value && cJSON_AddItemToArray(values, value))
+        return TROL_OK;
+    cJSON_Delete(value);
+    return fail_memory(c->error, 0, "a schema");
+}
+
+static trol_status list_values(schema_compiler *c, const schema_set *set, int most, cJSON *values, bool *few);
+
+static trol_status list_branches(schema_compiler *c, const schema_set *set, size_t part, unsigned used, int most,
+                                 cJSON *values, bool *few) {
+    const cJSON *list = schema_member(set->parts[part].schema, used == USED_ANY_OF ? "anyOf" : "oneOf"), *branch;
+    cJSON_ArrayForEach(branch, list) {
+        schema_set narrowed;
+        trol_status status = schema_set_copy(c, set, &narrowed);
+        if (status == TROL_OK) {
+            narrowed.parts[part].used |= used;
+            status = schema_set_add(c, &narrowed, branch);
+        }
+        if (status == TROL_OK && *few)
+            status = list_values(c, &narrowed, most, values, few);
+        schema_set_free(&narrowed);
+        TRY(status);
+    }
+    return TROL_OK;
+}
+
+/* Of a set without branches left that names no values. */
+static trol_status list_by_type(schema_compiler *c, const schema_set *set, cJSON *values, bool *few) {
+    unsigned types;
+    TRY(schema_merge_types(c, set, &types));
+    *few = (types & ~(unsigned)(IS_NULL | IS_BOOLEAN)) == 0;
+    if (*few && types & IS_NULL)
+        TRY(list_value(c, values, cJSON_CreateNull()));
+    if (*few && types & IS_BOOLEAN) {
+        TRY(list_value(c, values, cJSON_CreateTrue()));
+        TRY(list_value(c, values, cJSON_CreateFalse()));
+    }
+    return TROL_OK;
+}
+
+static trol_status list_values(schema_compiler *c, const schema_set *set, int most, cJSON *values, bool *few) {
+    bool constant = false;
+    unsigned types;
+    if (set->never)
+        return TROL_OK;
+    for (size_t i = 0; i < set->n; i++)
+        for (unsigned used = USED_ANY_OF; used <= USED_ONE_OF; used *= 2)
+            if (schema_member(set->parts[i].schema, used == USED_ANY_OF ? "anyOf" : "oneOf") &&
+                !(set->parts[i].used & used))
+                return list_branches(c, set, i, used, most, values, few);
+    const cJSON *named = schema_named_values(set, &constant);
+    if (!named)
+        return list_by_type(c, set, values, few);
+    TRY(schema_merge_types(c, set, &types));
+    for (const cJSON *value = constant ? named : named->child; value && *few; value = constant ? NULL : value->next) {
+        bool fits;
+        TRY(named_value_fits(c, set, types, value, &fits));
+        if (fits)
+            TRY(list_value(c, values, cJSON_Duplicate(value, true)));
+        *few = cJSON_GetArraySize(values) <= most;
+    }
+    return TROL_OK;
+}
+
+trol_status schema_list_values(schema_compiler *c, const schema_set *set, int most, cJSON **values) {
+    bool few = true;
+    *values = cJSON_CreateArray();
+    trol_status status = *values ? list_values(c, set, most, *values, &few) : fail_memory(c->error, 0, "a schema");
+    if (status == TROL_OK && few && cJSON_GetArraySize(*values) <= most)
+        return TROL_OK;
+    cJSON_Delete(*values);
+    *values = NULL;
+    return status;
 }

@@ -17,7 +17,7 @@ typedef struct text_rules {
 } text_rules;
 
 typedef struct text_arc {
-    code_points set; /* normalized */
+    uint32_t set; /* of the automaton's */
     uint32_t target;
 } text_arc;
 
@@ -28,6 +28,8 @@ typedef struct text_state {
 
 /* State 0 is the start. The sets of a state's arcs share nothing. */
 typedef struct text_automaton {
+    code_points *sets; /* [n_sets], normalized */
+    size_t n_sets, sets_capacity;
     text_state *states;
     size_t n_states, states_capacity;
     text_arc *arcs;
