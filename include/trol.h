@@ -94,9 +94,10 @@ typedef struct trol_threads trol_threads;
  * reference-counted: models keep it alive. */
 TROL_API TROL_NODISCARD trol_status trol_threads_new(int32_t n_threads, trol_threads **threads, trol_error *error);
 TROL_API void trol_threads_free(trol_threads *threads);
-/* Keeps the pool for the calling thread: other callers wait until it is released, even those that came first. For a
- * program that does several things at once and wants several calls, or all of a long one, to run without interruption.
- * Not nested. */
+/* Keeps the pool for the calling thread: other callers wait until it is released, even those that came first. What they
+ * are computing is interrupted within milliseconds and goes on afterwards, with the same result. For a program that
+ * does several things at once and wants several calls, or all of a long one, to run without interruption. Not nested.
+ */
 TROL_API void trol_threads_hold(trol_threads *threads);
 TROL_API void trol_threads_release(trol_threads *threads);
 

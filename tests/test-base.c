@@ -715,6 +715,58 @@ static void test_order(void) {
     trol_threads_free(m.threads);
 }
 
+static void count_own(void *context, int64_t chunk, int thread) {
+    (void)chunk, (void)thread;
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+
+/* A long region makes way for a caller that wants the pool for itself, and goes on afterwards. */
+enum { LONG_REGION = 400 };
+
+typedef struct long_region {
+    trol_threads *threads;
+    atomic_int counts[LONG_REGION], n_done;
+} long_region;
+
+static void take_long(void *context, int64_t chunk, int thread) {
+    long_region *l = context;
+    const struct timespec pause = {0, 1000000};
+    (void)thread;
+    nanosleep(&pause, NULL);
+    atomic_fetch_add(&l->counts[chunk], 1);
+    atomic_fetch_add(&l->n_done, 1);
+}
+
+static void *run_long(void *argument) {
+    long_region *l = argument;
+    return threads_run(l->threads, LONG_REGION, take_long, l, NULL) == TROL_OK ? NULL : l;
+}
+
+static void test_making_way(int n_threads) {
+    trol_error error = {0};
+    long_region l = {0};
+    pthread_t other;
+    void *failed;
+    CHECK_OK(trol_threads_new(n_threads, &l.threads, &error), error);
+    CHECK(pthread_create(&other, NULL, run_long, &l) == 0, "a thread");
+    for (int i = 1; i <= 3; i++) {
+        while (atomic_load(&l.n_done) < 10 * i)
+            sched_yield();
+        trol_threads_hold(l.threads);
+        const int n_done = atomic_load(&l.n_done);
+        CHECK(n_done < LONG_REGION, "the pool was only given once all of the region was done");
+        atomic_int own = 0;
+        CHECK(threads_run(l.threads, 20, count_own, &own, NULL) == TROL_OK && own == 20, "the holder's own region");
+        CHECK(atomic_load(&l.n_done) == n_done, "the region went on while the pool was held");
+        trol_threads_release(l.threads);
+    }
+    pthread_join(other, &failed);
+    CHECK(!failed, "the long region");
+    for (int i = 0; i < LONG_REGION; i++)
+        CHECK(atomic_load(&l.counts[i]) == 1, "chunk %d was done %d times", i, atomic_load(&l.counts[i]));
+    trol_threads_free(l.threads);
+}
+
 static void test_threads(void) {
     trol_error error = {0};
     trol_threads *threads;
@@ -725,6 +777,9 @@ static void test_threads(void) {
     test_callers(2);
     test_callers(3);
     test_order();
+    test_making_way(1);
+    test_making_way(2);
+    test_making_way(3);
     test_fork(1);
     test_fork(2);
     test_fork(4);

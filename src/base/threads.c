@@ -42,6 +42,7 @@ struct trol_threads {
     uint64_t next_ticket, served_ticket;
     bool held; /* by `holder`: all its regions are one turn */
     pthread_t holder;
+    atomic_int n_holders_waiting; /* others' regions make way for them between two chunks, and go on afterwards */
 
     pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t wake;
@@ -50,6 +51,7 @@ struct trol_threads {
     threads_task task;
     void *context;
     const atomic_int *cancel;
+    bool makes_way; /* its caller does not hold the pool */
     int64_t n_chunks;
     atomic_llong next_chunk;
     atomic_uint_least64_t region; /* its number << 32 | REGION_CLOSED | workers that have joined and not left */
@@ -74,6 +76,8 @@ static inline void pause_cpu(void) {
 static void take_chunks(trol_threads *threads, int thread) {
     for (;;) {
         if (threads->cancel && atomic_load_explicit(threads->cancel, memory_order_relaxed))
+            return;
+        if (threads->makes_way && atomic_load_explicit(&threads->n_holders_waiting, memory_order_relaxed) > 0)
             return;
         int64_t chunk = atomic_fetch_add_explicit(&threads->next_chunk, 1, memory_order_relaxed);
         if (chunk >= threads->n_chunks)
@@ -165,8 +169,10 @@ static void serve_next_ticket(trol_threads *threads) {
 
 static void wait_for_turn(trol_threads *threads) {
     pthread_mutex_lock(&threads->callers);
-    if (!is_holder(threads))
+    const bool holder = is_holder(threads);
+    if (!holder)
         wait_for_ticket(threads);
+    threads->makes_way = !holder;
     pthread_mutex_unlock(&threads->callers);
 }
 
@@ -184,7 +190,9 @@ void trol_threads_hold(trol_threads *threads) {
         return;
     follow_fork(threads);
     pthread_mutex_lock(&threads->callers);
+    atomic_fetch_add(&threads->n_holders_waiting, 1);
     wait_for_ticket(threads);
+    atomic_fetch_sub(&threads->n_holders_waiting, 1);
     threads->held = true;
     threads->holder = pthread_self();
     pthread_mutex_unlock(&threads->callers);
@@ -245,6 +253,7 @@ static void forget_parent(trol_threads *threads) {
     threads->held = threads->held && pthread_equal(threads->holder, pthread_self()); /* by the thread that forked */
     threads->next_ticket = threads->held ? 1 : 0;
     threads->served_ticket = 0;
+    atomic_store(&threads->n_holders_waiting, 0);
     threads->n_workers = 0;
     threads->pinned = false;
     atomic_store(&threads->region, REGION_CLOSED);
@@ -268,19 +277,16 @@ static void follow_fork(trol_threads *threads) {
     }
 }
 
-trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
-                        const atomic_int *cancel) {
-    if (n_chunks <= 0)
-        return TROL_OK;
-    follow_fork(threads);
+/* Runs chunks from *next_chunk on until all are done, or the region is cancelled, or has to make way. */
+static void run_turn(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
+                     const atomic_int *cancel, int64_t *next_chunk) {
     wait_for_turn(threads);
     threads->task = task;
     threads->context = context;
     threads->cancel = cancel;
     threads->n_chunks = n_chunks;
-    atomic_store(&threads->next_chunk, 0);
-    const float_mode callers_mode = float_mode_enter();
-    if (n_chunks > 1 && threads->n_workers > 0) {
+    atomic_store(&threads->next_chunk, *next_chunk);
+    if (n_chunks - *next_chunk > 1 && threads->n_workers > 0) {
         leave_worker_alone(threads);
         start_region(threads);
         take_chunks(threads, 0);
@@ -288,9 +294,23 @@ trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task ta
     } else {
         take_chunks(threads, 0);
     }
-    float_mode_restore(callers_mode);
-    bool cancelled = cancel && atomic_load(cancel);
+    *next_chunk = atomic_load(&threads->next_chunk);
     end_turn(threads);
+}
+
+trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
+                        const atomic_int *cancel) {
+    if (n_chunks <= 0)
+        return TROL_OK;
+    follow_fork(threads);
+    const float_mode callers_mode = float_mode_enter();
+    int64_t next_chunk = 0;
+    bool cancelled = false;
+    while (next_chunk < n_chunks && !cancelled) {
+        run_turn(threads, n_chunks, task, context, cancel, &next_chunk);
+        cancelled = cancel && atomic_load(cancel);
+    }
+    float_mode_restore(callers_mode);
     return cancelled ? TROL_ERROR_CANCELLED : TROL_OK;
 }
 

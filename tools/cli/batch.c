@@ -402,7 +402,7 @@ static trol_status start(batch *b) {
                                   .queue_limit = WINDOW_A_SESSION * o->parallel,
                                   .cache_type = (trol_cache_type)o->cache_type,
                                   .image_cache_bytes = (size_t)256 << 20,
-                                  .step_seconds = 2}; /* nobody waits for single tokens: large pieces of prompts */
+                                  .piece_seconds = 2}; /* nobody waits for single tokens: large pieces of prompts */
     b->n_window = (size_t)(WINDOW_A_SESSION * o->parallel);
     b->window = calloc(b->n_window, sizeof *b->window);
     if (!b->window)

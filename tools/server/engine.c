@@ -1,9 +1,9 @@
 /* engine.c - the engine's thread.
  *
  * Each round: requests whose clients disconnected are dropped, waiting requests whose pictures are encoded get slots,
- * and one step is run: a token of each answer, and as many tokens of the waiting prompts as the step's time allows.
- * Pictures are encoded on the store's thread with the same pool; a step holds the pool, which the encoder gets for a
- * moment after each step, so neither an answer nor a picture waits long. */
+ * and one step is run: a token of each answer, and as many tokens of the waiting prompts as a piece's time allows
+ * (pace.h). Pictures are encoded on the store's thread with the same pool; a step of answers holds the pool, which the
+ * encoder gets for a piece's time after each step, so neither an answer nor a picture waits long. */
 #include "server/engine.h"
 
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 #include "common/fail.h"
 #include "server/clock.h"
 #include "server/gates.h"
-#include "server/slot.h"
+#include "server/pace.h"
+#include "server/slot_choice.h"
 
 /* Forwards a failure. */
 #define SERVER_TRY(call)                                                                                               \
@@ -21,8 +22,6 @@
         if (status_ != TROL_OK)                                                                                        \
             return status_;                                                                                            \
     } while (0)
-
-enum { SMALLEST_PIECE = 16, LARGEST_PIECE = ENGINE_LARGEST_PIECE };
 
 struct engine {
     engine_params params;
@@ -34,8 +33,7 @@ struct engine {
     slot **item_slots;     /* [n_slots] */
     job *jobs;             /* admitted, in the order in which they came; the engine's references */
     uint64_t clock;        /* counts uses of slots */
-    double row_seconds;    /* of a prompt's token in a step, as measured lately; 0: not yet */
-    double answer_seconds; /* of a step without pieces */
+    pace pace;
 
     pthread_t thread;
     pthread_mutex_t mutex; /* guards all that follows */
@@ -43,6 +41,8 @@ struct engine {
     uint64_t n_wakes;
     job *waiting, **last_waiting; /* for a slot */
     int32_t n_waiting, n_admitted;
+    size_t n_running;     /* items of the step that is being computed; 0: none is */
+    double running_until; /* as far as can be foreseen */
     engine_metrics metrics;
     bool draining, stop;
 };
@@ -136,100 +136,37 @@ static bool check_context(const engine *e, size_t n_tokens, bool at_least, api_e
                     at_least ? "at least " : "", n_tokens, e->params.context_size);
 }
 
-/* The slot whose session shares the longest beginning with the prompt, and how long it is. Busy ones can be copied. */
-static slot *find_source(engine *e, const job *j, trol_features *const *features, size_t *n_shared) {
-    slot *best = NULL;
-    *n_shared = 0;
-    for (int32_t i = 0; i < e->params.n_slots && j->request.cache_prompt; i++) {
-        slot *s = &e->slots[i];
-        if (!s->session || (s->state != SLOT_IDLE && s->state != SLOT_ANSWER) || s->traversal != j->request.traversal ||
-            s->traversal_skip != j->request.traversal_skip || (j->request.gates && !s->gates))
-            continue;
-        const size_t n = trol_session_reusable(s->session, j->tokens, j->n_tokens, features, j->request.n_images);
-        if (n > *n_shared || (n > 0 && n == *n_shared && best && best->state != SLOT_IDLE && s->state == SLOT_IDLE)) {
-            *n_shared = n;
-            best = s;
-        }
-    }
-    return best;
-}
-
-/* The idle slot that was unused longest, an empty one first. */
-static slot *find_idle(engine *e, const slot *but) {
-    slot *best = NULL;
-    for (int32_t i = 0; i < e->params.n_slots; i++) {
-        slot *s = &e->slots[i];
-        if (s->state == SLOT_IDLE && s != but &&
-            (!best || (!s->session && best->session) || (!s->session == !best->session && s->used < best->used)))
-            best = s;
-    }
-    return best;
-}
-
-static trol_status open_session(engine *e, slot *s, const job *j, trol_error *error) {
-    trol_session_params params;
-    trol_session_params_init(&params);
-    params.context_size = e->params.context_size;
-    params.cache_type = e->params.cache_type;
-    params.traversal = j->request.traversal;
-    params.traversal_skip = j->request.traversal_skip;
-    params.keep_pass2 = 1;
-    params.keep_gates = j->request.gates;
-    trol_session_free(s->session);
-    s->traversal = j->request.traversal;
-    s->traversal_skip = j->request.traversal_skip;
-    s->gates = j->request.gates;
-    return trol_session_new(e->params.model, &params, &s->session, error);
-}
-
-/* A slot for the job's prompt with what can be reused in it. The session that shares the longest beginning is taken
- * over if most of it is shared, else copied, so that it stays for the conversation that it belongs to. */
-static trol_status take_slot(engine *e, job *j, trol_features *const *features, slot **result, trol_error *error) {
-    size_t n_shared;
-    slot *source = find_source(e, j, features, &n_shared), *free_slot = find_idle(e, source);
-    const bool take_over =
-        source && source->state == SLOT_IDLE && (!free_slot || 2 * n_shared >= trol_session_n_tokens(source->session));
-    trol_status status = TROL_OK;
-    slot *s = take_over ? source : free_slot;
-    if (!take_over && source) {
-        trol_session *fork;
-        status = trol_session_fork(source->session, &fork, error);
-        if (status == TROL_OK) {
-            trol_session_free(s->session);
-            s->session = fork;
-            s->traversal = source->traversal;
-            s->traversal_skip = source->traversal_skip;
-            s->gates = source->gates;
-        }
-    } else if (!take_over) {
-        status = open_session(e, s, j, error);
-    }
-    s->n_reusable = n_shared;
-    *result = s;
-    return status;
-}
-
-static trol_status begin_prompt(engine *e, job *j, trol_error *error) {
-    trol_features *features[CHAT_MOST_IMAGES];
-    slot *s;
-    for (size_t i = 0; i < j->request.n_images; i++)
-        features[i] = image_entry_features(j->images[i]);
-    trol_status status = take_slot(e, j, features, &s, error);
-    s->job = j;
-    s->choice = 0;
+/* The job's prompt from its first token on, of which the slot's session may hold some. */
+static trol_status begin_prompt(slot *s, trol_features *const *features, trol_error *error) {
+    job *j = s->job;
     s->state = SLOT_PROMPT;
     s->n_prompt_done = 0;
+    s->n_reusable = trol_session_reusable(s->session, j->tokens, j->n_tokens, features, j->request.n_images);
+    SERVER_TRY(trol_session_prompt_begin(s->session, j->n_tokens, features, j->request.n_images, error));
+    job_set_running(j, s->session);
+    return TROL_OK;
+}
+
+static void collect_features(const job *j, trol_features **features) {
+    for (size_t i = 0; i < j->request.n_images; i++)
+        features[i] = image_entry_features(j->images[i]);
+}
+
+static trol_status open_slots(engine *e, job *j, trol_error *error) {
+    trol_features *features[CHAT_MOST_IMAGES];
+    slot *s;
+    collect_features(j, features);
+    const trol_status status = slot_take(&e->params, e->slots, j, features, &s, error);
+    s->job = j;
+    s->choice = 0;
+    s->state = SLOT_RESERVED;
     for (int32_t choice = 1; choice < j->request.n; choice++) {
-        slot *other = find_idle(e, NULL);
+        slot *other = slot_find_idle(&e->params, e->slots, NULL);
         other->job = j;
         other->choice = choice;
         other->state = SLOT_RESERVED;
     }
-    if (status == TROL_OK)
-        status = trol_session_prompt_begin(s->session, j->n_tokens, features, j->request.n_images, error);
-    if (status == TROL_OK)
-        job_set_running(j, s->session);
-    return status;
+    return status == TROL_OK ? begin_prompt(s, features, error) : status;
 }
 
 static void count_prompt(engine *e, job *j, const slot *s) {
@@ -261,7 +198,7 @@ static void admit(engine *e, job *j) {
         close_job(e, j, false);
         job_put_error(j, &error);
         let_go(e, j, OUTCOME_FAILED);
-    } else if (begin_prompt(e, j, &cause) != TROL_OK) {
+    } else if (open_slots(e, j, &cause) != TROL_OK) {
         fail_job(e, j, &cause);
     } else {
         for (int32_t i = 0; i < e->params.n_slots; i++)
@@ -349,18 +286,6 @@ static void serve_queue(engine *e) {
 
 /* ---- a step ---------------------------------------------------------------------------------- */
 
-/* The number of prompt tokens that a step may have beside n_answers answers. */
-static size_t piece_rows(const engine *e, int32_t n_answers) {
-    if (n_answers == 0)
-        return LARGEST_PIECE;
-    if (e->row_seconds == 0)
-        return SMALLEST_PIECE;
-    const double rows = (e->params.step_seconds - e->answer_seconds) / e->row_seconds;
-    return rows < SMALLEST_PIECE  ? SMALLEST_PIECE
-           : rows > LARGEST_PIECE ? LARGEST_PIECE
-                                  : (size_t)rows / SMALLEST_PIECE * SMALLEST_PIECE;
-}
-
 static void add_item(engine *e, size_t *n, slot *s, const int32_t *tokens, size_t n_tokens) {
     e->errors[*n] = (trol_error){0};
     e->items[*n] =
@@ -369,21 +294,21 @@ static void add_item(engine *e, size_t *n, slot *s, const int32_t *tokens, size_
 }
 
 /* The answers' tokens, then pieces of the prompts in the order in which they came. */
-static size_t collect_items(engine *e, size_t *n_rows) {
-    size_t n = 0, room;
+static size_t collect_items(engine *e, size_t *n_rows, size_t *room) {
+    size_t n = 0;
     for (int32_t i = 0; i < e->params.n_slots; i++)
         if (e->slots[i].state == SLOT_ANSWER)
             add_item(e, &n, &e->slots[i], &e->slots[i].token, 1);
-    room = piece_rows(e, (int32_t)n);
+    *room = pace_rows(&e->pace, n);
     *n_rows = 0;
-    for (const job *j = e->jobs; j && *n_rows < room; j = j->next)
+    for (const job *j = e->jobs; j && *n_rows < *room; j = j->next)
         for (int32_t i = 0; i < e->params.n_slots; i++) {
             slot *s = &e->slots[i];
             if (s->job != j || s->state != SLOT_PROMPT)
                 continue;
             const size_t left = j->n_tokens - s->n_prompt_done;
             const size_t free_rows = s->n_prompt_done < s->n_reusable ? s->n_reusable - s->n_prompt_done : 0;
-            size_t rows = left - free_rows < room - *n_rows ? left - free_rows : room - *n_rows;
+            const size_t rows = left - free_rows < *room - *n_rows ? left - free_rows : *room - *n_rows;
             add_item(e, &n, s, j->tokens + s->n_prompt_done, free_rows + rows);
             *n_rows += rows;
         }
@@ -403,6 +328,13 @@ static void take_token(engine *e, slot *s) {
         if (--j->n_open == 0)
             finish_job(e, j);
     }
+}
+
+static trol_status start_search(engine *e, slot *s, trol_error *error) {
+    s->state = SLOT_SEARCH;
+    SERVER_TRY(search_start(s->session, &s->job->request, s->max_tokens, wake, e, &s->search, error));
+    job_set_running(s->job, s->session);
+    return TROL_OK;
 }
 
 /* The prompt is complete: each choice gets a session of its own that continues from here. */
@@ -433,9 +365,7 @@ static trol_status open_choices(engine *e, slot *first, trol_error *error) {
         }
         s->max_tokens = j->request.max_tokens && j->request.max_tokens < room ? j->request.max_tokens : room;
         if (j->request.n_beams > 0) {
-            s->state = SLOT_SEARCH;
-            SERVER_TRY(search_start(s->session, &j->request, s->max_tokens, wake, e, &s->search, error));
-            job_set_running(j, s->session);
+            SERVER_TRY(start_search(e, s, error));
             continue;
         }
         SERVER_TRY(slot_open_answer(s, e->params.model, e->info.vocab_size, error));
@@ -470,6 +400,9 @@ static void take_searches(engine *e) {
         const trol_status status = slot_take_search(s, &error);
         if (status == TROL_OK) {
             finish_job(e, j);
+        } else if (status == TROL_ERROR_CANCELLED && !atomic_load(&j->cancelled) &&
+                   start_search(e, s, &error) == TROL_OK) {
+            continue; /* what stopped it was meant for the step before */
         } else if (atomic_load(&j->cancelled)) {
             close_job(e, j, false);
             let_go(e, j, OUTCOME_CANCELLED);
@@ -477,6 +410,15 @@ static void take_searches(engine *e) {
             fail_job(e, j, &error);
         }
     }
+}
+
+/* Another job left, and the step with it: an answer's token is fed again, a prompt goes on from what is held of it. */
+static trol_status repeat(slot *s, trol_error *error) {
+    trol_features *features[CHAT_MOST_IMAGES];
+    if (s->state == SLOT_ANSWER)
+        return TROL_OK;
+    collect_features(s->job, features);
+    return begin_prompt(s, features, error);
 }
 
 static void take_result(engine *e, size_t i) {
@@ -488,7 +430,7 @@ static void take_result(engine *e, size_t i) {
         if (atomic_load(&j->cancelled)) {
             close_job(e, j, false);
             let_go(e, j, OUTCOME_CANCELLED);
-        } else {
+        } else if (e->items[i].status != TROL_ERROR_CANCELLED || repeat(s, &e->errors[i]) != TROL_OK) {
             fail_job(e, j, &e->errors[i]);
         }
     } else if (s->state == SLOT_ANSWER) {
@@ -497,19 +439,6 @@ static void take_result(engine *e, size_t i) {
         s->n_prompt_done += e->items[i].n_tokens;
         if (s->n_prompt_done == j->n_tokens)
             end_prompt(e, s);
-    }
-}
-
-/* A running estimate of what a token costs, slow enough that one late step does not shrink the pieces. */
-static void measure(engine *e, double seconds, size_t n_answers, size_t n_rows) {
-    const double share = 0.3;
-    if (n_rows == 0)
-        e->answer_seconds =
-            e->answer_seconds == 0 ? seconds : e->answer_seconds + share * (seconds - e->answer_seconds);
-    if (n_rows >= SMALLEST_PIECE) {
-        const double base = n_answers ? e->answer_seconds : 0;
-        const double cost = (seconds > base ? seconds - base : 0) / (double)n_rows;
-        e->row_seconds = e->row_seconds == 0 ? cost : e->row_seconds + share * (cost - e->row_seconds);
     }
 }
 
@@ -544,18 +473,24 @@ static void count_step(engine *e, double seconds, size_t n_answers, size_t n_row
 /* Whether pictures or searches wait for the pool. */
 static bool others_compute(engine *e) { return count_slots(e, SLOT_SEARCH) > 0 || image_store_is_busy(e->images); }
 
-/* Gives the pool to them for a moment. */
+static bool any_cancelled(const engine *e) {
+    for (const job *j = e->jobs; j; j = j->next)
+        if (atomic_load(&j->cancelled))
+            return true;
+    return false;
+}
+
+/* Gives the pool to them for as long as a piece of a prompt may take. */
 static void yield_pool(engine *e) {
-    const double moment = 0.08;
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(moment * 1e9);
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const double end = (double)until.tv_nsec * 1e-9 + e->pace.piece_seconds;
+    until.tv_sec += (time_t)end;
+    until.tv_nsec = (long)((end - (double)(time_t)end) * 1e9);
     pthread_mutex_lock(&e->mutex);
     while (!e->stop && pthread_cond_timedwait(&e->wake, &e->mutex, &until) == 0) {
         pthread_mutex_unlock(&e->mutex);
-        const bool over = !others_compute(e);
+        const bool over = !others_compute(e) || any_cancelled(e);
         pthread_mutex_lock(&e->mutex);
         if (over)
             break;
@@ -563,29 +498,73 @@ static void yield_pool(engine *e) {
     pthread_mutex_unlock(&e->mutex);
 }
 
-/* false: there is nothing to do. */
-static bool step(engine *e) {
-    size_t n_rows;
-    const size_t n = collect_items(e, &n_rows), n_answers = (size_t)count_slots(e, SLOT_ANSWER);
+/* From here on a client that leaves stops the step. false: one has left already. */
+static bool begin_step(engine *e, size_t n, double seconds) {
+    bool all_here = true;
+    pthread_mutex_lock(&e->mutex);
+    for (size_t i = 0; i < n; i++)
+        all_here = all_here && !atomic_load(&e->item_slots[i]->job->cancelled);
+    e->n_running = all_here ? n : 0;
+    e->running_until = now_seconds() + seconds;
+    pthread_mutex_unlock(&e->mutex);
+    return all_here;
+}
+
+/* A step that would run on for long for a job whose client left is stopped; the others' parts of it are repeated. With
+ * the mutex held. */
+static void stop_step(engine *e, const job *j) {
+    const double soon = 0.1;
+    bool is_part = false;
+    for (size_t i = 0; i < e->n_running; i++)
+        is_part = is_part || e->item_slots[i]->job == j;
+    if (!is_part || now_seconds() + soon > e->running_until)
+        return;
+    for (size_t i = 0; i < e->n_running; i++)
+        trol_session_cancel(e->items[i].session);
+}
+
+/* What the items say, with the pool for itself where answers wait. */
+static trol_status run_items(engine *e, size_t n, bool alone) {
     trol_error error = {0};
-    if (n == 0)
-        return false;
-    const double start = now_seconds();
-    if (n_answers)
+    if (alone)
         trol_threads_hold(e->params.threads);
     const trol_status status = trol_step(e->items, n, &error);
-    if (n_answers)
+    if (alone)
         trol_threads_release(e->params.threads);
+    for (size_t i = 0; status != TROL_OK && i < n; i++)
+        e->errors[i] = error;
+    pthread_mutex_lock(&e->mutex);
+    e->n_running = 0;
+    pthread_mutex_unlock(&e->mutex);
+    return status;
+}
+
+/* Whether each item did what it was to do. */
+static bool all_done(const engine *e, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (e->items[i].status != TROL_OK)
+            return false;
+    return true;
+}
+
+/* false: there is nothing to do. */
+static bool step(engine *e) {
+    size_t n_rows, room;
+    const size_t n = collect_items(e, &n_rows, &room), n_answers = (size_t)count_slots(e, SLOT_ANSWER);
+    if (n == 0)
+        return false;
+    if (!begin_step(e, n, pace_expect(&e->pace, n_answers, n_rows)))
+        return true;
+    const double start = now_seconds();
+    const trol_status status = run_items(e, n, n_answers > 0);
     const double seconds = now_seconds() - start;
-    if (status != TROL_OK)
-        for (size_t i = 0; i < n; i++)
-            e->errors[i] = error;
-    else if (n_answers || !others_compute(e)) /* else they had a share of the time */
-        measure(e, seconds, n_answers, n_rows);
+    const bool undisturbed = n_answers || !others_compute(e); /* else they had a share of the time */
+    if (status == TROL_OK && undisturbed && all_done(e, n))
+        pace_measure(&e->pace, seconds, n_answers, n_rows, room);
     for (size_t i = 0; i < n; i++)
         take_result(e, i);
     count_step(e, seconds, n_answers, n_rows);
-    if (n_answers && others_compute(e))
+    if (n_answers && pace_give_turn(&e->pace, others_compute(e), n_rows))
         yield_pool(e);
     return true;
 }
@@ -688,6 +667,9 @@ bool engine_submit(engine *e, job *j, api_error *error) {
 
 void engine_cancel(engine *e, job *j) {
     job_cancel(j);
+    pthread_mutex_lock(&e->mutex);
+    stop_step(e, j);
+    pthread_mutex_unlock(&e->mutex);
     wake(e);
 }
 
@@ -744,7 +726,8 @@ bool engine_new(const engine_params *params, engine **result, trol_error *error)
         e->errors = calloc(n, sizeof *e->errors);
         e->item_slots = calloc(n, sizeof *e->item_slots);
     }
-    bool fine = e && e->slots && e->items && e->errors && e->item_slots;
+    bool fine =
+        e && pace_init(&e->pace, params->piece_seconds, n) && e->slots && e->items && e->errors && e->item_slots;
     if (!fine)
         tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for %zu sessions", n);
     fine = fine && trol_model_get_info(params->model, &e->info, error) == TROL_OK && start(e, error);
@@ -753,6 +736,7 @@ bool engine_new(const engine_params *params, engine **result, trol_error *error)
         return true;
     }
     if (e) {
+        pace_free(&e->pace);
         free(e->slots);
         free(e->items);
         free(e->errors);
@@ -782,6 +766,7 @@ void engine_free(engine *e) {
     image_store_free(e->images);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->mutex);
+    pace_free(&e->pace);
     free(e->slots);
     free(e->items);
     free(e->errors);

@@ -5,9 +5,6 @@
 
 #include "server/job.h"
 
-/* Prompt tokens in a step. */
-enum { ENGINE_LARGEST_PIECE = 512 };
-
 typedef struct engine engine;
 
 typedef struct engine_params {
@@ -18,7 +15,7 @@ typedef struct engine_params {
     int32_t queue_limit;   /* requests that wait for a slot */
     trol_cache_type cache_type;
     size_t image_cache_bytes;
-    double step_seconds; /* what a step with a piece of a prompt may take while answers wait for it */
+    double piece_seconds; /* what a piece of a prompt may add to a step while answers wait for it */
 } engine_params;
 
 /* Counters since the start, and the current state. */

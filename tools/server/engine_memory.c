@@ -1,9 +1,10 @@
 /* engine_memory.c - upper bounds of the engine's memory, from its parameters. */
 #include "server/engine.h"
+#include "server/pace.h"
 
 engine_memory engine_compute_memory(const trol_model_info *info, const engine_params *p) {
     const int64_t pass = trol_model_cache_bytes(p->model, p->cache_type, p->context_size);
-    const int64_t rows = ENGINE_LARGEST_PIECE, image_tokens = (int64_t)info->max_tiles * info->tokens_per_tile;
+    const int64_t rows = PACE_LARGEST_PIECE, image_tokens = (int64_t)info->max_tiles * info->tokens_per_tile;
     const int64_t vision_rows =
         info->max_tiles *
         ((int64_t)info->image_size / info->vision_patch_size * (info->image_size / info->vision_patch_size) + 1);

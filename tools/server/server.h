@@ -12,7 +12,7 @@ typedef struct server_options {
     const char *model, *host, *alias, *api_key, *api_key_file, *cors, *cache_dir;
     argument_texts allowed_hosts;
     int32_t port, n_slots, context_size, queue_limit, n_threads, weight_type, vision_type, compute, cache_type;
-    int32_t image_cache_mib, max_body_mib, max_connections, idle_seconds, drain_seconds, step_ms;
+    int32_t image_cache_mib, max_body_mib, max_connections, idle_seconds, drain_seconds, piece_ms;
     bool verbose, quiet, version, help;
 } server_options;
 

@@ -26,7 +26,8 @@ static const char usage[] =
     "      --parallel N         answers at once, a session each (4)\n"
     "  -c, --ctx-size N         tokens that prompt and answer may have together (4096, or the model's limit)\n"
     "      --queue N            requests that may wait for a session; more are answered 429 (64)\n"
-    "      --step-ms N          what a step with a piece of a prompt may take while answers are written (180)\n"
+    "      --piece-ms N         what a piece of a prompt, or a picture, may delay the answers that are being written "
+    "(250)\n"
     "\n"
     "who may ask\n"
     "      --api-key KEY        ask for this key; it shows in the list of processes, a file does not\n"
@@ -67,7 +68,7 @@ static const argument_flag flags[] = {
     {"--parallel", NULL, ARGUMENT_INTEGER, AT(n_slots), 1, 256, {0}},
     {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 16, 1000000000, {0}},
     {"--queue", NULL, ARGUMENT_INTEGER, AT(queue_limit), 0, 100000, {0}},
-    {"--step-ms", NULL, ARGUMENT_INTEGER, AT(step_ms), 1, 100000, {0}},
+    {"--piece-ms", NULL, ARGUMENT_INTEGER, AT(piece_ms), 1, 100000, {0}},
     {"--api-key", NULL, ARGUMENT_TEXT, AT(api_key), 1, 0, {0}},
     {"--api-key-file", NULL, ARGUMENT_TEXT, AT(api_key_file), 1, 0, {0}},
     {"--cors", NULL, ARGUMENT_TEXT, AT(cors), 1, 0, {0}},
@@ -187,7 +188,7 @@ static bool start_engine(server *s, trol_error *error) {
                                   .queue_limit = o->queue_limit,
                                   .cache_type = (trol_cache_type)o->cache_type,
                                   .image_cache_bytes = (size_t)o->image_cache_mib << 20,
-                                  .step_seconds = 1e-3 * o->step_ms};
+                                  .piece_seconds = 1e-3 * o->piece_ms};
     s->memory = engine_compute_memory(&s->info, &params);
     print_memory(s);
     return engine_new(&params, &s->engine, error);
@@ -309,7 +310,7 @@ int main(int argc, char **argv) {
                             .port = 8080,
                             .n_slots = 4,
                             .queue_limit = 64,
-                            .step_ms = 180,
+                            .piece_ms = 250,
                             .max_body_mib = 20,
                             .max_connections = 256,
                             .idle_seconds = 60,

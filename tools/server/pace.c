@@ -1,0 +1,67 @@
+#include "server/pace.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    TILE_ROWS = 16,   /* of a kernel: rows beyond a multiple cost as much as the next one */
+    LEAST_ROWS = 4,   /* fewer cost hardly less: the weights must be read for any */
+    LEAST_ALONE = 64, /* where no answer waits */
+    ALONE = 4         /* there pieces may take so many times as long */
+};
+
+bool pace_init(pace *p, double piece_seconds, size_t n_slots) {
+    *p = (pace){.piece_seconds = piece_seconds, .answer_seconds = calloc(n_slots + 1, sizeof(double))};
+    return p->answer_seconds != NULL;
+}
+
+void pace_free(pace *p) { free(p->answer_seconds); }
+
+/* Rows that take so long, whole tiles where there is one. */
+static size_t rows_within(const pace *p, double seconds) {
+    if (p->row_seconds == 0)
+        return TILE_ROWS;
+    const double rows = seconds / p->row_seconds;
+    return rows >= PACE_LARGEST_PIECE ? PACE_LARGEST_PIECE
+           : rows >= TILE_ROWS        ? (size_t)rows / TILE_ROWS * TILE_ROWS
+           : rows >= LEAST_ROWS       ? (size_t)rows
+                                      : LEAST_ROWS;
+}
+
+size_t pace_rows(const pace *p, size_t n_answers) {
+    if (n_answers == 0) { /* only new requests wait, and those whose clients leave */
+        const size_t rows = rows_within(p, ALONE * p->piece_seconds);
+        return rows < LEAST_ALONE ? LEAST_ALONE : rows;
+    }
+    const bool known = p->answer_seconds[n_answers] > 0; /* what answers cost alone must be measured first */
+    return known && !p->others_turn ? rows_within(p, p->piece_seconds) : 0;
+}
+
+double pace_expect(const pace *p, size_t n_answers, size_t n_rows) {
+    const double answers = n_answers ? p->answer_seconds[n_answers] : 0;
+    if ((n_answers > 0 && answers == 0) || (n_rows > 0 && p->row_seconds == 0))
+        return INFINITY;
+    return answers + (double)n_rows * p->row_seconds;
+}
+
+/* Slowly enough that one late step does not shrink the pieces. */
+static void follow(double *value, double measured) {
+    const double share = 0.3;
+    *value = *value == 0 ? measured : *value + share * (measured - *value);
+}
+
+void pace_measure(pace *p, double seconds, size_t n_answers, size_t n_rows, size_t room) {
+    if (n_rows == 0)
+        follow(&p->answer_seconds[n_answers], seconds);
+    if (n_rows == 0 || (n_rows < room && n_rows < TILE_ROWS)) /* the last rows of a prompt cost more each */
+        return;
+    const double base = n_answers ? p->answer_seconds[n_answers] : 0;
+    const double least = 1e-6; /* a step that was faster than without the piece shows nothing */
+    const double cost = (seconds - base) / (double)n_rows;
+    follow(&p->row_seconds, cost > least ? cost : least);
+}
+
+bool pace_give_turn(pace *p, bool others, size_t n_rows) {
+    p->others_turn = others && n_rows > 0;
+    return others && n_rows == 0;
+}
