@@ -72,13 +72,14 @@ static inline void close_case(session_case *c) {
     free(c->ids);
 }
 
-/* A session with keys and values in float32; `context` 0: 512 tokens. */
-static inline trol_session *open_session(trol_model *model, trol_traversal traversal, int keep_pass2, int32_t context) {
+/* `context` 0: 512 tokens. */
+static inline trol_session *open_session_of(trol_model *model, trol_cache_type cache_type, trol_traversal traversal,
+                                            int keep_pass2, int32_t context) {
     trol_error error = {0};
     trol_session *session = NULL;
     trol_session_params params;
     trol_session_params_init(&params);
-    params.cache_type = TROL_CACHE_F32;
+    params.cache_type = cache_type;
     params.traversal = traversal;
     params.keep_pass2 = keep_pass2;
     params.context_size = context ? context : 512;
@@ -86,6 +87,11 @@ static inline trol_session *open_session(trol_model *model, trol_traversal trave
     if (!session)
         exit(1);
     return session;
+}
+
+/* The same with keys and values in float32. */
+static inline trol_session *open_session(trol_model *model, trol_traversal traversal, int keep_pass2, int32_t context) {
+    return open_session_of(model, TROL_CACHE_F32, traversal, keep_pass2, context);
 }
 
 static inline void prefill_case(const session_case *c, trol_session *session, const int32_t *ids, size_t n) {

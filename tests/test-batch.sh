@@ -33,6 +33,12 @@ for parallel in 1 3 8; do
     [ "$(sed -n 's/.*"line":\([0-9]*\).*/\1/p' "out$parallel.jsonl" | tr '\n' ' ')" = "1 2 3 4 5 6 7 8 9 10 11 12 " ] ||
         fail "--parallel $parallel: not in order"
 done
+batch in.jsonl --output q8.jsonl --parallel 3 --cache-type q8 || fail "--cache-type q8: exit status $?"
+head -n 6 in.jsonl | sed 's/.*"prompt": "\(.*\)"}/\1/' | while read -r question; do
+    "$cli" -q -m "$model" --image "$pictures/balloons.png" -p "$question" --cache-type q8
+done >single-q8.txt
+answers q8.jsonl | head -n 6 | diff - single-q8.txt || fail "--cache-type q8: answers differ from single ones"
+batch in.jsonl --output q8.jsonl --resume 2>usage.err && fail "--resume with another --cache-type"
 batch - <in.jsonl >piped.jsonl || fail "standard input: exit status $?"
 answers piped.jsonl | diff - single.txt || fail "standard input: answers differ"
 

@@ -131,9 +131,10 @@ static int by_score(const void *left, const void *right) {
 }
 
 /* The log-probabilities after the prompt and a beam's tokens, from a session of its own, token by token. */
-static void plain_logprobs(const session_case *c, trol_traversal mode, const plain_beam *b, double *logprobs) {
+static void plain_logprobs(const session_case *c, trol_traversal mode, trol_cache_type cache, const plain_beam *b,
+                           double *logprobs) {
     trol_error error = {0};
-    trol_session *session = open_session(c->model, mode, 0, 0);
+    trol_session *session = open_session_of(c->model, cache, mode, 0, 0);
     prefill_case(c, session, c->ids, c->n_ids);
     for (size_t i = 0; i < b->n; i++)
         CHECK_OK(trol_session_decode(session, b->tokens[i], &error), error);
@@ -149,7 +150,8 @@ static void plain_logprobs(const session_case *c, trol_traversal mode, const pla
 }
 
 /* TROL.md's rule, word for word. Returns how many answers there are in `finished`, at most n_beams. */
-static size_t plain_search(const session_case *c, trol_traversal mode, const trol_beams_params *p) {
+static size_t plain_search(const session_case *c, trol_traversal mode, trol_cache_type cache,
+                           const trol_beams_params *p) {
     static plain_pair pairs[MAX_BEAMS * MAX_VOCAB];
     static double logprobs[MAX_VOCAB];
     plain_beam beams[MAX_BEAMS] = {0}, next[MAX_BEAMS];
@@ -158,7 +160,7 @@ static size_t plain_search(const session_case *c, trol_traversal mode, const tro
     for (int t = 1;; t++) {
         size_t n_pairs = 0, n_next = 0;
         for (size_t i = 0; i < n_alive; i++) {
-            plain_logprobs(c, mode, &beams[i], logprobs);
+            plain_logprobs(c, mode, cache, &beams[i], logprobs);
             for (int32_t k = 0; k < c->info.vocab_size; k++)
                 pairs[n_pairs++] = (plain_pair){beams[i].sum + logprobs[k], (int)i, k};
         }
@@ -204,20 +206,22 @@ static void check_plain(const char *name) {
     int n_ended = 0;
     for (int i = 0; i < 9; i++) {
         const trol_traversal mode = (trol_traversal)(i % 3);
+        const trol_cache_type cache = i % 2 ? TROL_CACHE_Q8 : TROL_CACHE_F32;
         trol_beams_params params = defaults(2 + i / 3 * 2, 4 + i % 4 * 4 > MAX_STEPS ? MAX_STEPS : 4 + i % 4 * 4);
         char what[256];
         params.length_penalty = i % 2 ? 1 : 0.3f;
         params.end_tokens = ends;
         params.n_end_tokens = i < 4 ? 1 : 6;
-        trol_session *session = open_session(c.model, mode, 0, 0);
+        trol_session *session = open_session_of(c.model, cache, mode, 0, 0);
         prefill_case(&c, session, c.ids, c.n_ids);
-        const size_t n_expected = plain_search(&c, mode, &params);
+        const size_t n_expected = plain_search(&c, mode, cache, &params);
         trol_beam_list *list = search(session, &params);
         CHECK(trol_beam_list_count(list) == n_expected, "%zu answers, expected %zu", trol_beam_list_count(list),
               n_expected);
         for (size_t k = 0; k < n_expected && k < trol_beam_list_count(list); k++) {
             const trol_beam *b = trol_beam_list_get(list, k);
-            snprintf(what, sizeof what, "%s, mode %d, %d beams, answer %zu", name, (int)mode, params.n_beams, k);
+            snprintf(what, sizeof what, "%s, mode %d, cache %d, %d beams, answer %zu", name, (int)mode, (int)cache,
+                     params.n_beams, k);
             CHECK(b->n_tokens == finished[k].n &&
                       memcmp(b->tokens, finished[k].tokens, b->n_tokens * sizeof *b->tokens) == 0,
                   "%s: other tokens", what);

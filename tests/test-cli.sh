@@ -97,6 +97,24 @@ for line in "prompt  *[1-9][0-9]" "prompt  *1 "; do
     grep -q "^$line" "$work/printed" || fail "--session: $(cat "$work/printed")"
 done
 expect 0 "in another way" -m "$case" --type q8 --image "$image" -p "What is it?" -n 8 --session "$work/session"
+# keys and values in q8: the same answer on any number of threads and from a saved session, at half of the memory
+q8() { "$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --cache-type q8 "$@"; }
+q8 -q -t 1 >"$work/q8"
+[ -s "$work/q8" ] || fail "--cache-type q8: no answer"
+for i in 1 2; do
+    q8 -t 2 --stats --session "$work/q8-session" >"$work/again" 2>"$work/q8-printed"
+    cmp "$work/again" "$work/q8" || fail "--cache-type q8 --session: another answer"
+done
+grep -q "^prompt  *1 " "$work/q8-printed" || fail "--cache-type q8 --session: $(cat "$work/q8-printed")"
+expect 0 "other parameters" -m "$case" --image "$image" -p "What is it?" -n 8 --session "$work/q8-session"
+long=$(printf 'word %.0s' {1..1000})
+kept() {
+    "$cli" -m "$TROL_SOURCE/models/trol-tiny-internlm2" -p "$long" -n 1 --stats --cache-type "$1" 2>&1 >/dev/null |
+        sed -n 's/^memory: keys and values \([0-9.]*\) MB.*/\1/p'
+}
+awk -v q8="$(kept q8)" -v f16="$(kept f16)" 'BEGIN { exit !(f16 > 0.5 && q8 > 0.45 * f16 && q8 < 0.58 * f16) }' ||
+    fail "q8 keeps $(kept q8) MB, f16 $(kept f16) MB"
+expect 2 "--cache-type is" -m "$case" -p a --cache-type q4
 for line in "1 pictures encoded, 0 from the cache" "0 pictures encoded, 1 from the cache"; do
     "$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --stats --cache-dir "$work/cache/pictures" >"$work/again" 2>"$work/printed"
     same "with --cache-dir"

@@ -290,6 +290,20 @@ ask 200 '"ok"' health
 kill -TERM "$pid"
 wait "$pid" || fail "the server ended with $?"
 
+# ---- keys and values in q8: trol-cli's answer, again from what was reused, and half of the memory
+sessions() { sed -n 's/.*sessions of [0-9]* tokens \([0-9]*\) MiB.*/\1/p' "$work/$1.err"; }
+start q8 -m "$model" --parallel 3 --queue 4 -c 50000 --cache-type q8
+[ $((100 * $(sessions q8))) -le $((54 * $(sessions main))) ] || fail "q8: $(sessions q8) MiB, f16 $(sessions main)"
+image_request "What color is the heart?" "$balloons" ''
+expected=$(cli --image "$balloons" -p "What color is the heart?" --cache-type q8)
+for i in 1 2; do
+    chat 200 '"finish_reason":"stop"' "@$work/request"
+    [ "$(content "$work/reply")" = "$expected" ] || fail "q8: '$(content "$work/reply")', trol-cli '$expected'"
+done
+grep -q '"cached_tokens":0' "$work/reply" && fail "q8: the second request reused nothing"
+kill -TERM "$pid"
+wait "$pid" || fail "the q8 server ended with $?"
+
 # ---- keys, another name
 printf 'first-key\nsecond-key\n' >"$work/keys"
 start keys -m "$model" --api-key-file "$work/keys" --alias painter --cors 'https://app.example'

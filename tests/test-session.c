@@ -667,6 +667,34 @@ static void check_reuse_counts(const session_case *c, const char *name) {
     free(changed);
 }
 
+/* What a session holds is what trol_model_cache_bytes announces, of both passes; q8 takes at most 0.54 of f16 from
+ * heads of 32 on. */
+static void check_cache_bytes(const session_case *c) {
+    enum { N_TOKENS = 131 };
+    int32_t *ids = long_prompt(c, N_TOKENS);
+    for (trol_cache_type type = TROL_CACHE_F16; type <= TROL_CACHE_Q8; type++)
+        for (int keep = 0; keep <= 1; keep++) {
+            trol_session *s = open_session_of(c->model, type, TROL_TRAVERSAL_PROMPT, keep, 0);
+            prefill_case(c, s, ids, N_TOKENS);
+            const int64_t expected = (1 + keep) * trol_model_cache_bytes(c->model, type, N_TOKENS);
+            CHECK(stats_of(s).cache_bytes == expected && expected > 0, "type %d: %lld bytes, expected %lld", (int)type,
+                  (long long)stats_of(s).cache_bytes, (long long)expected);
+            trol_session_free(s);
+        }
+    const int64_t rows = 2 * (int64_t)c->info.n_layers * c->info.n_kv_heads * 192,
+                  dims = c->info.head_dim; /* 3 blocks */
+    CHECK(trol_model_cache_bytes(c->model, TROL_CACHE_F16, N_TOKENS) == rows * 2 * dims, "f16");
+    CHECK(trol_model_cache_bytes(c->model, TROL_CACHE_F32, N_TOKENS) == rows * 4 * dims, "f32");
+    CHECK(trol_model_cache_bytes(c->model, TROL_CACHE_Q8, N_TOKENS) == rows * (dims + 2), "q8");
+    CHECK(trol_model_cache_bytes(c->model, TROL_CACHE_Q8, 128) * 3 ==
+              trol_model_cache_bytes(c->model, TROL_CACHE_Q8, 129) * 2,
+          "blocks of 64 tokens");
+    CHECK(trol_model_cache_bytes(NULL, TROL_CACHE_Q8, 1) == 0 && trol_model_cache_bytes(c->model, 3, 1) == 0 &&
+              trol_model_cache_bytes(c->model, TROL_CACHE_Q8, 0) == 0,
+          "nothing to hold");
+    free(ids);
+}
+
 static trol_session *open_skipping(const session_case *c, float skip) {
     trol_error error = {0};
     trol_session *session = NULL;
@@ -873,6 +901,7 @@ int main(void) {
     check_sizes(&c);
     check_context(&c);
     check_progress(&c);
+    check_cache_bytes(&c);
     check_callbacks_cancel(&c);
     check_cancel_from_outside(&c);
     check_cancel_at_the_end(&c);

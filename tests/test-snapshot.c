@@ -457,6 +457,11 @@ static void check_params(const session_case *c) {
     CHECK(trol_session_load(c->model, test_path("session"), &params, &loaded, NULL, &error) == TROL_ERROR_ARGUMENT &&
               !loaded && strstr(error.message, "other parameters"),
           "%s", error.message);
+    params.traversal = TROL_TRAVERSAL_PROMPT;
+    params.cache_type = TROL_CACHE_Q8;
+    CHECK(trol_session_load(c->model, test_path("session"), &params, &loaded, NULL, &error) == TROL_ERROR_ARGUMENT &&
+              !loaded && strstr(error.message, "cache_type f16") && strstr(error.message, "expected 0, q8"),
+          "%s", error.message);
     trol_session_free(s);
 }
 

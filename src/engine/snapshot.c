@@ -170,17 +170,21 @@ static trol_status get_session(reader *r, trol_session *s, trol_sampler **sample
     return check_numbers(e, s);
 }
 
+static const char *cache_name(int32_t type) {
+    return type >= 0 && type < KV_TYPES ? kv_name((kv_type)type) : "unknown";
+}
+
 /* What the caller's parameters ask for must be what the file holds; the context's size and the callback are his. */
 static trol_status check_wanted(const exchange *e, const snapshot_header *h, trol_session_params *p) {
     if (h->traversal != (int32_t)p->traversal || h->cache_type != (int32_t)p->cache_type ||
         h->keep_pass2 != (p->keep_pass2 != 0) || h->keep_gates != (p->keep_gates != 0) ||
         h->traversal_skip != p->traversal_skip)
         return fail(e->error, TROL_ERROR_ARGUMENT,
-                    "%s: the session was saved with other parameters: traversal %d, cache_type %d, keep_pass2 %d, "
-                    "keep_gates %d, traversal_skip %g, expected %d, %d, %d, %d, %g",
-                    e->path, h->traversal, h->cache_type, h->keep_pass2, h->keep_gates, (double)h->traversal_skip,
-                    (int)p->traversal, (int)p->cache_type, p->keep_pass2 != 0, p->keep_gates != 0,
-                    (double)p->traversal_skip);
+                    "%s: the session was saved with other parameters: traversal %d, cache_type %s, keep_pass2 %d, "
+                    "keep_gates %d, traversal_skip %g, expected %d, %s, %d, %d, %g",
+                    e->path, h->traversal, cache_name(h->cache_type), h->keep_pass2, h->keep_gates,
+                    (double)h->traversal_skip, (int)p->traversal, cache_name((int32_t)p->cache_type),
+                    p->keep_pass2 != 0, p->keep_gates != 0, (double)p->traversal_skip);
     return TROL_OK;
 }
 
