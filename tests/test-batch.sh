@@ -3,14 +3,9 @@
 set -euo pipefail
 
 cli=$TROL_BUILD/trol-cli
-model=$TROL_SOURCE/models/trol-tiny-internlm2
-pictures=$TROL_SOURCE/models/pictures
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$TROL_SOURCE/tests/common.sh"
 cd "$work"
-failed=0
 
-fail() { echo "FAILED: $*"; failed=1; }
 batch() { "$cli" -q -m "$model" --batch "$@"; }
 answers() { sed -n 's/.*"answer":"\([^"]*\)".*/\1/p' "$1"; }
 lines() { grep -c . "$1" || true; }
@@ -144,4 +139,4 @@ for option in "-p x" "--session x" "--json --grammar rule.gbnf" "--beams 2" --ig
     batch in.jsonl $option 2>usage.err && fail "--batch with $option"
 done
 batch - --json-schema - <in.jsonl 2>usage.err && fail "standard input twice"
-exit $failed
+echo "test-batch: all well"

@@ -3,8 +3,8 @@
 set -euo pipefail
 
 bench=$TROL_BUILD/trol-bench
-model=$TROL_SOURCE/tests/reference/e2e-internlm2
-fail() { echo "FAILED: $*"; exit 1; }
+. "$TROL_SOURCE/tests/common.sh"
+model=$case
 
 # load, picture, three prompts of each length, answers in two modes; for each of two types and two numbers of threads.
 rows=$("$bench" -m "$model" --type as-stored,q8 -t 1,2 --prompt 9,60 --context 5 -n 2 --repeats 2 --picture --format csv)
@@ -37,8 +37,6 @@ printed=$("$bench" --help 2>&1 >/dev/full) || status=$?
 [ $status = 1 ] && [[ $printed == *"standard output cannot be written"* ]] || fail "--help to a full disk: status $status, $printed"
 
 # A signal leaves no random weights behind.
-work=$(mktemp -d -p "$TROL_BUILD")
-trap 'rm -rf "$work"' EXIT
 TMPDIR=$work "$bench" --synth TroL-1.8B --layers 1 --vision-layers 1 --prompt 9 >/dev/null 2>&1 &
 process=$!
 for _ in $(seq 500); do

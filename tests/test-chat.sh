@@ -3,21 +3,16 @@
 set -euo pipefail
 
 cli=$TROL_BUILD/trol-cli
-model=$TROL_SOURCE/models/trol-tiny-internlm2
-pictures=$TROL_SOURCE/models/pictures
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$TROL_SOURCE/tests/common.sh"
 cd "$work"
-failed=0
 
-fail() { echo "FAILED: $*"; failed=1; }
 # chat NAME [OPTION ...]: the lines on standard input; answers in NAME.out, notices in NAME.err
 chat() {
     local name=$1
     shift
     "$cli" -m "$model" --chat "$@" >"$name.out" 2>"$name.err" || fail "$name: exit status $?: $(cat "$name.err")"
 }
-expect() { grep -qF -- "$2" "$1" || fail "$1 has no \"$2\": $(cat "$1")"; }
+has() { grep -qF -- "$2" "$1" || fail "$1 has no \"$2\": $(cat "$1")"; }
 
 # The first turn is what a single question gives; the second reuses it.
 chat two --stats <<END
@@ -63,7 +58,7 @@ chat loaded <<END
 What color is the star?
 END
 [ "$(tail -n 1 saved.out)" = "$(tail -n 1 loaded.out)" ] || fail "a loaded conversation goes on differently"
-expect loaded.err "talk.json: 2 messages, 1 pictures"
+has loaded.err "talk.json: 2 messages, 1 pictures"
 
 # Errors are reported, and the chat continues.
 echo '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]}' >url.json
@@ -80,24 +75,24 @@ chat wrong <<END
 What is <image> that?
 What is \\<image> that?
 END
-expect wrong.err "nosuch.png cannot be opened"
-expect wrong.err "there is no command /nosuch"
-expect wrong.err "/save needs a file's name"
-expect wrong.err "there is no turn to take back"
-expect wrong.err "url.json: message 1 has an image that is not a data: URL"
-expect wrong.err "turn.json: message 1 is out of turn"
-expect wrong.err "text.json: it is not a saved conversation"
-expect wrong.err "places 1 pictures with <image>, but 0 were attached"
+has wrong.err "nosuch.png cannot be opened"
+has wrong.err "there is no command /nosuch"
+has wrong.err "/save needs a file's name"
+has wrong.err "there is no turn to take back"
+has wrong.err "url.json: message 1 has an image that is not a data: URL"
+has wrong.err "turn.json: message 1 is out of turn"
+has wrong.err "text.json: it is not a saved conversation"
+has wrong.err "places 1 pictures with <image>, but 0 were attached"
 [ "$(wc -l <wrong.out)" = 1 ] || fail "errors stop the chat: $(cat wrong.out)"
 
 # A full context: reported, or the oldest turns leave.
 questions() { for i in 1 2 3 4 5 6; do echo "What is number $i in this long list of questions about nothing?"; done; }
 questions | chat full -c 160 -n 8 --ignore-eos
-expect full.err "make room"
+has full.err "make room"
 questions | chat shift -c 160 -n 8 --ignore-eos --ctx-shift
-expect shift.err "the oldest turn was dropped, what remains is processed again"
+has shift.err "the oldest turn was dropped, what remains is processed again"
 [ "$(wc -l <shift.out)" = 6 ] || fail "with --ctx-shift each question has an answer: $(cat shift.out shift.err)"
 
 "$cli" -m "$model" --chat --raw </dev/null 2>usage.err && fail "--chat --raw is accepted"
-expect usage.err "--chat is a conversation"
-exit $failed
+has usage.err "--chat is a conversation"
+echo "test-chat: all well"

@@ -4,21 +4,9 @@
 set -euo pipefail
 
 cli=$TROL_BUILD/trol-cli
-case=$TROL_SOURCE/tests/reference/e2e-internlm2
+tool=$cli
+. "$TROL_SOURCE/tests/common.sh"
 image=$case/pictures/photo.png
-work=$(mktemp -d -p "$TROL_BUILD")
-trap 'rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; exit 1; }
-
-# expect STATUS TEXT ARGUMENT ...: trol-cli ends with STATUS and says TEXT on standard error.
-expect() {
-    local expected=$1 text=$2 status=0
-    shift 2
-    "$cli" "$@" >"$work/out" 2>"$work/printed" </dev/null || status=$?
-    [ $status = "$expected" ] || fail "trol-cli $* ended with $status, expected $expected: $(cat "$work/printed")"
-    grep -qF -- "$text" "$work/printed" || fail "trol-cli $* did not say '$text': $(cat "$work/printed")"
-    [ $status != 2 ] || [ ! -s "$work/out" ] || fail "trol-cli $* wrote to standard output"
-}
 
 # ---- bad usage: status 2 and the flag's name
 expect 2 "unknown option --nonsense" --nonsense
@@ -257,10 +245,7 @@ fi
 : >"$work/out"
 "$cli" -m "$work/packed" -p a -q -n 100000 -c 100000 --ignore-eos >"$work/out" 2>"$work/printed" &
 process=$!
-for _ in $(seq 500); do
-    [ -s "$work/out" ] && break
-    sleep 0.02
-done
+until_written "$work/out"
 : >"$work/packed/model.safetensors"
 status=0
 wait $process || status=$?
@@ -269,31 +254,20 @@ grep -qF "trol-cli: $(realpath "$work/packed/model.safetensors") became shorter"
     fail "a cut file is not named: $(cat "$work/printed")"
 : >"$work/out"
 
-# ---- ^C: the text so far, status 130, nothing half-written
-"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/printed" &
-process=$!
-for _ in $(seq 500); do
-    [ -s "$work/out" ] && break
-    sleep 0.02
+# ---- ^C and a hangup: the text so far, on its own line, and nothing half-written
+for signal in HUP INT; do
+    : >"$work/out"
+    "$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" \
+        >"$work/out" 2>"$work/printed" &
+    process=$!
+    until_written "$work/out"
+    kill -$signal $process
+    status=0
+    wait $process || status=$?
+    [ $status = $((128 + $(kill -l $signal))) ] || fail "SIG$signal: status $status, $(cat "$work/printed")"
+    [ "$(tail -c 1 "$work/out" | od -An -c | tr -d ' ')" = '\n' ] || fail "SIG$signal: no line break at the end"
+    ! compgen -G "$work/i.npy*" >/dev/null || fail "SIG$signal left a half-written file"
 done
-kill -HUP $process
-status=0
-wait $process || status=$?
-[ $status = 129 ] || fail "SIGHUP: status $status, $(cat "$work/printed")"
-! compgen -G "$work/i.npy*" >/dev/null || fail "SIGHUP left a half-written file"
-: >"$work/out"
-"$cli" -m "$case" -p a -q -n 100000 -c 100000 --ignore-eos --traversal all --logits "$work/i.npy" >"$work/out" 2>"$work/printed" &
-process=$!
-for _ in $(seq 500); do
-    [ -s "$work/out" ] && break
-    sleep 0.02
-done
-kill -INT $process
-status=0
-wait $process || status=$?
-[ $status = 130 ] || fail "^C: status $status, $(cat "$work/printed")"
-[ "$(tail -c 1 "$work/out" | od -An -c | tr -d ' ')" = '\n' ] || fail "^C: no line break at the end"
-! compgen -G "$work/i.npy*" >/dev/null || fail "^C left a half-written file"
 
 # ---- answers that follow a schema or a grammar
 tiny=$TROL_SOURCE/models/trol-tiny-internlm2

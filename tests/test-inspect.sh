@@ -3,13 +3,10 @@
 set -euo pipefail
 
 inspect=$TROL_BUILD/trol-inspect
-case=$TROL_SOURCE/tests/reference/e2e-internlm2
-work=$(mktemp -d -p "$TROL_BUILD")
-trap 'rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; exit 1; }
+. "$TROL_SOURCE/tests/common.sh"
 
-# expect STATUS LINE ARGUMENT ...: trol-inspect ends with STATUS and prints a line that matches LINE.
-expect() {
+# shows STATUS LINE ARGUMENT ...: trol-inspect ends with STATUS and prints a line that matches LINE.
+shows() {
     local expected=$1 line=$2 status=0
     shift 2
     "$inspect" "$@" >"$work/printed" 2>&1 || status=$?
@@ -17,14 +14,14 @@ expect() {
     grep -qE -- "$line" "$work/printed" || fail "trol-inspect $* printed no line like '$line': $(cat "$work/printed")"
 }
 
-expect 0 "the model +loads" "$case"
-expect 0 "F16 .*\[128, 64\] .* model.layers.2.attention.wqkv.ffn.weight" "$case"
-expect 0 "<image> is 640" "$case" --no-tensors
-expect 1 "nowhere" "$work/nowhere"
-expect 2 '--dump is "nonsense", expected pixels, .* or logits' "$case" --dump nonsense
-expect 2 '--layer is "-1", expected a whole number from 0' "$case" --dump gate --layer -1
-expect 2 'unexpected argument more' "$case" more
-expect 2 'needed for the stage gate' --dump gate "$case"
+shows 0 "the model +loads" "$case"
+shows 0 "F16 .*\[128, 64\] .* model.layers.2.attention.wqkv.ffn.weight" "$case"
+shows 0 "<image> is 640" "$case" --no-tensors
+shows 1 "nowhere" "$work/nowhere"
+shows 2 '--dump is "nonsense", expected pixels, .* or logits' "$case" --dump nonsense
+shows 2 '--layer is "-1", expected a whole number from 0' "$case" --dump gate --layer -1
+shows 2 'unexpected argument more' "$case" more
+shows 2 'needed for the stage gate' --dump gate "$case"
 
 # Without one file at a time; everything else is still reported.
 for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
@@ -33,8 +30,8 @@ for file in config.json model.safetensors trol_gating.pt tokenizer.model; do
     cp "$case"/*.json "$case/model.safetensors" "$case/trol_gating.pt" "$case/tokenizer.model" "$work/broken"
     rm "$work/broken/$file"
     case $file in
-    tokenizer.model) expect 0 "missing" "$work/broken" ;;
-    *) expect 1 "NOT OK: .*${file%.safetensors}" "$work/broken" ;;
+    tokenizer.model) shows 0 "missing" "$work/broken" ;;
+    *) shows 1 "NOT OK: .*${file%.safetensors}" "$work/broken" ;;
     esac
     if [ $file != config.json ]; then
         grep -q "config.json *ok" "$work/printed" || fail "config.json is not reported without $file"
@@ -49,12 +46,12 @@ for file in tokenizer.model added_tokens.json; do
     rm -f "$work/broken"/*
     cp "$case"/*.json "$case/model.safetensors" "$case/trol_gating.pt" "$case/tokenizer.model" "$work/broken"
     ln -sf nowhere "$work/broken/$file"
-    expect 1 "NOT OK: .*/$file is a link to a file that is not there" "$work/broken"
+    shows 1 "NOT OK: .*/$file is a link to a file that is not there" "$work/broken"
 done
 rm "$work/broken/added_tokens.json" "$work/broken/tokenizer_config.json"
 echo '{}' >"$work/broken/tokenizer_config.json"
 cp --remove-destination "$case/tokenizer.model" "$work/broken"
-expect 1 "NOT OK: tokenizer_config.json: <s> is not a special token" "$work/broken"
+shows 1 "NOT OK: tokenizer_config.json: <s> is not a special token" "$work/broken"
 status=0
 "$TROL_BUILD/trol-cli" -m "$work/broken" -p a >"$work/printed" 2>&1 || status=$?
 [ $status = 1 ] && grep -q "tokenizer_config.json: <s> is not a special token" "$work/printed" || fail "without added tokens: $(cat "$work/printed")"
@@ -108,6 +105,6 @@ dump layer "3, 5, 64" --tokens "$work/tokens"
 dump logits "5, 640" --tokens "$work/tokens"
 
 echo "1 5 99999" >"$work/tokens"
-expect 1 "$work/tokens: token 3 is 99999" "$case" --dump gate --tokens "$work/tokens" -o "$work/none.npy"
+shows 1 "$work/tokens: token 3 is 99999" "$case" --dump gate --tokens "$work/tokens" -o "$work/none.npy"
 ! compgen -G "$work/none.npy*" >/dev/null || fail "a failed run left a file"
 echo "test-inspect: all well"

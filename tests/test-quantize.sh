@@ -3,19 +3,8 @@
 set -euo pipefail
 
 quantize=$TROL_BUILD/trol-quantize
-case=$TROL_SOURCE/tests/reference/e2e-internlm2
-work=$(mktemp -d -p "$TROL_BUILD")
-trap 'rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; exit 1; }
-
-# expect STATUS TEXT ARGUMENT ...: it ends with STATUS and says TEXT on standard error.
-expect() {
-    local expected=$1 text=$2 status=0
-    shift 2
-    "$quantize" "$@" >/dev/null 2>"$work/printed" || status=$?
-    [ $status = "$expected" ] || fail "trol-quantize $* ended with $status, expected $expected: $(cat "$work/printed")"
-    grep -qF -- "$text" "$work/printed" || fail "trol-quantize $* did not say '$text': $(cat "$work/printed")"
-}
+tool=$quantize
+. "$TROL_SOURCE/tests/common.sh"
 
 "$quantize" "$case" "$work/a" --type q4 --quiet
 "$quantize" --type q4 "$case" --quiet "$work/b"

@@ -3,9 +3,7 @@
 set -euo pipefail
 
 synth=$TROL_BUILD/trol-synth
-work=$(mktemp -d -p "$TROL_BUILD")
-trap 'rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; exit 1; }
+. "$TROL_SOURCE/tests/common.sh"
 
 for model in TroL-1.8B TroL-3.8B; do
     family=$([ $model = TroL-3.8B ] && echo phi3 || echo internlm2)

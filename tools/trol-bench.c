@@ -62,38 +62,26 @@ typedef struct options {
 
 #define PLACE(member) offsetof(options, member)
 static const argument_flag flags[] = {
-    {.name = "--model", .short_name = "-m", .kind = ARGUMENT_TEXT, .offset = PLACE(model)},
-    {.name = "--synth", .kind = ARGUMENT_TEXT, .offset = PLACE(synth)},
-    {.name = "--layers", .kind = ARGUMENT_INTEGER, .offset = PLACE(layers), .smallest = 1, .largest = 1000},
-    {.name = "--vision-layers",
-     .kind = ARGUMENT_INTEGER,
-     .offset = PLACE(vision_layers),
-     .smallest = 1,
-     .largest = 1000},
-    {.name = "--peaks", .kind = ARGUMENT_SWITCH, .offset = PLACE(peaks)},
-    {.name = "--type", .kind = ARGUMENT_TEXT, .offset = PLACE(types)},
-    {.name = "--threads", .short_name = "-t", .kind = ARGUMENT_TEXT, .offset = PLACE(threads)},
-    {.name = "--prompt", .short_name = "-p", .kind = ARGUMENT_TEXT, .offset = PLACE(prompts)},
-    {.name = "--traversal", .kind = ARGUMENT_TEXT, .offset = PLACE(traversals)},
-    {.name = "--context", .kind = ARGUMENT_TEXT, .offset = PLACE(contexts)},
-    {.name = "--n-predict",
-     .short_name = "-n",
-     .kind = ARGUMENT_INTEGER,
-     .offset = PLACE(n_predict),
-     .smallest = 1,
-     .largest = 100000},
-    {.name = "--picture", .kind = ARGUMENT_SWITCH, .offset = PLACE(image)},
-    {.name = "--picture-size", .kind = ARGUMENT_TEXT, .offset = PLACE(image_size)},
-    {.name = "--vision-type",
-     .kind = ARGUMENT_CHOICE,
-     .offset = PLACE(vision_type),
-     .choices = {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
-    {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = PLACE(compute), .choices = {"exact", "bf16"}},
-    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = PLACE(cache_type), .choices = {"f16", "f32", "q8"}},
-    {.name = "--repeats", .kind = ARGUMENT_INTEGER, .offset = PLACE(repeats), .smallest = 1, .largest = MAX_REPEATS},
-    {.name = "--format", .kind = ARGUMENT_CHOICE, .offset = PLACE(format), .choices = {"table", "json", "csv"}},
-    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = PLACE(help)},
-    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = PLACE(version)},
+    {"--model", "-m", ARGUMENT_TEXT, PLACE(model), 0, 0, {0}},
+    {"--synth", NULL, ARGUMENT_TEXT, PLACE(synth), 0, 0, {0}},
+    {"--layers", NULL, ARGUMENT_INTEGER, PLACE(layers), 1, 1000, {0}},
+    {"--vision-layers", NULL, ARGUMENT_INTEGER, PLACE(vision_layers), 1, 1000, {0}},
+    {"--peaks", NULL, ARGUMENT_SWITCH, PLACE(peaks), 0, 0, {0}},
+    {"--type", NULL, ARGUMENT_TEXT, PLACE(types), 0, 0, {0}},
+    {"--threads", "-t", ARGUMENT_TEXT, PLACE(threads), 0, 0, {0}},
+    {"--prompt", "-p", ARGUMENT_TEXT, PLACE(prompts), 0, 0, {0}},
+    {"--traversal", NULL, ARGUMENT_TEXT, PLACE(traversals), 0, 0, {0}},
+    {"--context", NULL, ARGUMENT_TEXT, PLACE(contexts), 0, 0, {0}},
+    {"--n-predict", "-n", ARGUMENT_INTEGER, PLACE(n_predict), 1, 100000, {0}},
+    {"--picture", NULL, ARGUMENT_SWITCH, PLACE(image), 0, 0, {0}},
+    {"--picture-size", NULL, ARGUMENT_TEXT, PLACE(image_size), 0, 0, {0}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, PLACE(vision_type), 0, 0, {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
+    {"--compute", NULL, ARGUMENT_CHOICE, PLACE(compute), 0, 0, {"exact", "bf16"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, PLACE(cache_type), 0, 0, {"f16", "f32", "q8"}},
+    {"--repeats", NULL, ARGUMENT_INTEGER, PLACE(repeats), 1, MAX_REPEATS, {0}},
+    {"--format", NULL, ARGUMENT_CHOICE, PLACE(format), 0, 0, {"table", "json", "csv"}},
+    {"--help", "-h", ARGUMENT_SWITCH, PLACE(help), 0, 0, {0}},
+    {"--version", NULL, ARGUMENT_SWITCH, PLACE(version), 0, 0, {0}},
 };
 
 static const char *const weight_types[] = {"as-stored", "f32", "f16", "bf16", "q8", "q4", NULL};
@@ -123,13 +111,13 @@ static trol_status parse_list(const char *flag, const char *text, const char *co
                 value = (int32_t)strtol(copy, &end, 10);
         }
         if (value < 0 || value > 1000000)
-            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: '%.*s' is not a valid item", flag, (int)length, item);
+            return fail(error, TROL_ERROR_ARGUMENT, "%s: '%.*s' is not a valid item", flag, (int)length, item);
         list->items[list->count++] = value;
         if (!item[length])
             return TROL_OK;
         item += length + 1;
     }
-    return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: more than %d items", flag, MAX_LIST);
+    return fail(error, TROL_ERROR_ARGUMENT, "%s: more than %d items", flag, MAX_LIST);
 }
 
 /* ---- one model -----------------------------------------------------------------------------------------------------
@@ -283,7 +271,7 @@ static trol_status bench_image(bench *b) {
     uint8_t *pixels = malloc(n_bytes);
     trol_image *image = NULL;
     if (!pixels)
-        return tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+        return fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     for (size_t i = 0; i < n_bytes; i++)
         pixels[i] = (uint8_t)((i * 2654435761u) >> 13);
     trol_status status = trol_image_load_rgb(pixels, b->image_width, b->image_height, 3 * width, &image, b->error);
@@ -321,7 +309,7 @@ static trol_status new_session(bench *b, trol_traversal traversal, int32_t conte
 static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) {
     const bool with_image = b->features && n > trol_features_n_tokens(b->features);
     int32_t *tokens = make_tokens(b, n, with_image);
-    trol_status status = tokens ? TROL_OK : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+    trol_status status = tokens ? TROL_OK : fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     double seconds[MAX_REPEATS];
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
         trol_session *session = NULL;
@@ -374,7 +362,7 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
     trol_session *session = NULL;
     double seconds[MAX_REPEATS];
     trol_status status =
-        tokens ? new_session(b, traversal, room, &session) : tool_fail(b->error, TROL_ERROR_MEMORY, "out of memory");
+        tokens ? new_session(b, traversal, room, &session) : fail(b->error, TROL_ERROR_MEMORY, "out of memory");
     if (status == TROL_OK)
         status = trol_session_prefill(session, tokens, (size_t)context, NULL, 0, b->error);
     if (status == TROL_OK)
@@ -399,8 +387,7 @@ static trol_status bench_decode(bench *b, int32_t context, trol_traversal traver
 /* A closed pipe or a full disk ends the measurements. */
 static trol_status check_output(bench *b) {
     const int reason = b->report.write_error;
-    return reason ? tool_fail(b->error, TROL_ERROR_IO, "standard output cannot be written: %s", strerror(reason))
-                  : TROL_OK;
+    return reason ? fail(b->error, TROL_ERROR_IO, "standard output cannot be written: %s", strerror(reason)) : TROL_OK;
 }
 
 static trol_status bench_model(bench *b) {
@@ -509,8 +496,8 @@ static trol_status parse_image_size(const char *text, bench *b) {
         b->image_width >= 1 && b->image_width <= MAX_IMAGE_SIDE && b->image_height >= 1 &&
         b->image_height <= MAX_IMAGE_SIDE)
         return TROL_OK;
-    return tool_fail(b->error, TROL_ERROR_ARGUMENT, "--picture-size: '%s' is not WxH, each from 1 to %d", text,
-                     MAX_IMAGE_SIDE);
+    return fail(b->error, TROL_ERROR_ARGUMENT, "--picture-size: '%s' is not WxH, each from 1 to %d", text,
+                MAX_IMAGE_SIDE);
 }
 
 static trol_status parse_lists(const options *chosen, bench *b) {
@@ -559,7 +546,7 @@ int main(int argc, char **argv) {
     if (understood && chosen.version)
         return standard_output_version("trol-bench");
     if (understood && chosen.model && chosen.synth)
-        understood = !tool_fail(&error, TROL_ERROR_ARGUMENT, "both --model and --synth are given");
+        understood = !fail(&error, TROL_ERROR_ARGUMENT, "both --model and --synth are given");
     if (!understood || parse_lists(&chosen, &b) != TROL_OK)
         return tool_say("trol-bench", "%s (trol-bench --help lists the options)", error.message), 2;
     if (!chosen.model && !chosen.synth && !chosen.peaks)

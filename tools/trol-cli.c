@@ -135,16 +135,16 @@ static const argument_flag flags[] = {
     {"--ignore-eos", NULL, ARGUMENT_SWITCH, AT(ignore_eos), 0, 0, {0}},
     {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {"prompt", "all", "off"}},
     {"--traversal-skip", NULL, ARGUMENT_NUMBER, AT(traversal_skip), 0, 1, {0}},
-    {"--temp", NULL, ARGUMENT_NUMBER, AT(temperature), 0, 1000, {0}},
-    {"--top-k", NULL, ARGUMENT_INTEGER, AT(top_k), 0, 1000000000, {0}},
-    {"--top-p", NULL, ARGUMENT_NUMBER, AT(top_p), 1e-6, 1, {0}},
-    {"--min-p", NULL, ARGUMENT_NUMBER, AT(min_p), 0, 1, {0}},
-    {"--repeat-penalty", NULL, ARGUMENT_NUMBER, AT(repeat_penalty), 1e-3, 1000, {0}},
-    {"--repeat-last-n", NULL, ARGUMENT_INTEGER, AT(repeat_last_n), -1, 1000000000, {0}},
-    {"--presence-penalty", NULL, ARGUMENT_NUMBER, AT(presence_penalty), -1000, 1000, {0}},
-    {"--frequency-penalty", NULL, ARGUMENT_NUMBER, AT(frequency_penalty), -1000, 1000, {0}},
+    {"--temp", NULL, ARGUMENT_NUMBER, AT(sampling.temperature), 0, 1000, {0}},
+    {"--top-k", NULL, ARGUMENT_INTEGER, AT(sampling.top_k), 0, 1000000000, {0}},
+    {"--top-p", NULL, ARGUMENT_NUMBER, AT(sampling.top_p), 1e-6, 1, {0}},
+    {"--min-p", NULL, ARGUMENT_NUMBER, AT(sampling.min_p), 0, 1, {0}},
+    {"--repeat-penalty", NULL, ARGUMENT_NUMBER, AT(sampling.repeat_penalty), 1e-3, 1000, {0}},
+    {"--repeat-last-n", NULL, ARGUMENT_INTEGER, AT(sampling.repeat_last_n), -1, 1000000000, {0}},
+    {"--presence-penalty", NULL, ARGUMENT_NUMBER, AT(sampling.presence_penalty), -1000, 1000, {0}},
+    {"--frequency-penalty", NULL, ARGUMENT_NUMBER, AT(sampling.frequency_penalty), -1000, 1000, {0}},
     {"--logit-bias", NULL, ARGUMENT_TEXTS, AT(logit_bias), 1, 0, {0}},
-    {"--seed", NULL, ARGUMENT_SEED, AT(seed), 0, 0, {0}},
+    {"--seed", NULL, ARGUMENT_SEED, AT(sampling.seed), 0, 0, {0}},
     {"--stop", NULL, ARGUMENT_TEXTS, AT(stops), 1, 0, {0}},
     {"--json-schema", NULL, ARGUMENT_TEXT, AT(json_schema), 1, 0, {0}},
     {"--json", NULL, ARGUMENT_SWITCH, AT(json), 0, 0, {0}},
@@ -284,8 +284,7 @@ int cli_write_answer(void *user, const char *text) {
     progress_clear(&r->progress);
     r->wrote = true;
     if (!terminal_write(text))
-        return tool_fail(&r->inner_error, TROL_ERROR_IO, "the answer cannot be written: %s", strerror(errno)) !=
-               TROL_OK;
+        return fail(&r->inner_error, TROL_ERROR_IO, "the answer cannot be written: %s", strerror(errno)) != TROL_OK;
     return 0;
 }
 
@@ -315,9 +314,8 @@ enum { MAX_PROMPT_BYTES = 64 << 20 };
 
 static trol_status check_text(run *r, const char *name, const char *text, size_t n_bytes) {
     const size_t valid = utf8_valid_prefix(text, n_bytes);
-    return valid == n_bytes
-               ? TROL_OK
-               : tool_fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is not valid UTF-8", name, valid + 1);
+    return valid == n_bytes ? TROL_OK
+                            : fail(r->error, TROL_ERROR_FORMAT, "%s: byte %zu is not valid UTF-8", name, valid + 1);
 }
 
 static trol_status read_prompt(run *r) {
@@ -329,7 +327,7 @@ static trol_status read_prompt(run *r) {
     if (o->prompt && !is_stdin(o->prompt)) {
         r->prompt = strdup(o->prompt);
         return r->prompt ? check_text(r, "--prompt", r->prompt, strlen(r->prompt))
-                         : tool_fail(r->error, TROL_ERROR_MEMORY, "out of memory");
+                         : fail(r->error, TROL_ERROR_MEMORY, "out of memory");
     }
     const char *path = o->prompt_file ? o->prompt_file : "-";
     size_t n;
@@ -341,8 +339,8 @@ static trol_status read_prompt(run *r) {
         memmove(r->prompt, r->prompt + 3, n + 1);
     }
     if (memchr(r->prompt, '\0', n))
-        return tool_fail(r->error, TROL_ERROR_FORMAT, "the prompt from %s contains a NUL byte, so it is not text",
-                         is_stdin(path) ? "standard input" : path);
+        return fail(r->error, TROL_ERROR_FORMAT, "the prompt from %s contains a NUL byte, so it is not text",
+                    is_stdin(path) ? "standard input" : path);
     if (n > 0 && r->prompt[n - 1] == '\n')
         r->prompt[--n] = '\0';
     if (n > 0 && r->prompt[n - 1] == '\r')
@@ -391,7 +389,7 @@ trol_status cli_decode_image(run *r, const char *name, const char *bytes, size_t
     trol_error inner;
     image_params(r, strcmp(name, "standard input") == 0, &params);
     trol_status status = trol_image_load_memory(bytes, n_bytes, &params, image, &inner);
-    return status == TROL_OK ? turn_image(r, name, image) : tool_fail(r->error, status, "%s: %s", name, inner.message);
+    return status == TROL_OK ? turn_image(r, name, image) : fail(r->error, status, "%s: %s", name, inner.message);
 }
 
 static trol_status read_image(run *r, const char *path, trol_image **image) {
@@ -426,7 +424,7 @@ static trol_status load_model(run *r) {
     else if (bundled_model_find(r->model_path, sizeof r->model_path))
         cli_notice(r, "no -m: using %s", r->model_path);
     else
-        return tool_fail(r->error, TROL_ERROR_ARGUMENT, "no -m, no $TROL_MODEL, and no bundled model is installed");
+        return fail(r->error, TROL_ERROR_ARGUMENT, "no -m, no $TROL_MODEL, and no bundled model is installed");
     trol_model_params params;
     trol_model_params_init(&params);
     params.threads = r->threads;
@@ -523,19 +521,9 @@ static trol_status prefill(run *r) {
 
 trol_status cli_make_sampler(run *r) {
     const options *o = r->chosen;
-    trol_sampler_params sampling;
-    trol_sampler_params_init(&sampling);
-    sampling.temperature = o->temperature;
-    sampling.top_k = o->top_k;
-    sampling.top_p = o->top_p;
-    sampling.min_p = o->min_p;
-    sampling.repeat_penalty = o->repeat_penalty;
-    sampling.repeat_last_n = o->repeat_last_n;
-    sampling.presence_penalty = o->presence_penalty;
-    sampling.frequency_penalty = o->frequency_penalty;
+    trol_sampler_params sampling = o->sampling;
     sampling.bias = r->logit_bias;
     sampling.n_bias = o->logit_bias.count;
-    sampling.seed = o->seed;
     return trol_sampler_new(&sampling, &r->sampler, r->error);
 }
 
@@ -711,13 +699,8 @@ static int bad_usage(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    options chosen = {.n_predict = 256,
-                      .top_p = 1,
-                      .repeat_penalty = 1,
-                      .repeat_last_n = 64,
-                      .n_top_logprobs = 5,
-                      .parallel = 4,
-                      .length_penalty = 1};
+    options chosen = {.n_predict = 256, .n_top_logprobs = 5, .parallel = 4, .length_penalty = 1};
+    trol_sampler_params_init(&chosen.sampling);
     trol_error error = {TROL_OK, ""};
     fill_standard_streams();
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &chosen, &error))

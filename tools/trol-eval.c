@@ -62,36 +62,23 @@ typedef struct options {
 
 #define AT(member) offsetof(options, member)
 static const argument_flag flags[] = {
-    {.name = "--model", .short_name = "-m", .kind = ARGUMENT_TEXT, .offset = AT(model)},
-    {.name = "--eval", .kind = ARGUMENT_TEXT, .offset = AT(eval)},
-    {.name = "--type", .kind = ARGUMENT_TEXT, .offset = AT(type_list)},
-    {.name = "--vision-type",
-     .kind = ARGUMENT_CHOICE,
-     .offset = AT(vision_type),
-     .choices = {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
-    {.name = "--compute", .kind = ARGUMENT_CHOICE, .offset = AT(compute), .choices = {"exact", "bf16"}},
-    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = AT(cache_type), .choices = {"f16", "f32", "q8"}},
-    {.name = "--traversal", .kind = ARGUMENT_TEXT, .offset = AT(mode_list)},
-    {.name = "--traversal-skip", .kind = ARGUMENT_NUMBER, .offset = AT(traversal_skip), .smallest = 0, .largest = 1},
-    {.name = "--threads",
-     .short_name = "-t",
-     .kind = ARGUMENT_INTEGER,
-     .offset = AT(n_threads),
-     .smallest = 1,
-     .largest = 256},
-    {.name = "--n-predict",
-     .short_name = "-n",
-     .kind = ARGUMENT_INTEGER,
-     .offset = AT(n_predict),
-     .smallest = 1,
-     .largest = 100000},
-    {.name = "--cache-dir", .kind = ARGUMENT_TEXT, .offset = AT(cache_dir), .smallest = 1},
-    {.name = "--limit", .kind = ARGUMENT_INTEGER, .offset = AT(limit), .smallest = 1, .largest = INT32_MAX},
-    {.name = "--csv", .kind = ARGUMENT_SWITCH, .offset = AT(csv)},
-    {.name = "--floor", .kind = ARGUMENT_TEXT, .offset = AT(floor_list)},
-    {.name = "--errors", .kind = ARGUMENT_TEXT, .offset = AT(errors), .smallest = 1},
-    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
-    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+    {"--model", "-m", ARGUMENT_TEXT, AT(model), 0, 0, {0}},
+    {"--eval", NULL, ARGUMENT_TEXT, AT(eval), 0, 0, {0}},
+    {"--type", NULL, ARGUMENT_TEXT, AT(type_list), 0, 0, {0}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
+    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
+    {"--traversal", NULL, ARGUMENT_TEXT, AT(mode_list), 0, 0, {0}},
+    {"--traversal-skip", NULL, ARGUMENT_NUMBER, AT(traversal_skip), 0, 1, {0}},
+    {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
+    {"--n-predict", "-n", ARGUMENT_INTEGER, AT(n_predict), 1, 100000, {0}},
+    {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
+    {"--limit", NULL, ARGUMENT_INTEGER, AT(limit), 1, INT32_MAX, {0}},
+    {"--csv", NULL, ARGUMENT_SWITCH, AT(csv), 0, 0, {0}},
+    {"--floor", NULL, ARGUMENT_TEXT, AT(floor_list), 0, 0, {0}},
+    {"--errors", NULL, ARGUMENT_TEXT, AT(errors), 1, 0, {0}},
+    {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
+    {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},
 };
 
 /* What one weight type in one traversal mode got right. */
@@ -158,7 +145,7 @@ static trol_status write_error(evaluation *e, const column *c, const eval_questi
     char *line = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
     if (!line)
-        return tool_fail(e->error, TROL_ERROR_MEMORY, "out of memory");
+        return fail(e->error, TROL_ERROR_MEMORY, "out of memory");
     const bool written = fprintf(e->errors.stream, "%s\n", line) > 0;
     cJSON_free(line);
     return written ? TROL_OK : output_file_failed(&e->errors, e->error);
@@ -423,7 +410,7 @@ static bool parse_floors(const char *list, options *chosen) {
 }
 
 static bool wrong_list(const char *flag, const char *list, const char *expected, trol_error *error) {
-    return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s is \"%s\", expected %s", flag, list, expected);
+    return !fail(error, TROL_ERROR_ARGUMENT, "%s is \"%s\", expected %s", flag, list, expected);
 }
 
 static bool parse_lists(options *chosen, trol_error *error) {
@@ -470,7 +457,7 @@ static trol_status prepare(evaluation *e) {
         enough = (c->right = calloc(n_kinds, sizeof *c->right)) != NULL;
     }
     if (!enough)
-        return tool_fail(e->error, TROL_ERROR_MEMORY, "out of memory");
+        return fail(e->error, TROL_ERROR_MEMORY, "out of memory");
     return o->errors ? output_file_open(o->errors, &e->errors, e->error) : TROL_OK;
 }
 

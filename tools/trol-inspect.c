@@ -58,29 +58,24 @@ typedef struct options {
 #define AT(member) offsetof(options, member)
 
 static const argument_flag flags[] = {
-    {.name = "MODEL", .kind = ARGUMENT_PLACE, .offset = AT(model), .smallest = 1},
-    {.name = "--model", .short_name = "-m", .kind = ARGUMENT_TEXT, .offset = AT(model), .smallest = 1},
-    {.name = "--no-tensors", .kind = ARGUMENT_SWITCH, .offset = AT(no_tensors)},
+    {"MODEL", NULL, ARGUMENT_PLACE, AT(model), 1, 0, {0}},
+    {"--model", "-m", ARGUMENT_TEXT, AT(model), 1, 0, {0}},
+    {"--no-tensors", NULL, ARGUMENT_SWITCH, AT(no_tensors), 0, 0, {0}},
     {.name = "--dump",
      .kind = ARGUMENT_CHOICE,
      .offset = AT(stage_index),
      .choices = {"pixels", "vision_features", "image_embeds", "embeddings", "pass1", "pass2", "gate", "layer",
                  "logits"}},
-    {.name = "--image", .kind = ARGUMENT_TEXTS, .offset = AT(images), .smallest = 1},
-    {.name = "--prompt", .short_name = "-p", .kind = ARGUMENT_TEXT, .offset = AT(prompt)},
-    {.name = "--tokens", .kind = ARGUMENT_TEXT, .offset = AT(tokens), .smallest = 1},
-    {.name = "--layer", .kind = ARGUMENT_INTEGER, .offset = AT(layer), .smallest = 0, .largest = 1000000},
-    {.name = "--output", .short_name = "-o", .kind = ARGUMENT_TEXT, .offset = AT(output), .smallest = 1},
-    {.name = "--traversal", .kind = ARGUMENT_CHOICE, .offset = AT(traversal), .choices = {"prompt", "all", "off"}},
-    {.name = "--cache-type", .kind = ARGUMENT_CHOICE, .offset = AT(cache_type), .choices = {"f16", "f32", "q8"}},
-    {.name = "--threads",
-     .short_name = "-t",
-     .kind = ARGUMENT_INTEGER,
-     .offset = AT(n_threads),
-     .smallest = 1,
-     .largest = 256},
-    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
-    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+    {"--image", NULL, ARGUMENT_TEXTS, AT(images), 1, 0, {0}},
+    {"--prompt", "-p", ARGUMENT_TEXT, AT(prompt), 0, 0, {0}},
+    {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 1, 0, {0}},
+    {"--layer", NULL, ARGUMENT_INTEGER, AT(layer), 0, 1000000, {0}},
+    {"--output", "-o", ARGUMENT_TEXT, AT(output), 1, 0, {0}},
+    {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {"prompt", "all", "off"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
+    {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
+    {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
+    {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},
 };
 
 static const char *stage_name(int32_t index) {
@@ -106,7 +101,7 @@ typedef struct collection {
 } collection;
 
 static int stop(collection *c, trol_status status, const char *message) {
-    tool_fail(&c->error, status, "%s", message);
+    fail_sentence(&c->error, status, "%s", message);
     return 1;
 }
 
@@ -145,8 +140,8 @@ static int collect(void *user, const char *stage, int32_t layer, int64_t first, 
 static trol_status write_collection(const collection *c, const char *path, int32_t image_size, trol_error *error) {
     const char *stage = c->chosen->stage;
     if (c->n_rows == 0)
-        return tool_fail(error, TROL_ERROR_STATE, "the run has no %s%s", stage,
-                         c->chosen->layer >= 0 ? " of that layer" : "");
+        return fail(error, TROL_ERROR_STATE, "the run has no %s%s", stage,
+                    c->chosen->layer >= 0 ? " of that layer" : "");
     int64_t shape[4] = {c->n_rows, c->n_columns};
     int n_dims = 2;
     if (strcmp(stage, "pixels") == 0) {

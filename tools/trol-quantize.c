@@ -37,20 +37,15 @@ typedef struct options {
 #define AT(member) offsetof(options, member)
 
 static const argument_flag flags[] = {
-    {.name = "IN", .kind = ARGUMENT_PLACE, .offset = AT(input), .smallest = 1},
-    {.name = "OUT", .kind = ARGUMENT_PLACE, .offset = AT(output), .smallest = 1},
-    {.name = "--type", .kind = ARGUMENT_CHOICE, .offset = AT(type), .choices = {"q8", "q4"}},
-    {.name = "--vision-type", .kind = ARGUMENT_CHOICE, .offset = AT(vision_type), .choices = {"as-stored", "q8", "q4"}},
-    {.name = "--threads",
-     .short_name = "-t",
-     .kind = ARGUMENT_INTEGER,
-     .offset = AT(n_threads),
-     .smallest = 1,
-     .largest = 256},
-    {.name = "--force", .kind = ARGUMENT_SWITCH, .offset = AT(force)},
-    {.name = "--quiet", .kind = ARGUMENT_SWITCH, .offset = AT(quiet)},
-    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
-    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+    {"IN", NULL, ARGUMENT_PLACE, AT(input), 1, 0, {0}},
+    {"OUT", NULL, ARGUMENT_PLACE, AT(output), 1, 0, {0}},
+    {"--type", NULL, ARGUMENT_CHOICE, AT(type), 0, 0, {"q8", "q4"}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, {"as-stored", "q8", "q4"}},
+    {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
+    {"--force", NULL, ARGUMENT_SWITCH, AT(force), 0, 0, {0}},
+    {"--quiet", NULL, ARGUMENT_SWITCH, AT(quiet), 0, 0, {0}},
+    {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
+    {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},
 };
 
 static volatile sig_atomic_t interrupted;

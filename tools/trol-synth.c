@@ -49,20 +49,16 @@ typedef struct options {
 
 #define AT(member) offsetof(options, member)
 static const argument_flag flags[] = {
-    {.name = "MODEL", .kind = ARGUMENT_PLACE, .offset = AT(checkpoint.model), .smallest = 1},
-    {.name = "DIR", .kind = ARGUMENT_PLACE, .offset = AT(checkpoint.folder), .smallest = 1},
-    {.name = "--layers", .kind = ARGUMENT_INTEGER, .offset = AT(checkpoint.n_layers), .smallest = 1, .largest = 1000},
-    {.name = "--vision-layers",
-     .kind = ARGUMENT_INTEGER,
-     .offset = AT(checkpoint.n_vision_layers),
-     .smallest = 1,
-     .largest = 1000},
-    {.name = "--dtype", .kind = ARGUMENT_CHOICE, .offset = AT(dtype), .choices = {"f16", "bf16", "f32"}},
-    {.name = "--seed", .kind = ARGUMENT_SEED, .offset = AT(checkpoint.seed)},
-    {.name = "--tokenizer", .kind = ARGUMENT_TEXT, .offset = AT(checkpoint.tokenizer)},
-    {.name = "--force", .kind = ARGUMENT_SWITCH, .offset = AT(checkpoint.force)},
-    {.name = "--help", .short_name = "-h", .kind = ARGUMENT_SWITCH, .offset = AT(help)},
-    {.name = "--version", .kind = ARGUMENT_SWITCH, .offset = AT(version)},
+    {"MODEL", NULL, ARGUMENT_PLACE, AT(checkpoint.model), 1, 0, {0}},
+    {"DIR", NULL, ARGUMENT_PLACE, AT(checkpoint.folder), 1, 0, {0}},
+    {"--layers", NULL, ARGUMENT_INTEGER, AT(checkpoint.n_layers), 1, 1000, {0}},
+    {"--vision-layers", NULL, ARGUMENT_INTEGER, AT(checkpoint.n_vision_layers), 1, 1000, {0}},
+    {"--dtype", NULL, ARGUMENT_CHOICE, AT(dtype), 0, 0, {"f16", "bf16", "f32"}},
+    {"--seed", NULL, ARGUMENT_SEED, AT(checkpoint.seed), 0, 0, {0}},
+    {"--tokenizer", NULL, ARGUMENT_TEXT, AT(checkpoint.tokenizer), 0, 0, {0}},
+    {"--force", NULL, ARGUMENT_SWITCH, AT(checkpoint.force), 0, 0, {0}},
+    {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
+    {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},
 };
 
 int main(int argc, char **argv) {

@@ -152,7 +152,7 @@ static trol_status prefill_rendered(trol_session *s, int32_t **ids, size_t *n_id
     if (!image_tokens)
         return fail_memory(error, n_features * sizeof *image_tokens, "a prompt");
     for (size_t i = 0; i < n_features; i++)
-        image_tokens[i] = features[i]->n_tokens;
+        image_tokens[i] = features[i]->embeds->n_tokens;
     trol_status status = prompt_expand(s->model->image_token, image_tokens, n_features, ids, n_ids, error);
     free(image_tokens);
     return status == TROL_OK ? trol_session_prefill(s, *ids, *n_ids, features, n_features, error) : status;

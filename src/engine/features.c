@@ -20,44 +20,16 @@ void trol_features_free(trol_features *features) {
     free(features);
 }
 
-const float *trol_features_data(const trol_features *features) { return features ? features->data : NULL; }
-int32_t trol_features_n_tokens(const trol_features *features) { return features ? features->n_tokens : 0; }
-int32_t trol_features_n_tiles(const trol_features *features) { return features ? features->n_tiles : 0; }
-
-trol_status image_embeds_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_embeds **embeds,
-                             trol_error *error) {
-    *embeds = malloc(sizeof **embeds);
-    if (!*embeds) {
-        memory_free(data);
-        return fail_memory(error, sizeof **embeds, "a picture's features");
-    }
-    **embeds = (image_embeds){.data = data, .n_tokens = n_tokens, .n_tiles = n_tiles, .width = width};
-    atomic_init(&(*embeds)->references, 1);
-    return TROL_OK;
-}
-
-image_embeds *image_embeds_retain(image_embeds *embeds) {
-    atomic_fetch_add(&embeds->references, 1);
-    return embeds;
-}
-
-void image_embeds_free(image_embeds *embeds) {
-    if (!embeds || atomic_fetch_sub(&embeds->references, 1) > 1)
-        return;
-    memory_free(embeds->data);
-    free(embeds);
-}
+const float *trol_features_data(const trol_features *features) { return features ? features->embeds->data : NULL; }
+int32_t trol_features_n_tokens(const trol_features *features) { return features ? features->embeds->n_tokens : 0; }
+int32_t trol_features_n_tiles(const trol_features *features) { return features ? features->embeds->n_tiles : 0; }
 
 trol_status features_of_embeds(trol_model *model, image_embeds *embeds, const unsigned char identity[IDENTITY_BYTES],
                                trol_features **features, trol_error *error) {
     *features = malloc(sizeof **features);
     if (!*features)
         return fail_memory(error, sizeof **features, "a picture's features");
-    **features = (trol_features){.model = model_retain(model),
-                                 .embeds = image_embeds_retain(embeds),
-                                 .data = embeds->data,
-                                 .n_tokens = embeds->n_tokens,
-                                 .n_tiles = embeds->n_tiles};
+    **features = (trol_features){.model = model_retain(model), .embeds = image_embeds_retain(embeds)};
     memcpy((*features)->identity, identity, IDENTITY_BYTES);
     atomic_init(&(*features)->references, 1);
     return TROL_OK;

@@ -7,6 +7,7 @@
 
 #include "base/fork_mutex.h"
 #include "base/log.h"
+#include "engine/embeds.h"
 #include "engine/prompt.h"
 #include "format/tokenizer.h"
 #include "kernels/run.h"
@@ -28,14 +29,6 @@ typedef struct model_identity {
     bool known;
     unsigned char bytes[IDENTITY_BYTES];
 } model_identity;
-
-/* An image's embeddings, which the features and the cache that have them share. */
-typedef struct image_embeds {
-    atomic_int references;
-    float *data; /* [n_tokens, width] */
-    int32_t n_tokens, n_tiles;
-    int64_t width; /* hidden_size */
-} image_embeds;
 
 struct trol_model {
     atomic_int references;
@@ -64,8 +57,6 @@ struct trol_features {
     atomic_int references;
     trol_model *model;
     image_embeds *embeds;
-    float *data; /* [n_tokens, hidden_size], of `embeds` */
-    int32_t n_tokens, n_tiles;
     unsigned char identity[IDENTITY_BYTES]; /* of the picture and what encoded it (identity.h) */
 };
 
@@ -79,11 +70,6 @@ trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32
 /* Features of embeddings that exist already, one more reference to them. */
 trol_status features_of_embeds(trol_model *model, image_embeds *embeds, const unsigned char identity[IDENTITY_BYTES],
                                trol_features **features, trol_error *error);
-/* Takes `data` over, also on failure. */
-trol_status image_embeds_new(float *data, int32_t n_tokens, int32_t n_tiles, int64_t width, image_embeds **embeds,
-                             trol_error *error);
-image_embeds *image_embeds_retain(image_embeds *embeds);
-void image_embeds_free(image_embeds *embeds);
 
 /* Around what changes in a model that others use, in a child of fork too. */
 void model_lock(trol_model *model);

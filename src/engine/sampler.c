@@ -159,81 +159,62 @@ void trol_sampler_set_state(trol_sampler *sampler, uint64_t state) {
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* A sampler in a file; its bias and its tokens follow. */
-typedef struct sampler_numbers {
-    float temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    int32_t top_k, repeat_last_n;
-    uint64_t is_there, seed, state, n_bias, n_history, n_prompt;
-} sampler_numbers;
+typedef struct number {
+    size_t offset, n_bytes;
+} number;
 
-static sampler_numbers numbers_of(const trol_sampler *s) {
-    if (!s)
-        return (sampler_numbers){.is_there = 0};
-    const trol_sampler_params *p = &s->params;
-    return (sampler_numbers){p->temperature,
-                             p->top_p,
-                             p->min_p,
-                             p->repeat_penalty,
-                             p->presence_penalty,
-                             p->frequency_penalty,
-                             p->top_k,
-                             p->repeat_last_n,
-                             1,
-                             p->seed,
-                             s->state,
-                             p->n_bias,
-                             s->n_history,
-                             s->n_prompt};
-}
+/* A sampler in a file: these numbers, then its bias and its tokens. */
+#define NUMBER(field)                                                                                                  \
+    { offsetof(trol_sampler, field), sizeof((trol_sampler *)0)->field }
+static const number numbers[] = {NUMBER(params.temperature),
+                                 NUMBER(params.top_k),
+                                 NUMBER(params.top_p),
+                                 NUMBER(params.min_p),
+                                 NUMBER(params.repeat_penalty),
+                                 NUMBER(params.repeat_last_n),
+                                 NUMBER(params.presence_penalty),
+                                 NUMBER(params.frequency_penalty),
+                                 NUMBER(params.seed),
+                                 NUMBER(params.n_bias),
+                                 NUMBER(state),
+                                 NUMBER(n_history),
+                                 NUMBER(n_prompt)};
 
-/* A sampler of the numbers, with room for what follows them. */
-static trol_status make_of_numbers(const sampler_numbers *n, exchange *e, trol_sampler **sampler) {
-    const trol_logit_bias none = {0, 0};
-    if (n->n_bias > e->left / sizeof none || n->n_history > e->left / sizeof *(*sampler)->history ||
-        n->n_prompt > n->n_history)
-        return fail(e->error, TROL_ERROR_FORMAT, "%s: the file is cut short in its sampler", e->path);
-    trol_logit_bias *bias = NULL;
-    trol_sampler_params p;
-    trol_sampler_params_init(&p);
-    p.temperature = n->temperature;
-    p.top_p = n->top_p;
-    p.min_p = n->min_p;
-    p.repeat_penalty = n->repeat_penalty;
-    p.presence_penalty = n->presence_penalty;
-    p.frequency_penalty = n->frequency_penalty;
-    p.top_k = n->top_k;
-    p.repeat_last_n = n->repeat_last_n;
-    p.seed = n->seed;
-    p.n_bias = (size_t)n->n_bias;
-    TRY(memory_alloc(p.n_bias, sizeof *bias, "a logit bias", (void **)&bias, e->error));
-    trol_status status = e->bytes(e, bias, p.n_bias * sizeof *bias);
-    p.bias = bias;
-    if (status == TROL_OK)
-        status = trol_sampler_new(&p, sampler, e->error);
-    memory_free(bias);
-    TRY(status);
-    (*sampler)->state = n->state;
-    return memory_grow((void **)&(*sampler)->history, &(*sampler)->history_capacity, (size_t)n->n_history,
-                       sizeof *(*sampler)->history, "a sampler's tokens", e->error);
+/* When reading, of a sampler of zeros, which may be incomplete on failure. */
+static trol_status exchange_parts(trol_sampler *s, exchange *e) {
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        TRY(e->bytes(e, (char *)s + numbers[i].offset, numbers[i].n_bytes));
+    trol_logit_bias *bias = (trol_logit_bias *)s->params.bias; /* the sampler's own */
+    if (e->reading) {
+        if (s->params.n_bias > e->left / sizeof *bias || s->n_history > e->left / sizeof *s->history ||
+            s->n_prompt > s->n_history)
+            return fail(e->error, TROL_ERROR_FORMAT, "%s: the file is cut short in its sampler", e->path);
+        TRY(memory_alloc(s->params.n_bias, sizeof *bias, "a logit bias", (void **)&bias, e->error));
+        s->params.bias = bias;
+        TRY(memory_grow((void **)&s->history, &s->history_capacity, s->n_history, sizeof *s->history,
+                        "a sampler's tokens", e->error));
+    }
+    TRY(e->bytes(e, bias, s->params.n_bias * sizeof *bias));
+    TRY(e->bytes(e, s->history, s->n_history * sizeof *s->history));
+    return e->reading ? check_params(&s->params, e->error) : TROL_OK;
 }
 
 trol_status sampler_exchange(trol_sampler **sampler, exchange *e) {
-    sampler_numbers n = numbers_of(*sampler);
-    TRY(e->bytes(e, &n, sizeof n));
-    if (!n.is_there)
+    uint64_t is_there = *sampler != NULL;
+    TRY(e->bytes(e, &is_there, sizeof is_there));
+    if (!is_there)
         return TROL_OK;
-    trol_status status =
-        e->reading ? make_of_numbers(&n, e, sampler)
-                   : e->bytes(e, (void *)(*sampler)->params.bias, (size_t)n.n_bias * sizeof *(*sampler)->params.bias);
+    if (!e->reading)
+        return exchange_parts(*sampler, e);
+    trol_sampler *made = calloc(1, sizeof *made);
+    if (!made)
+        return fail_memory(e->error, sizeof *made, "a sampler");
+    made->params.size = sizeof made->params;
+    const trol_status status = exchange_parts(made, e);
     if (status == TROL_OK)
-        status = e->bytes(e, (*sampler)->history, (size_t)n.n_history * sizeof *(*sampler)->history);
-    if (status == TROL_OK) {
-        (*sampler)->n_history = (size_t)n.n_history;
-        (*sampler)->n_prompt = (size_t)n.n_prompt;
-    } else if (e->reading) {
-        trol_sampler_free(*sampler);
-        *sampler = NULL;
-    }
+        *sampler = made;
+    else
+        trol_sampler_free(made);
     return status;
 }
 

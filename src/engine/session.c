@@ -152,7 +152,7 @@ static trol_status take_cancel(trol_session *s, trol_error *error) {
 static size_t count_image_embeds(const trol_session *s) {
     size_t n_embeds = 0;
     for (size_t i = 0; i < s->n_features; i++)
-        n_embeds += (size_t)s->features[i]->n_tokens;
+        n_embeds += (size_t)s->features[i]->embeds->n_tokens;
     return n_embeds;
 }
 
@@ -540,7 +540,7 @@ trol_status trol_session_prefill(trol_session *s, const int32_t *tokens, size_t 
     const size_t n_image = count_image_tokens(s, tokens, n_tokens);
     size_t n_embeds = 0;
     for (size_t i = 0; features && i < n_features; i++)
-        n_embeds += features[i] ? (size_t)features[i]->n_tokens : 0;
+        n_embeds += features[i] ? (size_t)features[i]->embeds->n_tokens : 0;
     if (n_image != n_embeds) { /* before anything is computed */
         session_fail_prompt(s);
         return fail(error, TROL_ERROR_ARGUMENT,

@@ -20,7 +20,7 @@
 #include "engine/sampler.h"
 #include "engine/session.h"
 
-static const char magic[8] = "TROLSES3";
+static const char magic[8] = "TROLSES4";
 enum { BYTE_ORDER_MARK = 0x01020304 };
 
 typedef struct snapshot_header {

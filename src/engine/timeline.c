@@ -57,8 +57,8 @@ typedef struct walk {
 
 static walk walk_begin(const timeline_piece *piece) {
     walk w = {piece, 0, piece->n_image_tokens};
-    while (w.image < piece->n_images && w.row >= (size_t)piece->images[w.image]->n_tokens)
-        w.row -= (size_t)piece->images[w.image++]->n_tokens;
+    while (w.image < piece->n_images && w.row >= (size_t)piece->images[w.image]->embeds->n_tokens)
+        w.row -= (size_t)piece->images[w.image++]->embeds->n_tokens;
     return w;
 }
 
@@ -68,7 +68,7 @@ static trol_features *walk_next(walk *w, size_t *row) {
         return NULL;
     trol_features *features = w->piece->images[w->image];
     *row = w->row++;
-    if (w->row == (size_t)features->n_tokens) {
+    if (w->row == (size_t)features->embeds->n_tokens) {
         w->row = 0;
         w->image++;
     }
@@ -229,7 +229,7 @@ const float *timeline_image_row(const timeline *t, size_t token) {
     if (place.image < 0)
         return NULL;
     const trol_features *features = t->images[place.image].features;
-    return features->data + (size_t)place.row * (size_t)t->model->config.decoder.hidden_size;
+    return features->embeds->data + (size_t)place.row * (size_t)t->model->config.decoder.hidden_size;
 }
 
 /* ---- copies and files ------------------------------------------------------------------------ */
@@ -269,9 +269,9 @@ static trol_status exchange_numbers(timeline *t, exchange *e, size_t context) {
 /* One image; when reading, it is appended. */
 static trol_status exchange_image(timeline *t, exchange *e, trol_features *features) {
     const uint64_t row_bytes = (uint64_t)t->model->config.decoder.hidden_size * sizeof(float);
-    int32_t n_tokens = features ? features->n_tokens : 0, n_tiles = features ? features->n_tiles : 0;
+    int32_t n_tokens = features ? features->embeds->n_tokens : 0, n_tiles = features ? features->embeds->n_tiles : 0;
     unsigned char identity[IDENTITY_BYTES];
-    float *data = features ? features->data : NULL;
+    float *data = features ? features->embeds->data : NULL;
     if (features)
         memcpy(identity, features->identity, sizeof identity);
     TRY(e->bytes(e, &n_tokens, sizeof n_tokens));
@@ -317,7 +317,7 @@ static trol_status check_tokens(timeline *t, const exchange *e) {
             continue;
         if (place.image < 0 || (size_t)place.image >= t->n_images || (size_t)place.image > n_seen ||
             t->ids[i] != t->model->image_token || place.row < 0 ||
-            place.row >= t->images[place.image].features->n_tokens)
+            place.row >= t->images[place.image].features->embeds->n_tokens)
             return fail(e->error, TROL_ERROR_FORMAT, "%s: token %zu is not a row of a picture in it", e->path, i);
         if ((size_t)place.image == n_seen)
             t->images[n_seen++].first = i;

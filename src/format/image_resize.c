@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cubic.h"
 #include "base/memory.h"
 #include "format/image.h"
 
@@ -45,16 +46,6 @@ static int32_t round_weight(double weight, int bits) {
 
 /* ---- torch ----------------------------------------------------------------------------------- */
 
-static double cubic_torch(double x) {
-    const double a = -0.75;
-    x = fabs(x);
-    if (x < 1.0)
-        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-    if (x < 2.0)
-        return (((x - 5.0) * x + 8.0) * x - 4.0) * a;
-    return 0.0;
-}
-
 /* The four weights of output pixel i, those of taps outside the image added to the edge pixel's. Returns how many
  * pixels have one; *largest is raised to the largest sum on the way. */
 static int32_t weigh_torch(int32_t n_in, int32_t n_out, int32_t i, int32_t *first, double weights[4], double *largest) {
@@ -63,7 +54,7 @@ static int32_t weigh_torch(int32_t n_in, int32_t n_out, int32_t i, int32_t *firs
     for (int k = 0; k < 4; k++) {
         double tap = floor_center - 1.0 + k;
         int32_t pixel = tap < 0 ? 0 : tap > n_in - 1 ? n_in - 1 : (int32_t)tap;
-        double weight = cubic_torch(tap - center);
+        double weight = cubic_weight(-0.75, tap - center);
         if (n == 0)
             *first = pixel;
         if (n > 0 && pixel == last_pixel)
@@ -94,16 +85,6 @@ static trol_status filter_torch(side_filter *f, int32_t n_in, int32_t n_out, tro
 
 /* ---- Pillow ---------------------------------------------------------------------------------- */
 
-static double cubic_pillow(double x) {
-    const double a = -0.5;
-    x = fabs(x);
-    if (x < 1.0)
-        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-    if (x < 2.0)
-        return (((x - 5.0) * x + 8.0) * x - 4.0) * a;
-    return 0.0;
-}
-
 static trol_status filter_pillow(side_filter *f, int32_t n_in, int32_t n_out, trol_error *error) {
     double scale = (double)n_in / (double)n_out, filter_scale = scale < 1.0 ? 1.0 : scale, support = 2.0 * filter_scale;
     TRY(filter_alloc(f, n_in, n_out, 2 * (int32_t)ceil(support) + 1, error));
@@ -116,7 +97,7 @@ static trol_status filter_pillow(side_filter *f, int32_t n_in, int32_t n_out, tr
         begin = begin < 0 ? 0 : begin;
         end = end > n_in ? n_in : end;
         for (int32_t k = 0; k < end - begin; k++)
-            sum += weights[k] = cubic_pillow((k + begin - center + 0.5) * inverse);
+            sum += weights[k] = cubic_weight(-0.5, (k + begin - center + 0.5) * inverse);
         f->first[i] = begin;
         f->count[i] = end - begin;
         for (int32_t k = 0; k < end - begin; k++)

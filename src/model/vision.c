@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/cubic.h"
 #include "format/image.h"
 #include "kernels/attention.h"
 #include "kernels/ops.h"
@@ -66,14 +67,6 @@ static void gather_patches(const encoder *e, const float *pixels, float *rows) {
     }
 }
 
-static double cubic(double x) {
-    const double a = -0.75;
-    x = fabs(x);
-    if (x < 1)
-        return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
 /* Bicubic resize of a square grid of position embeddings, [from * from, width] to [to * to, width], as torch's
  * interpolate(mode='bicubic', align_corners=False) computes it. */
 static void resize_positions(const float *grid, int64_t from, float *out, int64_t to, int64_t width) {
@@ -85,7 +78,7 @@ static void resize_positions(const float *grid, int64_t from, float *out, int64_
         memset(row, 0, (size_t)width * sizeof *row);
         for (int64_t tap = 0; tap < 16; tap++) {
             int64_t y = fy - 1 + tap / 4, x = fx - 1 + tap % 4;
-            const float weight = (float)(cubic((double)y - cy) * cubic((double)x - cx));
+            const float weight = (float)(cubic_weight(-0.75, (double)y - cy) * cubic_weight(-0.75, (double)x - cx));
             y = y < 0 ? 0 : y >= from ? from - 1 : y;
             x = x < 0 ? 0 : x >= from ? from - 1 : x;
             const float *source = grid + (y * from + x) * width;

@@ -75,16 +75,22 @@ static uint64_t hash_text(uint64_t hash, const char *text) {
 /* Of a line and all that its answer depends on. */
 static uint64_t line_fingerprint(const batch *b, const char *line, size_t n_bytes) {
     const options *o = b->r->chosen;
-    const int32_t integers[] = {o->n_predict, o->traversal, o->cache_type,    o->weight_type,  o->vision_type,
-                                o->compute,   o->top_k,     o->repeat_last_n, o->context_size, o->exif_rotate};
-    const float numbers[] = {o->traversal_skip,   o->temperature,      o->top_p, o->min_p, o->repeat_penalty,
-                             o->presence_penalty, o->frequency_penalty};
+    const int32_t integers[] = {o->n_predict,    o->traversal,  o->cache_type,     o->weight_type,
+                                o->vision_type,  o->compute,    o->sampling.top_k, o->sampling.repeat_last_n,
+                                o->context_size, o->exif_rotate};
+    const float numbers[] = {o->traversal_skip,
+                             o->sampling.temperature,
+                             o->sampling.top_p,
+                             o->sampling.min_p,
+                             o->sampling.repeat_penalty,
+                             o->sampling.presence_penalty,
+                             o->sampling.frequency_penalty};
     uint64_t hash = hash_text(FNV_START, trol_version());
     hash = hash_text(hash, b->r->model_path);
     hash = hash_text(hash, o->system);
     hash = fnv_bytes(hash, integers, sizeof integers);
     hash = fnv_bytes(hash, numbers, sizeof numbers);
-    hash = fnv_bytes(hash, &o->seed, sizeof o->seed);
+    hash = fnv_bytes(hash, &o->sampling.seed, sizeof o->sampling.seed);
     for (size_t i = 0; i < o->stops.count; i++)
         hash = hash_text(hash, o->stops.items[i]);
     if (b->r->constraint) {
@@ -105,12 +111,11 @@ static trol_status read_done_line(batch *b, const char *line, size_t n_bytes, co
     const bool fine = cJSON_IsNumber(number) && number->valuedouble == (double)(b->n_done + 1) && value && !*end;
     cJSON_Delete(root);
     if (!fine)
-        return tool_fail(b->r->error, TROL_ERROR_FORMAT,
-                         "%s: line %" PRId64 " is not an answer of --batch to line %" PRId64, path, b->n_done + 1,
-                         b->n_done + 1);
+        return fail(b->r->error, TROL_ERROR_FORMAT, "%s: line %" PRId64 " is not an answer of --batch to line %" PRId64,
+                    path, b->n_done + 1, b->n_done + 1);
     uint64_t *larger = realloc(b->done, (size_t)(b->n_done + 1) * sizeof *larger);
     if (!larger)
-        return tool_fail(b->r->error, TROL_ERROR_MEMORY, "there is no memory for the lines of %s", path);
+        return fail(b->r->error, TROL_ERROR_MEMORY, "there is no memory for the lines of %s", path);
     b->done = larger;
     b->done[b->n_done++] = value;
     return TROL_OK;
@@ -122,7 +127,7 @@ static trol_status read_output(batch *b, const char *path) {
     if (!file && errno == ENOENT)
         return TROL_OK;
     if (!file)
-        return tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
+        return fail(b->r->error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
     off_t whole = 0;
     ssize_t n;
     trol_status status = TROL_OK;
@@ -131,7 +136,7 @@ static trol_status read_output(batch *b, const char *path) {
         whole += n;
     }
     if (status == TROL_OK && (ferror(file) || ftruncate(fileno(file), whole) != 0))
-        status = tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be read and cut: %s", path, strerror(errno));
+        status = fail(b->r->error, TROL_ERROR_IO, "%s cannot be read and cut: %s", path, strerror(errno));
     fclose(file);
     return status;
 }
@@ -148,13 +153,12 @@ static trol_status open_output(batch *b) {
     }
     const bool exists = stat(path, &info) == 0;
     if (exists && S_ISREG(info.st_mode) && info.st_size > 0 && !b->r->chosen->resume)
-        return tool_fail(b->r->error, TROL_ERROR_ARGUMENT, "%s exists already: --resume continues it", path);
+        return fail(b->r->error, TROL_ERROR_ARGUMENT, "%s exists already: --resume continues it", path);
     trol_status status = b->r->chosen->resume && (!exists || S_ISREG(info.st_mode)) ? read_output(b, path) : TROL_OK;
     if (status != TROL_OK)
         return status;
     b->output = fopen(path, "ab");
-    return b->output ? TROL_OK
-                     : tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
+    return b->output ? TROL_OK : fail(b->r->error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
 }
 
 static trol_status open_input(batch *b) {
@@ -162,7 +166,7 @@ static trol_status open_input(batch *b) {
     struct stat info;
     b->input = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     if (!b->input)
-        return tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
+        return fail(b->r->error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
     if (fstat(fileno(b->input), &info) != 0 || !S_ISREG(info.st_mode))
         return TROL_OK;
     char bytes[1 << 14], last = '\n';
@@ -175,7 +179,7 @@ static trol_status open_input(batch *b) {
     }
     b->n_total += last != '\n';
     if (ferror(b->input) || fseek(b->input, start < 0 ? 0 : start, SEEK_SET) != 0)
-        return tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        return fail(b->r->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
     return TROL_OK;
 }
 
@@ -240,9 +244,9 @@ static trol_status read_line(batch *b, bool *asked) {
     *asked = false;
     if (n < 0) {
         b->at_end = true;
-        return ferror(b->input) && !stopped ? tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be read: %s",
-                                                        b->r->chosen->batch, strerror(errno))
-                                            : TROL_OK;
+        return ferror(b->input) && !stopped
+                   ? fail(b->r->error, TROL_ERROR_IO, "%s cannot be read: %s", b->r->chosen->batch, strerror(errno))
+                   : TROL_OK;
     }
     size_t n_bytes = (size_t)n;
     while (n_bytes > 0 && (b->line[n_bytes - 1] == '\n' || b->line[n_bytes - 1] == '\r'))
@@ -250,10 +254,10 @@ static trol_status read_line(batch *b, bool *asked) {
     b->n_read++;
     if (b->n_read <= b->n_done) {
         if (b->done[b->n_read - 1] != line_fingerprint(b, b->line, n_bytes))
-            return tool_fail(b->r->error, TROL_ERROR_ARGUMENT,
-                             "line %" PRId64 " of %s was made from another line, another model or with other options: "
-                             "--resume needs the same ones",
-                             b->n_read, b->output_name);
+            return fail(b->r->error, TROL_ERROR_ARGUMENT,
+                        "line %" PRId64 " of %s was made from another line, another model or with other options: "
+                        "--resume needs the same ones",
+                        b->n_read, b->output_name);
         b->n_skipped++;
         return TROL_OK;
     }
@@ -381,10 +385,9 @@ static trol_status write_first(batch *b) {
     put_entry(b, e, &out);
     trol_status status = TROL_OK;
     if (out.failed || e->text.failed || e->logprobs.failed)
-        status =
-            tool_fail(b->r->error, TROL_ERROR_MEMORY, "there is no memory for the answer to line %" PRId64, e->line);
+        status = fail(b->r->error, TROL_ERROR_MEMORY, "there is no memory for the answer to line %" PRId64, e->line);
     else if (fwrite(out.bytes, 1, out.n_bytes, b->output) != out.n_bytes || fflush(b->output) != 0)
-        status = tool_fail(b->r->error, TROL_ERROR_IO, "%s cannot be written: %s", b->output_name, strerror(errno));
+        status = fail(b->r->error, TROL_ERROR_IO, "%s cannot be written: %s", b->output_name, strerror(errno));
     buffer_free(&out);
     free_entry(e);
     b->first++;
@@ -406,7 +409,7 @@ static trol_status start(batch *b) {
     b->n_window = (size_t)(WINDOW_A_SESSION * o->parallel);
     b->window = calloc(b->n_window, sizeof *b->window);
     if (!b->window)
-        return tool_fail(b->r->error, TROL_ERROR_MEMORY, "there is no memory for %zu lines", b->n_window);
+        return fail(b->r->error, TROL_ERROR_MEMORY, "there is no memory for %zu lines", b->n_window);
     trol_status status = open_input(b);
     if (status == TROL_OK)
         status = open_output(b);
@@ -452,7 +455,7 @@ trol_status batch_run(run *r) {
                    b.first, b.n_errors, b.n_skipped, seconds, seconds > 0 ? (double)b.n_tokens / seconds : 0);
     }
     if (b.output && b.output != stdout && fclose(b.output) != 0 && status == TROL_OK)
-        status = tool_fail(r->error, TROL_ERROR_IO, "%s cannot be written: %s", b.output_name, strerror(errno));
+        status = fail(r->error, TROL_ERROR_IO, "%s cannot be written: %s", b.output_name, strerror(errno));
     if (b.input && b.input != stdin)
         fclose(b.input);
     trol_constraint_free(b.form);
@@ -462,7 +465,7 @@ trol_status batch_run(run *r) {
     free(b.line);
     if (status == TROL_OK && stopped) {
         r->stopped_by = (int)stopped;
-        return tool_fail(r->error, TROL_ERROR_CANCELLED, "stopped; --resume continues");
+        return fail(r->error, TROL_ERROR_CANCELLED, "stopped; --resume continues");
     }
     return status;
 }

@@ -129,15 +129,15 @@ static bool add_defaults(const run *r, cJSON *line, api_error *error) {
         const char *name;
         double value;
     } numbers[] = {
-        {"temperature", (double)o->temperature},
-        {"top_k", o->top_k},
-        {"top_p", (double)o->top_p},
-        {"min_p", (double)o->min_p},
-        {"repeat_penalty", (double)o->repeat_penalty},
-        {"repeat_last_n", o->repeat_last_n},
-        {"presence_penalty", (double)o->presence_penalty},
-        {"frequency_penalty", (double)o->frequency_penalty},
-        {"seed", (double)o->seed},
+        {"temperature", (double)o->sampling.temperature},
+        {"top_k", o->sampling.top_k},
+        {"top_p", (double)o->sampling.top_p},
+        {"min_p", (double)o->sampling.min_p},
+        {"repeat_penalty", (double)o->sampling.repeat_penalty},
+        {"repeat_last_n", o->sampling.repeat_last_n},
+        {"presence_penalty", (double)o->sampling.presence_penalty},
+        {"frequency_penalty", (double)o->sampling.frequency_penalty},
+        {"seed", (double)o->sampling.seed},
         {"traversal_skip", (double)o->traversal_skip},
     };
     bool fine = true;

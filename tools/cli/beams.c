@@ -12,8 +12,8 @@ const char *beams_contradiction(const options *o) {
         return o->n_best ? "--n-best needs --beams" : NULL;
     if (o->chat || o->batch)
         return "--beams cannot be combined with --chat or --batch";
-    if (o->temperature > 0 || o->logit_bias.count > 0 || o->repeat_penalty != 1 || o->presence_penalty != 0 ||
-        o->frequency_penalty != 0)
+    if (o->sampling.temperature > 0 || o->logit_bias.count > 0 || o->sampling.repeat_penalty != 1 ||
+        o->sampling.presence_penalty != 0 || o->sampling.frequency_penalty != 0)
         return "a beam search uses the model's own probabilities: --temp, penalties and --logit-bias cannot be "
                "combined with "
                "--beams";

@@ -94,7 +94,7 @@ static trol_status attach(chat *c, const char *path) {
     conversation_image *image = &c->images[c->n_images];
     trol_image *decoded;
     if (c->n_images == MOST_IMAGES)
-        return tool_fail(r->error, TROL_ERROR_ARGUMENT, "a question may have at most %d pictures", MOST_IMAGES);
+        return fail(r->error, TROL_ERROR_ARGUMENT, "a question may have at most %d pictures", MOST_IMAGES);
     trol_status status = input_file_read(path, (size_t)limits.max_bytes, &image->bytes, &image->n_bytes, r->error);
     if (status != TROL_OK)
         return status;
@@ -126,7 +126,7 @@ static int keep_token(void *user, const trol_token_info *info) {
         if (info->token == c->r->info.end_tokens[i])
             return 0;
     if (!grow((void **)&c->answer, &c->answer_capacity, c->n_answer + 1, sizeof *c->answer))
-        return tool_fail(&c->r->inner_error, TROL_ERROR_MEMORY, "there is no memory for the answer") != TROL_OK;
+        return fail(&c->r->inner_error, TROL_ERROR_MEMORY, "there is no memory for the answer") != TROL_OK;
     c->answer[c->n_answer++] = info->token;
     return 0;
 }
@@ -135,7 +135,7 @@ static int write_text(void *user, const char *text) {
     chat *c = user;
     const size_t n = strlen(text);
     if (!grow((void **)&c->text, &c->text_capacity, c->n_text + n + 1, 1))
-        return tool_fail(&c->r->inner_error, TROL_ERROR_MEMORY, "there is no memory for the answer") != TROL_OK;
+        return fail(&c->r->inner_error, TROL_ERROR_MEMORY, "there is no memory for the answer") != TROL_OK;
     memcpy(c->text + c->n_text, text, n + 1);
     c->n_text += n;
     return cli_write_answer(c->r, text);
@@ -145,7 +145,7 @@ static int write_text(void *user, const char *text) {
 static trol_status count_tokens(chat *c, const trol_message *messages, size_t *n_tokens) {
     int32_t *image_tokens = calloc(c->talk.n_images + 1, sizeof *image_tokens), *tokens;
     if (!image_tokens)
-        return tool_fail(c->r->error, TROL_ERROR_MEMORY, "there is no memory for a prompt");
+        return fail(c->r->error, TROL_ERROR_MEMORY, "there is no memory for a prompt");
     for (size_t i = 0; i < c->talk.n_images; i++)
         image_tokens[i] = trol_features_n_tokens(c->talk.images[i].features);
     trol_status status = trol_render_prompt(c->r->model, messages, c->talk.n_messages, image_tokens, c->talk.n_images,
@@ -214,7 +214,7 @@ static trol_status write_answer(chat *c, trol_stop *stop) {
     running = NULL;
     fputs("\n", stdout);
     if (fflush(stdout) != 0 && status == TROL_OK)
-        status = tool_fail(c->r->error, TROL_ERROR_IO, "the answer cannot be written");
+        status = fail(c->r->error, TROL_ERROR_IO, "the answer cannot be written");
     return status;
 }
 
@@ -269,14 +269,13 @@ static trol_status add_question(chat *c, const char *question) {
     const size_t placed = conversation_count_places(question), n = c->n_images;
     run *r = c->r;
     if (placed > 0 && placed != n)
-        return tool_fail(
-            r->error, TROL_ERROR_ARGUMENT,
-            "the question places %zu pictures with <image>, but %zu were attached with /image (\\<image> is "
-            "the text itself)",
-            placed, n);
+        return fail(r->error, TROL_ERROR_ARGUMENT,
+                    "the question places %zu pictures with <image>, but %zu were attached with /image (\\<image> is "
+                    "the text itself)",
+                    placed, n);
     char *text = malloc(strlen(question) + n * (sizeof marker - 1) + 1), *to = text;
     if (!text)
-        return tool_fail(r->error, TROL_ERROR_MEMORY, "there is no memory for the question");
+        return fail(r->error, TROL_ERROR_MEMORY, "there is no memory for the question");
     for (size_t i = placed; i < n; i++, to += sizeof marker - 1)
         memcpy(to, marker, sizeof marker - 1);
     strcpy(to, question);
@@ -383,7 +382,7 @@ static trol_status set_system(chat *c, const char *text) {
 static trol_status undo(chat *c) {
     const size_t n = c->talk.n_messages;
     if (n < 2 || c->talk.messages[n - 1].role != TROL_ROLE_ASSISTANT)
-        return tool_fail(c->r->error, TROL_ERROR_STATE, "there is no turn to take back");
+        return fail(c->r->error, TROL_ERROR_STATE, "there is no turn to take back");
     conversation_remove(&c->talk, n - 2, 2);
     return TROL_OK;
 }
@@ -420,9 +419,9 @@ static void obey(chat *c, char *line, bool *leave) {
     trol_status status = TROL_OK;
     interrupted = 0;
     if (takes_file && !*argument)
-        status = tool_fail(c->r->error, TROL_ERROR_ARGUMENT, "%s needs a file's name", line);
+        status = fail(c->r->error, TROL_ERROR_ARGUMENT, "%s needs a file's name", line);
     else if (!takes_text && *argument)
-        status = tool_fail(c->r->error, TROL_ERROR_ARGUMENT, "%s takes nothing after it", line);
+        status = fail(c->r->error, TROL_ERROR_ARGUMENT, "%s takes nothing after it", line);
     else if (strcmp(line, "/image") == 0)
         status = attach(c, argument);
     else if (strcmp(line, "/system") == 0)
@@ -442,7 +441,7 @@ static void obey(chat *c, char *line, bool *leave) {
     else if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0 || strcmp(line, "/bye") == 0)
         *leave = true;
     else
-        status = tool_fail(c->r->error, TROL_ERROR_ARGUMENT, "there is no command %s; /help lists them", line);
+        status = fail(c->r->error, TROL_ERROR_ARGUMENT, "there is no command %s; /help lists them", line);
     if (status == TROL_ERROR_CANCELLED && interrupted)
         cli_notice(c->r, "stopped");
     else if (status != TROL_OK)
@@ -538,7 +537,7 @@ static trol_status converse(chat *c) {
         if (result == LINE_END)
             break;
         if (result == LINE_FAILED)
-            return tool_fail(c->r->error, TROL_ERROR_IO, "standard input cannot be read");
+            return fail(c->r->error, TROL_ERROR_IO, "standard input cannot be read");
         if (result == LINE_READ)
             status = handle(c, text, &leave);
         free(text);
@@ -562,13 +561,12 @@ trol_status chat_run(run *r) {
     enum { SMALLEST_CONTEXT = 4096 }; /* of trol_session_params */
     chat c = {.r = r, .context_size = r->chosen->context_size};
     if (!r->info.has_tokenizer)
-        return tool_fail(r->error, TROL_ERROR_STATE,
-                         "the checkpoint has no tokenizer.model: there is no chat without one");
+        return fail(r->error, TROL_ERROR_STATE, "the checkpoint has no tokenizer.model: there is no chat without one");
     if (c.context_size == 0)
         c.context_size = r->info.max_positions > SMALLEST_CONTEXT ? r->info.max_positions : SMALLEST_CONTEXT;
     c.editor = line_editor_new(&interrupted);
     if (!c.editor)
-        return tool_fail(r->error, TROL_ERROR_MEMORY, "there is no memory for a chat");
+        return fail(r->error, TROL_ERROR_MEMORY, "there is no memory for a chat");
     signals_catch(stop_answer);
     trol_status status = cli_start_session(r);
     if (status == TROL_OK)

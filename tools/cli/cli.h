@@ -15,11 +15,10 @@ typedef struct options {
     const char *batch, *output, *model, *prompt, *prompt_file, *system, *tokens, *logits, *prefill_logits, *logprobs;
     const char *json_schema, *grammar, *n_best, *cache_dir, *session;
     argument_texts images, stops, logit_bias;
-    int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, top_k, lookup,
-        repeat_last_n, n_top_logprobs, n_beams, parallel;
-    float traversal_skip, temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty,
-        length_penalty;
-    uint64_t seed;
+    int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, lookup,
+        n_top_logprobs, n_beams, parallel;
+    float traversal_skip, length_penalty;
+    trol_sampler_params sampling; /* but for the bias, which is in logit_bias */
     bool json, chat, context_shift, resume, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
 } options;
 

@@ -28,5 +28,5 @@ trol_status constraint_make(run *r) {
     trol_error inner = {TROL_OK, ""};
     status = o->grammar ? trol_constraint_new_gbnf(r->model, text, n, &r->constraint, &inner)
                         : trol_constraint_new_json_schema(r->model, text, n, &r->constraint, &inner);
-    return status == TROL_OK ? status : tool_fail(r->error, status, "%s: %s", path, inner.message);
+    return status == TROL_OK ? status : fail(r->error, status, "%s: %s", path, inner.message);
 }

@@ -136,20 +136,19 @@ bool arguments_parse(int argc, char **argv, const argument_flag *flags, size_t n
         const char *equals = strchr(argv[i], '='), *value = NULL;
         char expected[160];
         if (!flag)
-            return !tool_fail(error, TROL_ERROR_ARGUMENT, is_flag ? "unknown option %s" : "unexpected argument %s",
-                              argv[i]);
+            return !fail(error, TROL_ERROR_ARGUMENT, is_flag ? "unknown option %s" : "unexpected argument %s", argv[i]);
         if (flag->kind == ARGUMENT_SWITCH && equals)
-            return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s takes no value", flag->name);
+            return !fail(error, TROL_ERROR_ARGUMENT, "%s takes no value", flag->name);
         if (flag->kind == ARGUMENT_PLACE) {
             value = argv[i];
         } else if (flag->kind != ARGUMENT_SWITCH) {
             value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
             if (!value)
-                return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s needs a value", argv[i]);
+                return !fail(error, TROL_ERROR_ARGUMENT, "%s needs a value", argv[i]);
         }
         if (!store(flag, value, (char *)options + flag->offset))
-            return !tool_fail(error, TROL_ERROR_ARGUMENT, "%s is \"%s\", expected %s", flag->name, value,
-                              expectation(flag, expected, sizeof expected));
+            return !fail(error, TROL_ERROR_ARGUMENT, "%s is \"%s\", expected %s", flag->name, value,
+                         expectation(flag, expected, sizeof expected));
     }
     return true;
 }

@@ -9,12 +9,12 @@
 bool writer_open(checkpoint_writer *writer, const char *name) {
     char path[4096];
     if (writer->n_files == WRITER_MAX_FILES)
-        return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "a checkpoint of more than %d files", WRITER_MAX_FILES);
+        return !fail(writer->error, TROL_ERROR_ARGUMENT, "a checkpoint of more than %d files", WRITER_MAX_FILES);
     const int length = snprintf(path, sizeof path, "%s/%s", writer->folder, name);
     if (length < 0 || (size_t)length >= sizeof path)
-        return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder for %s is too long", name);
+        return !fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder for %s is too long", name);
     if (!writer->force && access(path, F_OK) == 0)
-        return !tool_fail(writer->error, TROL_ERROR_IO, "%s exists already", path);
+        return !fail(writer->error, TROL_ERROR_IO, "%s exists already", path);
     if (output_open(path, &writer->files[writer->n_files], writer->error) != TROL_OK)
         return false;
     writer->n_files++;
@@ -23,7 +23,7 @@ bool writer_open(checkpoint_writer *writer, const char *name) {
 
 bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes) {
     if (writer->cancel && *writer->cancel)
-        return !tool_fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
+        return !fail(writer->error, TROL_ERROR_CANCELLED, "interrupted; nothing was kept");
     return output_write(&writer->files[writer->n_files - 1], data, n_bytes, writer->error) == TROL_OK;
 }
 
@@ -44,7 +44,7 @@ static bool copy_content(checkpoint_writer *writer, int descriptor, const char *
         if (n == 0)
             return writer_close(writer);
         if (n < 0)
-            return !tool_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+            return !fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
         if (!writer_write(writer, chunk, (size_t)n))
             return false;
     }
@@ -54,12 +54,12 @@ bool writer_copy(checkpoint_writer *writer, const char *from_folder, const char 
     char path[4096];
     int length = snprintf(path, sizeof path, "%s/%s", from_folder, name);
     if (length < 0 || (size_t)length >= sizeof path)
-        return !tool_fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder with %s is too long", name);
+        return !fail(writer->error, TROL_ERROR_ARGUMENT, "the path of the folder with %s is too long", name);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0 && errno == ENOENT && optional)
         return true;
     if (descriptor < 0)
-        return !tool_fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        return !fail(writer->error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
     bool ok = copy_content(writer, descriptor, path, name);
     close(descriptor);
     return ok;

@@ -23,7 +23,7 @@ typedef struct checkpoint_writer {
     size_t n_files;
 } checkpoint_writer;
 
-/* Each returns false with the error set (tool_fail returns a non-zero status, so !tool_fail(...) is false). One file is
+/* Each returns false with the error set (tool_fail returns a non-zero status, so !fail(...) is false). One file is
  * open at a time, from writer_open to writer_close. */
 bool writer_open(checkpoint_writer *writer, const char *name);
 bool writer_write(checkpoint_writer *writer, const void *data, size_t n_bytes);

@@ -17,7 +17,7 @@ enum { MAX_FILE_BYTES = 1 << 30, MAX_MESSAGE_IMAGES = 64 };
 static const char *const role_names[] = {"system", "user", "assistant"}; /* in the order of trol_role */
 
 static trol_status no_memory(trol_error *error) {
-    return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for the conversation");
+    return fail(error, TROL_ERROR_MEMORY, "there is no memory for the conversation");
 }
 
 /* ---- in memory ------------------------------------------------------------------------------- */
@@ -192,7 +192,7 @@ typedef struct place {
 } place;
 
 static trol_status wrong(const place *at, const char *what) {
-    return tool_fail(at->error, TROL_ERROR_FORMAT, "%s: message %zu %s", at->path, at->message, what);
+    return fail(at->error, TROL_ERROR_FORMAT, "%s: message %zu %s", at->path, at->message, what);
 }
 
 static trol_status read_image(const place *at, const cJSON *part, conversation_encoder encode, void *user,
@@ -312,8 +312,8 @@ trol_status conversation_load(const char *path, conversation_encoder encode, voi
     cJSON *root = utf8_valid_prefix(bytes, n_bytes) == n_bytes ? cJSON_ParseWithLength(bytes, n_bytes) : NULL;
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "messages"), *object;
     if (!cJSON_IsArray(list))
-        status = tool_fail(error, TROL_ERROR_FORMAT,
-                           "%s: it is not a saved conversation (a JSON object with \"messages\")", path);
+        status = fail(error, TROL_ERROR_FORMAT, "%s: it is not a saved conversation (a JSON object with \"messages\")",
+                      path);
     if (status == TROL_OK)
         cJSON_ArrayForEach(object, list) {
             at.message++;

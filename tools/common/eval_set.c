@@ -9,7 +9,7 @@
 #include "common/fail.h"
 
 static trol_status out_of_memory(trol_error *error) {
-    return tool_fail(error, TROL_ERROR_MEMORY, "out of memory for the questions");
+    return fail(error, TROL_ERROR_MEMORY, "out of memory for the questions");
 }
 
 /* ---- grading --------------------------------------------------------------------------------- */
@@ -115,12 +115,12 @@ static trol_status take_question(eval_set *set, const char *folder, cJSON *json,
     const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
     const cJSON *reject = cJSON_GetObjectItemCaseSensitive(json, "reject");
     if (!q->question || !kind)
-        return tool_fail(error, TROL_ERROR_FORMAT, "%s: \"question\" or \"kind\" is not a text", where);
+        return fail(error, TROL_ERROR_FORMAT, "%s: \"question\" or \"kind\" is not a text", where);
     if (!is_accept_list(cJSON_GetObjectItemCaseSensitive(json, "accept")) || (reject && !is_list_of_strings(reject)))
-        return tool_fail(error, TROL_ERROR_FORMAT,
-                         "%s: expected \"accept\", a list of lists of texts, and \"reject\", a list of texts", where);
+        return fail(error, TROL_ERROR_FORMAT,
+                    "%s: expected \"accept\", a list of lists of texts, and \"reject\", a list of texts", where);
     if (image && !cJSON_IsNull(image) && !cJSON_IsString(image))
-        return tool_fail(error, TROL_ERROR_FORMAT, "%s: \"image\" is not a file name", where);
+        return fail(error, TROL_ERROR_FORMAT, "%s: \"image\" is not a file name", where);
     q->kind = find_kind(set, kind);
     if (q->kind < 0)
         return out_of_memory(error);
@@ -178,13 +178,13 @@ static trol_status read_lines(FILE *file, const char *path, const char *folder, 
         cJSON *json = cJSON_ParseWithLengthOpts(line, (size_t)length + 1, NULL, 1);
         if (!cJSON_IsObject(json)) {
             cJSON_Delete(json);
-            status = tool_fail(error, TROL_ERROR_FORMAT, "%s: expected a JSON object", where);
+            status = fail(error, TROL_ERROR_FORMAT, "%s: expected a JSON object", where);
         } else {
             status = take_question(set, folder, json, where, error);
         }
     }
     if (status == TROL_OK && ferror(file))
-        status = tool_fail(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        status = fail(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
     free(line);
     return status;
 }
@@ -195,11 +195,11 @@ trol_status eval_set_read(const char *folder, size_t limit, eval_set *set, trol_
     snprintf(path, sizeof path, "%s/questions.jsonl", folder);
     FILE *file = fopen(path, "r");
     if (!file)
-        return tool_fail(error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
+        return fail(error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
     trol_status status = read_lines(file, path, folder, limit, set, error);
     fclose(file);
     if (status == TROL_OK && set->n_questions == 0)
-        status = tool_fail(error, TROL_ERROR_FORMAT, "%s: there are no questions in it", path);
+        status = fail(error, TROL_ERROR_FORMAT, "%s: there are no questions in it", path);
     if (status == TROL_OK)
         status = group_by_image(set, error);
     if (status != TROL_OK)

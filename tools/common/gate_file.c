@@ -159,7 +159,7 @@ bool gate_file_write(checkpoint_writer *writer, int n_layers, int hidden, const 
     put_text(&content, "3\n");
     zip_add(&archive, &directory, "trol_gating/version", &content);
     zip_end(&archive, &directory, 5);
-    bool ok = !archive.failed || !tool_fail(writer->error, TROL_ERROR_MEMORY, "out of memory");
+    bool ok = !archive.failed || !fail(writer->error, TROL_ERROR_MEMORY, "out of memory");
     ok = ok && writer_put(writer, "trol_gating.pt", archive.data, archive.count);
     free(archive.data);
     free(directory.data);

@@ -17,7 +17,7 @@ static trol_status read_stream(FILE *stream, const char *name, size_t max_bytes,
             char *larger = realloc(content, capacity);
             if (!larger) {
                 free(content);
-                return tool_fail(error, TROL_ERROR_MEMORY, "out of memory: %s has more than %zu bytes", name, used);
+                return fail(error, TROL_ERROR_MEMORY, "out of memory: %s has more than %zu bytes", name, used);
             }
             content = larger;
         }
@@ -27,9 +27,8 @@ static trol_status read_stream(FILE *stream, const char *name, size_t max_bytes,
             break;
     }
     if (ferror(stream) || used > max_bytes) {
-        trol_status status = ferror(stream)
-                                 ? tool_fail(error, TROL_ERROR_IO, "%s cannot be read: %s", name, strerror(errno))
-                                 : tool_fail(error, TROL_ERROR_IO, "%s has more than %zu bytes", name, max_bytes);
+        trol_status status = ferror(stream) ? fail(error, TROL_ERROR_IO, "%s cannot be read: %s", name, strerror(errno))
+                                            : fail(error, TROL_ERROR_IO, "%s has more than %zu bytes", name, max_bytes);
         free(content);
         return status;
     }
@@ -46,7 +45,7 @@ trol_status input_file_read(const char *path, size_t max_bytes, char **bytes, si
         return read_stream(stdin, "standard input", max_bytes, bytes, n_bytes, error);
     FILE *stream = fopen(path, "rb");
     if (!stream)
-        return tool_fail(error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
+        return fail(error, TROL_ERROR_IO, "%s cannot be opened: %s", path, strerror(errno));
     trol_status status = read_stream(stream, path, max_bytes, bytes, n_bytes, error);
     fclose(stream);
     return status;

@@ -27,8 +27,8 @@ static bool read_entry(const char *text, trol_logit_bias *entry) {
 bool logit_bias_read(const argument_texts *texts, trol_logit_bias *bias, trol_error *error) {
     for (size_t i = 0; i < texts->count; i++)
         if (!read_entry(texts->items[i], &bias[i]))
-            return !tool_fail(error, TROL_ERROR_ARGUMENT,
-                              "--logit-bias is \"%s\", expected TOKEN+X or TOKEN-X, for example 15043+1.5 or 15043-inf",
-                              texts->items[i]);
+            return !fail(error, TROL_ERROR_ARGUMENT,
+                         "--logit-bias is \"%s\", expected TOKEN+X or TOKEN-X, for example 15043+1.5 or 15043-inf",
+                         texts->items[i]);
     return true;
 }

@@ -20,7 +20,7 @@ trol_status logprobs_file_open(const char *path, const trol_model *model, bool h
     *result = NULL;
     logprobs_file *file = calloc(1, sizeof *file);
     if (!file)
-        return tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
+        return fail(error, TROL_ERROR_MEMORY, "out of memory");
     file->model = model;
     file->has_tokenizer = has_tokenizer;
     trol_status status = output_file_open(path, &file->out, error);

@@ -40,11 +40,11 @@ static bool write_header(const npy_file *file) {
 trol_status npy_open(const char *path, const int64_t *row_shape, int n_row_dims, npy_file **result, trol_error *error) {
     *result = NULL;
     if (n_row_dims < 0 || n_row_dims > NPY_MAX_DIMS)
-        return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: an array of %d dimensions, expected at most %d", path,
-                         n_row_dims + 1, NPY_MAX_DIMS + 1);
+        return fail(error, TROL_ERROR_ARGUMENT, "%s: an array of %d dimensions, expected at most %d", path,
+                    n_row_dims + 1, NPY_MAX_DIMS + 1);
     npy_file *file = calloc(1, sizeof *file);
     if (!file)
-        return tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
+        return fail(error, TROL_ERROR_MEMORY, "out of memory");
     file->n_row_dims = n_row_dims;
     file->row_values = 1;
     for (int i = 0; i < n_row_dims; i++) {

@@ -216,7 +216,7 @@ bool random_weights_write(checkpoint_writer *writer, random_tensor_list *list, r
     uint64_t length = 0;
     char *header = header_text(list, type, &length);
     generator *g = malloc(sizeof *g);
-    bool ok = (header && g) || !tool_fail(writer->error, TROL_ERROR_MEMORY, "out of memory");
+    bool ok = (header && g) || !fail(writer->error, TROL_ERROR_MEMORY, "out of memory");
     if (ok) {
         unsigned char prefix[8]; /* the header's length, little-endian */
         for (int i = 0; i < 8; i++)

@@ -273,8 +273,8 @@ static bool check_space(const char *folder, int64_t needed, trol_error *error) {
         return true;
     double free_bytes = (double)space.f_bavail * (double)space.f_frsize;
     return free_bytes >= (double)needed ||
-           !tool_fail(error, TROL_ERROR_IO, "the weights need %.2f GB, but the disk of %s has %.2f GB left",
-                      (double)needed / 1e9, folder, free_bytes / 1e9);
+           !fail(error, TROL_ERROR_IO, "the weights need %.2f GB, but the disk of %s has %.2f GB left",
+                 (double)needed / 1e9, folder, free_bytes / 1e9);
 }
 
 static bool choose_model(const synthetic_options *options, model_sizes *m, trol_error *error) {
@@ -285,8 +285,8 @@ static bool choose_model(const synthetic_options *options, model_sizes *m, trol_
             m->n_vision_layers = options->n_vision_layers ? options->n_vision_layers : m->n_vision_layers;
             return true;
         }
-    return !tool_fail(error, TROL_ERROR_ARGUMENT, "the model is %s, expected TroL-1.8B, TroL-3.8B or TroL-7B",
-                      options->model);
+    return !fail(error, TROL_ERROR_ARGUMENT, "the model is %s, expected TroL-1.8B, TroL-3.8B or TroL-7B",
+                 options->model);
 }
 
 bool synthetic_write(const synthetic_options *options, synthetic_result *result, trol_error *error) {
@@ -294,13 +294,13 @@ bool synthetic_write(const synthetic_options *options, synthetic_result *result,
     if (!choose_model(options, &m, error))
         return false;
     if (mkdir(options->folder, 0777) != 0 && errno != EEXIST)
-        return !tool_fail(error, TROL_ERROR_IO, "the folder %s cannot be made: %s", options->folder, strerror(errno));
+        return !fail(error, TROL_ERROR_IO, "the folder %s cannot be made: %s", options->folder, strerror(errno));
     random_tensor_list list = {0};
     m.family->list_decoder(&list, &m);
     m.family->list_vision(&list, &m);
-    bool ok = !list.failed || !tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
+    bool ok = !list.failed || !fail(error, TROL_ERROR_MEMORY, "out of memory");
     checkpoint_writer *writer = calloc(1, sizeof *writer);
-    ok = ok && (writer || !tool_fail(error, TROL_ERROR_MEMORY, "out of memory"));
+    ok = ok && (writer || !fail(error, TROL_ERROR_MEMORY, "out of memory"));
     if (ok) {
         *result = (synthetic_result){m.n_layers, list.count, random_tensor_list_bytes(&list, options->type)};
         writer->folder = options->folder;

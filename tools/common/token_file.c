@@ -32,23 +32,23 @@ static trol_status read_all(FILE *stream, const char *name, int32_t **tokens, si
     for (int32_t id = 0;;) {
         int found = next_token(stream, &id);
         if (ferror(stream))
-            return tool_fail(error, TROL_ERROR_IO, "%s cannot be read: %s", name, strerror(errno));
+            return fail(error, TROL_ERROR_IO, "%s cannot be read: %s", name, strerror(errno));
         if (found < 0)
-            return tool_fail(error, TROL_ERROR_FORMAT, "%s: token %zu is not a whole number from 0 to %d", name,
-                             *n_tokens + 1, INT32_MAX);
+            return fail(error, TROL_ERROR_FORMAT, "%s: token %zu is not a whole number from 0 to %d", name,
+                        *n_tokens + 1, INT32_MAX);
         if (found == 0)
             break;
         if (*n_tokens == capacity) {
             capacity = capacity ? 2 * capacity : 1024;
             int32_t *grown = realloc(*tokens, capacity * sizeof *grown);
             if (!grown)
-                return tool_fail(error, TROL_ERROR_MEMORY, "out of memory");
+                return fail(error, TROL_ERROR_MEMORY, "out of memory");
             *tokens = grown;
         }
         (*tokens)[(*n_tokens)++] = id;
     }
     if (*n_tokens == 0)
-        return tool_fail(error, TROL_ERROR_FORMAT, "%s holds no token ids", name);
+        return fail(error, TROL_ERROR_FORMAT, "%s holds no token ids", name);
     return TROL_OK;
 }
 
@@ -58,7 +58,7 @@ trol_status token_file_read(const char *path, int32_t **tokens, size_t *n_tokens
     const bool standard_input = strcmp(path, "-") == 0;
     FILE *stream = standard_input ? stdin : fopen(path, "r");
     if (!stream)
-        return tool_fail(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        return fail(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
     trol_status status = read_all(stream, standard_input ? "standard input" : path, tokens, n_tokens, error);
     if (!standard_input)
         fclose(stream);
@@ -74,7 +74,7 @@ trol_status token_file_check(const char *path, const int32_t *tokens, size_t n_t
                              trol_error *error) {
     for (size_t i = 0; i < n_tokens; i++)
         if (tokens[i] < 0 || tokens[i] >= n_ids)
-            return tool_fail(error, TROL_ERROR_ARGUMENT, "%s: token %zu is %d, expected 0 to %d",
-                             strcmp(path, "-") == 0 ? "standard input" : path, i + 1, tokens[i], n_ids - 1);
+            return fail(error, TROL_ERROR_ARGUMENT, "%s: token %zu is %d, expected 0 to %d",
+                        strcmp(path, "-") == 0 ? "standard input" : path, i + 1, tokens[i], n_ids - 1);
     return TROL_OK;
 }

@@ -347,7 +347,7 @@ static trol_status open_choices(engine *e, slot *first, trol_error *error) {
         SERVER_TRY(gates_copy(j, first->session, &e->info, error));
         event *gates = calloc(1, sizeof *gates);
         if (!gates)
-            return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for gates");
+            return fail(error, TROL_ERROR_MEMORY, "there is no memory for gates");
         gates->kind = EVENT_GATES;
         job_put(j, gates);
     }
@@ -710,7 +710,7 @@ static bool start(engine *e, trol_error *error) {
     if (pthread_create(&e->thread, NULL, engine_main, e) == 0)
         return true;
     image_store_free(e->images);
-    tool_fail(error, TROL_ERROR_MEMORY, "the engine's thread could not be started");
+    fail_sentence(error, TROL_ERROR_MEMORY, "the engine's thread could not be started");
     return false;
 }
 
@@ -729,7 +729,7 @@ bool engine_new(const engine_params *params, engine **result, trol_error *error)
     bool fine =
         e && pace_init(&e->pace, params->piece_seconds, n) && e->slots && e->items && e->errors && e->item_slots;
     if (!fine)
-        tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for %zu sessions", n);
+        fail_sentence(error, TROL_ERROR_MEMORY, "there is no memory for %zu sessions", n);
     fine = fine && trol_model_get_info(params->model, &e->info, error) == TROL_OK && start(e, error);
     if (fine) {
         *result = e;

@@ -12,7 +12,7 @@ trol_status gates_copy(job *j, const trol_session *session, const trol_model_inf
     j->gates = (job_gates){.n_layers = info->n_layers, .n_tokens = n_tokens};
     j->gates.values = calloc((size_t)n_tokens * (size_t)info->n_layers + 1, sizeof *j->gates.values);
     if (!j->gates.values)
-        return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for gates");
+        return fail(error, TROL_ERROR_MEMORY, "there is no memory for gates");
     for (size_t i = 0; i < j->request.n_images; i++)
         j->gates.n_tiles[i] = trol_features_n_tiles(image_entry_features(j->images[i]));
     float *out = j->gates.values;

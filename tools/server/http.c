@@ -369,8 +369,8 @@ static bool resolve(const server_options *o, struct sockaddr_storage *address, t
     if (code != 0 || !found || found->ai_addrlen > sizeof *address) {
         if (found)
             freeaddrinfo(found);
-        tool_fail(error, TROL_ERROR_ARGUMENT, "--host %s is not an address of this machine: %s", o->host,
-                  code ? gai_strerror(code) : "it has none");
+        fail_sentence(error, TROL_ERROR_ARGUMENT, "--host %s is not an address of this machine: %s", o->host,
+                      code ? gai_strerror(code) : "it has none");
         return false;
     }
     memcpy(address, found->ai_addr, found->ai_addrlen);
@@ -409,8 +409,8 @@ bool http_start(server *s, trol_error *error) {
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_POOL_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES, MHD_OPTION_END);
     if (!s->daemon) {
-        tool_fail(error, TROL_ERROR_IO, "cannot listen on %s port %d: the port is in use, or may not be used",
-                  s->options.host, s->options.port);
+        fail_sentence(error, TROL_ERROR_IO, "cannot listen on %s port %d: the port is in use, or may not be used",
+                      s->options.host, s->options.port);
         return false;
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_BIND_PORT);
@@ -419,7 +419,7 @@ bool http_start(server *s, trol_error *error) {
         return true;
     MHD_stop_daemon(s->daemon);
     s->daemon = NULL;
-    tool_fail(error, TROL_ERROR_MEMORY, "the thread that watches connections could not be started");
+    fail_sentence(error, TROL_ERROR_MEMORY, "the thread that watches connections could not be started");
     return false;
 }
 

@@ -233,7 +233,7 @@ bool image_store_new(trol_model *model, size_t limit_bytes, void (*wake)(void *u
         return false;
     image_store *store = calloc(1, sizeof *store);
     if (!store) {
-        tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for the pictures' store");
+        fail_sentence(error, TROL_ERROR_MEMORY, "there is no memory for the pictures' store");
         return false;
     }
     *store = (image_store){
@@ -241,7 +241,7 @@ bool image_store_new(trol_model *model, size_t limit_bytes, void (*wake)(void *u
     pthread_mutex_init(&store->mutex, NULL);
     pthread_cond_init(&store->work, NULL);
     if (pthread_create(&store->thread, NULL, store_main, store) != 0) {
-        tool_fail(error, TROL_ERROR_MEMORY, "the thread for pictures could not be started");
+        fail_sentence(error, TROL_ERROR_MEMORY, "the thread for pictures could not be started");
         free(store);
         return false;
     }

@@ -29,7 +29,7 @@ trol_status search_start(trol_session *session, const chat_request *request, int
     search *s = calloc(1, sizeof *s);
     *result = NULL;
     if (!s)
-        return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for a search");
+        return fail(error, TROL_ERROR_MEMORY, "there is no memory for a search");
     s->session = session;
     s->wake = wake;
     s->user = user;
@@ -40,7 +40,7 @@ trol_status search_start(trol_session *session, const chat_request *request, int
     s->params.n_stops = request->n_stops;
     if (pthread_create(&s->thread, NULL, search_main, s) != 0) {
         free(s);
-        return tool_fail(error, TROL_ERROR_MEMORY, "the thread of a search could not be started");
+        return fail(error, TROL_ERROR_MEMORY, "the thread of a search could not be started");
     }
     *result = s;
     return TROL_OK;

@@ -11,12 +11,12 @@ static trol_status open_constraint(slot *s, int32_t vocab_size, trol_error *erro
     if (status == TROL_OK)
         status = trol_constraint_min_tokens(s->constraint, &least, error);
     if (status == TROL_OK && least > s->max_tokens)
-        return tool_fail(error, TROL_ERROR_CONTEXT,
-                         "no answer in the requested form has fewer than %lld tokens, but there is room for only %d",
-                         (long long)least, s->max_tokens);
+        return fail(error, TROL_ERROR_CONTEXT,
+                    "no answer in the requested form has fewer than %lld tokens, but there is room for only %d",
+                    (long long)least, s->max_tokens);
     s->allowed = status == TROL_OK ? calloc(((size_t)vocab_size + 63) / 64, sizeof *s->allowed) : NULL;
     if (status == TROL_OK && !s->allowed)
-        return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for a constraint");
+        return fail(error, TROL_ERROR_MEMORY, "there is no memory for a constraint");
     return status;
 }
 
@@ -95,7 +95,7 @@ static trol_status put_event(slot *s, event_kind kind, const char *text, const c
         }
     }
     if (!e)
-        return tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for a token of the answer");
+        return fail(error, TROL_ERROR_MEMORY, "there is no memory for a token of the answer");
     e->reason = reason;
     job_put(s->job, e);
     return TROL_OK;
@@ -117,7 +117,7 @@ trol_status slot_take_search(slot *s, trol_error *error) {
     s->search = NULL;
     const trol_beam *best = status == TROL_OK ? trol_beam_list_get(list, 0) : NULL;
     if (status == TROL_OK && !best)
-        status = tool_fail(error, TROL_ERROR_STATE, "the search found no answer");
+        status = fail(error, TROL_ERROR_STATE, "the search found no answer");
     if (status == TROL_OK) {
         const bool cut = best->stop == TROL_STOP_LENGTH || best->stop == TROL_STOP_CONTEXT;
         s->job->usage.completion_tokens += (int64_t)best->n_tokens;
@@ -144,9 +144,9 @@ trol_status slot_take_token(slot *s, const trol_model_info *info, int32_t contex
         return error->status;
     s->token = trol_sampler_choose_allowed(s->sampler, logits, info->vocab_size, s->allowed);
     if (s->token < 0)
-        return tool_fail(error, TROL_ERROR_FORMAT,
-                         "there is no token to choose: the model's logits are not numbers, or "
-                         "logit_bias rules out all tokens");
+        return fail(error, TROL_ERROR_FORMAT,
+                    "there is no token to choose: the model's logits are not numbers, or "
+                    "logit_bias rules out all tokens");
     if (is_end(info, s->token))
         return finish(s, "stop", finished, error);
     s->n_tokens++;

@@ -157,7 +157,7 @@ static bool load_model(server *s, const char *path, trol_error *error) {
         return false;
     if (s->info.has_tokenizer)
         return true;
-    tool_fail(error, TROL_ERROR_UNSUPPORTED, "%s has no tokenizer.model, which a server needs", path);
+    fail_sentence(error, TROL_ERROR_UNSUPPORTED, "%s has no tokenizer.model, which a server needs", path);
     return false;
 }
 
@@ -199,7 +199,7 @@ static bool start_engine(server *s, trol_error *error) {
 static bool add_key(server *s, const char *key, trol_error *error) {
     const size_t most = 255;
     if (strlen(key) == 0 || strlen(key) > most) {
-        tool_fail(error, TROL_ERROR_ARGUMENT, "a key has %zu bytes, expected 1 to %zu", strlen(key), most);
+        fail_sentence(error, TROL_ERROR_ARGUMENT, "a key has %zu bytes, expected 1 to %zu", strlen(key), most);
         return false;
     }
     char **keys = realloc(s->keys, (s->n_keys + 1) * sizeof *keys);
@@ -208,7 +208,7 @@ static bool add_key(server *s, const char *key, trol_error *error) {
         s->keys = keys;
     if (!keys || !copy) {
         free(copy);
-        tool_fail(error, TROL_ERROR_MEMORY, "there is no memory for the keys");
+        fail_sentence(error, TROL_ERROR_MEMORY, "there is no memory for the keys");
         return false;
     }
     s->keys[s->n_keys++] = copy;
@@ -224,7 +224,7 @@ static bool read_keys(server *s, trol_error *error) {
         return true;
     FILE *file = fopen(path, "r");
     if (!file) {
-        tool_fail(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
+        fail_sentence(error, TROL_ERROR_IO, "%s cannot be read: %s", path, strerror(errno));
         return false;
     }
     bool fine = true;
@@ -234,7 +234,7 @@ static bool read_keys(server *s, trol_error *error) {
     }
     fclose(file);
     if (fine && s->n_keys == 0) {
-        tool_fail(error, TROL_ERROR_ARGUMENT, "%s holds no key", path);
+        fail_sentence(error, TROL_ERROR_ARGUMENT, "%s holds no key", path);
         return false;
     }
     return fine;
