@@ -1,10 +1,10 @@
-/* AVX2: as quantized_avx512.c without VNNI, half a group (8 rows) at a time against 4 input rows, a whole group against
- * one.
+/* AVX2: without VNNI, whole groups (16 rows) against 1 to 4 input rows, or half a group at a time against 5 to 8.
  *
- * vpmaddubsw adds two products in 16 bits and would overflow with 8-bit weights, so a weight goes in as two halves of 4
- * bits, u = 16 * high + low: eight sums of two products of at most 15 * 127 fit in 16 bits (30480). A q4 weight is a
- * high half alone. At the end of a block vpmaddwd makes both 32 bits wide, high halves times 16, and the dot is exact.
- */
+ * vpmaddubsw multiplies unsigned by signed bytes and adds two products in 16 bits, which 8-bit weights from 0 to 255
+ * would overflow. A q8 weight therefore goes in as its magnitude, and its sign goes to the input: two products of at
+ * most 127 * 127 fit in 16 bits, and vpmaddwd makes them 32 bits wide. A q4 weight is 0 to 15, so that eight sums of
+ * two products fit in 16 bits (8 * 2 * 15 * 127 = 30480), which are made 32 bits wide once a block, times 16. Both dots
+ * are exact. */
 #if defined(TROL_HAVE_AVX2)
 #include <immintrin.h>
 #include <stdbool.h>
@@ -13,105 +13,141 @@
 #include "kernels/quantized_pack.h"
 #include "kernels/quantized_rows_avx2.h"
 
-enum { TILE_TOKENS = 4 };
+enum { TILE_TOKENS = 8, TOKENS_OF_WHOLE_GROUPS = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE void add_line(bool with_low, int n_tokens, __m256i h, __m256i l, const int8_t *values, __m256i *high,
-                     __m256i *low) {
-#pragma GCC unroll 4
-    for (int t = 0; t < n_tokens; t++) {
-        __m256i inputs = _mm256_set1_epi32(*(const int32_t *)(const void *)(values + 4 * t));
-        high[t] = _mm256_add_epi16(high[t], _mm256_maddubs_epi16(h, inputs));
-        if (with_low)
-            low[t] = _mm256_add_epi16(low[t], _mm256_maddubs_epi16(l, inputs));
+/* The loops over input rows are innermost and index nothing else, or gcc 12 leaves the sums in memory. */
+#define EACH_TOKEN(t) _Pragma("GCC unroll 8") for (int t = 0; t < n_tokens; t++)
+
+INLINE __m256i load_inputs(const int8_t *values) { return _mm256_set1_epi32(*(const int32_t *)(const void *)values); }
+
+/* gcc 12 would make all products of a block first and add them as a tree, for which there are not enough registers. */
+#define KEEP_ORDER(sum) __asm__("" : "+x"(sum))
+
+INLINE __m256i dot_q8(__m256i sum, __m256i magnitudes, __m256i weights, __m256i inputs) {
+    const __m256i products = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(inputs, weights));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+    KEEP_ORDER(sum);
+    return sum;
+}
+
+/* first, second [n_tokens]: sums of 32 bits; += a line of weights (4 columns of 8 rows; `second` of the next 8 rows)
+ * times the inputs of each token. */
+INLINE void add_line_q8(int n_parts, int n_tokens, const uint8_t *line, const int8_t *values, __m256i *first,
+                        __m256i *second) {
+    const __m256i zero_point = _mm256_set1_epi8(-128);
+    const __m256i w = _mm256_xor_si256(zero_point, _mm256_loadu_si256((const __m256i *)line));
+    const __m256i magnitudes = _mm256_abs_epi8(w);
+    if (n_parts == 1) {
+        EACH_TOKEN(t) first[t] = dot_q8(first[t], magnitudes, w, load_inputs(values + 4 * t));
+    } else {
+        const __m256i w2 = _mm256_xor_si256(zero_point, _mm256_loadu_si256((const __m256i *)(line + 32)));
+        const __m256i magnitudes2 = _mm256_abs_epi8(w2);
+        EACH_TOKEN(t) {
+            const __m256i inputs = load_inputs(values + 4 * t);
+            first[t] = dot_q8(first[t], magnitudes, w, inputs);
+            second[t] = dot_q8(second[t], magnitudes2, w2, inputs);
+        }
     }
 }
 
-/* n_parts (1 or 2) halves of a group (`group` points at the scales of the first) x n_tokens (1 .. 4) input rows; both
+/* sums [n_tokens], of 16 bits, += half a line of weights (8 columns of 8 rows) times the inputs of each token. */
+INLINE void add_half_line_q4(int n_tokens, const uint8_t *line, const int8_t *values, __m256i *sums) {
+    const __m256i nibbles = _mm256_set1_epi8(15), weights = _mm256_loadu_si256((const __m256i *)line);
+    const __m256i low = _mm256_and_si256(weights, nibbles);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(weights, 4), nibbles);
+    EACH_TOKEN(t) {
+        sums[t] = _mm256_add_epi16(sums[t], _mm256_maddubs_epi16(low, load_inputs(values + 4 * t)));
+        sums[t] = _mm256_add_epi16(sums[t], _mm256_maddubs_epi16(high, load_inputs(values + 4 * (n_tokens + t))));
+        KEEP_ORDER(sums[t]);
+    }
+}
+
+/* totals += the dots of a block times the scales of weights and inputs. */
+INLINE void add_block(bool q4, int n_tokens, const __m256i *sums, __m256 weight_scales, const float *scales,
+                      const int32_t *offsets, __m256 *totals) {
+    EACH_TOKEN(t) {
+        __m256i dots = sums[t];
+        if (q4)
+            dots = _mm256_add_epi32(_mm256_set1_epi32(offsets[t]), _mm256_madd_epi16(dots, _mm256_set1_epi16(16)));
+        totals[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(weight_scales, _mm256_set1_ps(scales[t])),
+                                    totals[t]);
+    }
+}
+
+/* n_parts (1 or 2) halves of a group (`group` points at the scales of the first) x n_tokens (1 .. 8) input rows; both
  * are constants where it is inlined. */
 INLINE void multiply_tile(bool q4, int n_parts, int n_tokens, const uint8_t *group, int64_t n_pairs,
-                          const int8_t *values, const float *scales, const int32_t *offsets, float *out,
-                          int64_t out_stride) {
+                          const int8_t *values, const float *scales, const int32_t *offsets, const uint8_t *next,
+                          float *out, int64_t out_stride) {
     const int n_lines = q4 ? 4 : 8; /* of a block */
-    const __m256i nibbles = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), sixteen = _mm256_set1_epi16(16);
-    __m256 totals[2][TILE_TOKENS];
-#pragma GCC unroll 2
-    for (int part = 0; part < n_parts; part++)
-#pragma GCC unroll 4
-        for (int t = 0; t < n_tokens; t++)
-            totals[part][t] = _mm256_setzero_ps();
+    __m256 first_totals[TILE_TOKENS], second_totals[TILE_TOKENS];
+    EACH_TOKEN(t) first_totals[t] = second_totals[t] = _mm256_setzero_ps();
     for (int64_t p = 0; p < n_pairs; p++, group += q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8)
         for (int half = 0; half < 2; half++) {
-            __m256i high[2][TILE_TOKENS], low[2][TILE_TOKENS];
-#pragma GCC unroll 2
-            for (int part = 0; part < n_parts; part++)
-#pragma GCC unroll 4
-                for (int t = 0; t < n_tokens; t++)
-                    high[part][t] = low[part][t] = _mm256_setzero_si256();
+            const uint8_t *line = group + QUANTIZED_SCALE_BYTES + 64 * half * n_lines;
+            __m256i first[TILE_TOKENS], second[TILE_TOKENS];
+            if (n_parts == 1)
+                for (int l = 0; l < n_lines; l += 2, next += 64)
+                    _mm_prefetch((const char *)next, _MM_HINT_T1);
+            EACH_TOKEN(t) first[t] = second[t] = _mm256_setzero_si256();
 #pragma GCC unroll 8
-            for (int line = 0; line < n_lines; line++, values += (q4 ? 8 : 4) * n_tokens)
-#pragma GCC unroll 2
-                for (int part = 0; part < n_parts; part++) {
-                    __m256i weights = _mm256_loadu_si256(
-                        (const __m256i *)(group + QUANTIZED_SCALE_BYTES + 32 * part + 64 * (half * n_lines + line)));
-                    __m256i l = _mm256_and_si256(weights, nibbles);
-                    __m256i h = _mm256_and_si256(_mm256_srli_epi16(weights, 4), nibbles);
-                    if (q4)
-                        add_line(false, n_tokens, l, l, values, high[part], low[part]);
-                    add_line(!q4, n_tokens, h, l, values + (q4 ? 4 * n_tokens : 0), high[part], low[part]);
+            for (int l = 0; l < n_lines; l++, line += 64) {
+                if (q4) {
+                    add_half_line_q4(n_tokens, line, values, first);
+                    if (n_parts == 2)
+                        add_half_line_q4(n_tokens, line + 32, values, second);
+                } else {
+                    add_line_q8(n_parts, n_tokens, line, values, first, second);
                 }
-#pragma GCC unroll 2
-            for (int part = 0; part < n_parts; part++) {
-                __m256 weight_scales = half_scales(group + 32 * part, half);
-#pragma GCC unroll 4
-                for (int t = 0; t < n_tokens; t++) {
-                    __m256i sums =
-                        _mm256_add_epi32(_mm256_set1_epi32(offsets[t]), _mm256_madd_epi16(high[part][t], sixteen));
-                    if (!q4)
-                        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(low[part][t], one));
-                    totals[part][t] =
-                        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums),
-                                        _mm256_mul_ps(weight_scales, _mm256_set1_ps(scales[t])), totals[part][t]);
-                }
+                values += (q4 ? 8 : 4) * n_tokens;
             }
+            add_block(q4, n_tokens, first, half_scales(group, half), scales, offsets, first_totals);
+            if (n_parts == 2)
+                add_block(q4, n_tokens, second, half_scales(group + 32, half), scales, offsets, second_totals);
             offsets += n_tokens;
             scales += n_tokens;
         }
-#pragma GCC unroll 2
-    for (int part = 0; part < n_parts; part++)
-#pragma GCC unroll 4
-        for (int t = 0; t < n_tokens; t++)
-            _mm256_storeu_ps(out + t * out_stride + 8 * part, totals[part][t]);
+    EACH_TOKEN(t) {
+        _mm256_storeu_ps(out + t * out_stride, first_totals[t]);
+        if (n_parts == 2)
+            _mm256_storeu_ps(out + t * out_stride + 8, second_totals[t]);
+    }
 }
 
-/* One input row takes whole groups, so that memory is read in order; more have registers for halves only. */
+/* Few input rows take whole groups, so that memory is read in order; more have registers for halves only. The second
+ * half of a group then comes from a cache, so both halves prefetch one of the next group each; they name addresses
+ * after the last group, which does nothing. */
 INLINE void multiply_groups(bool q4, int n_tokens, const uint8_t *groups, int64_t n_groups, int64_t n_pairs,
                             const int8_t *values, const float *scales, const int32_t *offsets, float *out,
                             int64_t out_stride) {
-    const int n_parts = n_tokens == 1 ? 2 : 1;
+    const int n_parts = n_tokens <= TOKENS_OF_WHOLE_GROUPS ? 2 : 1;
     const int64_t group_bytes = n_pairs * (q4 ? QUANTIZED_PAIR_BYTES_Q4 : QUANTIZED_PAIR_BYTES_Q8);
     for (int64_t g = 0; g < n_groups; g++)
         for (int part = 0; part < 2; part += n_parts)
             multiply_tile(q4, n_parts, n_tokens, groups + g * group_bytes + 32 * part, n_pairs, values, scales, offsets,
+                          n_parts == 2 ? NULL : groups + (g + 1) * group_bytes + part * group_bytes / 2,
                           out + g * QUANTIZED_GROUP + 8 * part, out_stride);
 }
+
+#define CASE(n, q4)                                                                                                    \
+    case n:                                                                                                            \
+        multiply_groups(q4, n, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);                   \
+        break
 
 #define MULTIPLY(name, q4)                                                                                             \
     static void name(const uint8_t *groups, int64_t n_groups, int64_t n_pairs, const int8_t *values,                   \
                      const float *scales, const int32_t *offsets, int64_t n_tokens, float *out, int64_t out_stride) {  \
         switch (n_tokens) {                                                                                            \
-        case 1:                                                                                                        \
-            multiply_groups(q4, 1, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);               \
-            break;                                                                                                     \
-        case 2:                                                                                                        \
-            multiply_groups(q4, 2, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);               \
-            break;                                                                                                     \
-        case 3:                                                                                                        \
-            multiply_groups(q4, 3, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);               \
-            break;                                                                                                     \
-        default:                                                                                                       \
-            multiply_groups(q4, 4, groups, n_groups, n_pairs, values, scales, offsets, out, out_stride);               \
+            CASE(1, q4);                                                                                               \
+            CASE(2, q4);                                                                                               \
+            CASE(3, q4);                                                                                               \
+            CASE(4, q4);                                                                                               \
+            CASE(5, q4);                                                                                               \
+            CASE(6, q4);                                                                                               \
+            CASE(7, q4);                                                                                               \
+            CASE(8, q4);                                                                                               \
         }                                                                                                              \
     }
 

@@ -15,6 +15,13 @@ enum { TILE_TOKENS = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* gcc 12 would make all products of a block first and add them as a tree, for which there are not enough registers. */
+#if defined(TROL_EMULATE)
+#define KEEP_ORDER(sum) (void)(sum)
+#else
+#define KEEP_ORDER(sum) __asm__("" : "+v"(sum))
+#endif
+
 /* high and low += a line of weights (halves in h and l; l only for q8) times 4 inputs of each row. */
 INLINE void add_line(bool with_low, int n_tokens, __m512i h, __m512i l, const int8_t *values, __m512i *high,
                      __m512i *low) {
@@ -22,8 +29,11 @@ INLINE void add_line(bool with_low, int n_tokens, __m512i h, __m512i l, const in
     for (int t = 0; t < n_tokens; t++) {
         __m512i inputs = _mm512_set1_epi32(*(const int32_t *)(const void *)(values + 4 * t));
         high[t] = _mm512_add_epi16(high[t], _mm512_maddubs_epi16(h, inputs));
-        if (with_low)
+        KEEP_ORDER(high[t]);
+        if (with_low) {
             low[t] = _mm512_add_epi16(low[t], _mm512_maddubs_epi16(l, inputs));
+            KEEP_ORDER(low[t]);
+        }
     }
 }
 
