@@ -13,6 +13,16 @@ typedef struct session_case {
     size_t n_ids;
 } session_case;
 
+/* A call, which fills `refused`, must give this status and a sentence that contains `text`. */
+#define CHECK_REFUSED(call, expected, text)                                                                            \
+    do {                                                                                                               \
+        trol_error refused = {TROL_OK, ""};                                                                            \
+        trol_status status_ = (call);                                                                                  \
+        CHECK(status_ == (expected) && refused.status == (expected) && strstr(refused.message, text),                  \
+              "%s gave %d \"%s\", expected %d with \"%s\"", #call, (int)status_, refused.message, (int)(expected),     \
+              text);                                                                                                   \
+    } while (0)
+
 /* A checkpoint folder; stops the program if it does not load. */
 static inline trol_model *load_model(const char *folder, int32_t n_threads) {
     trol_error error = {0};

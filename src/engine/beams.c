@@ -470,9 +470,7 @@ static void set_limit(search *s) {
 
 trol_status trol_beams(trol_session *session, const trol_beams_params *params, trol_beam_list **list,
                        trol_error *error) {
-    if (!list)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_beams: the out-pointer is NULL");
-    *list = NULL;
+    TRY_OUT(list, "trol_beams", error);
     trol_beams_params p;
     trol_beams_params_init(&p);
     TRY(session_check(session, "trol_beams", error));

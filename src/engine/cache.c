@@ -74,9 +74,7 @@ static void lock(trol_cache *cache) {
 static void unlock(trol_cache *cache) { fork_mutex_unlock(&cache->mutex); }
 
 trol_status trol_cache_new(const trol_cache_params *params, trol_cache **result, trol_error *error) {
-    if (!result)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_cache_new: the out-pointer is NULL");
-    *result = NULL;
+    TRY_OUT(result, "trol_cache_new", error);
     trol_cache_params p;
     trol_cache_params_init(&p);
     TRY(params_copy(&p, sizeof p, params, "trol_cache_params", error));

@@ -306,9 +306,7 @@ static trol_status stopped(const char *what, trol_error *error) {
 trol_status trol_constraint_new_custom(trol_model *model, const trol_constraint_hooks *hooks, void *user,
                                        trol_constraint **constraint, trol_error *error) {
     trol_constraint_hooks copied = {.size = sizeof copied};
-    if (!constraint)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_new_custom: the out-pointer is NULL");
-    *constraint = NULL;
+    TRY_OUT(constraint, "trol_constraint_new_custom", error);
     if (!model || !hooks)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_new_custom: %s is NULL",
                     model ? "hooks" : "the model");
@@ -393,9 +391,7 @@ failed:
 
 static trol_status check_new(const char *call, const trol_model *model, const char *text, trol_constraint **constraint,
                              trol_error *error) {
-    if (!constraint)
-        return fail(error, TROL_ERROR_ARGUMENT, "%s: the out-pointer is NULL", call);
-    *constraint = NULL;
+    TRY_OUT(constraint, call, error);
     if (!model || !text)
         return fail(error, TROL_ERROR_ARGUMENT, "%s: %s is NULL", call, model ? "the text" : "the model");
     return TROL_OK;
@@ -447,9 +443,7 @@ void trol_constraint_free(trol_constraint *constraint) {
 }
 
 trol_status trol_constraint_clone(const trol_constraint *constraint, trol_constraint **clone, trol_error *error) {
-    if (!clone)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_clone: the out-pointer is NULL");
-    *clone = NULL;
+    TRY_OUT(clone, "trol_constraint_clone", error);
     if (!constraint)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_constraint_clone: the constraint is NULL");
     constraint_core *core = constraint->core;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/params.h"
 #include "engine/session.h"
 
 static trol_status require_tokenizer(const trol_model *model, const char *call, trol_error *error) {
@@ -38,9 +39,7 @@ trol_status trol_tokenize(const trol_model *model, const char *text, size_t text
 
 trol_status trol_detokenize(const trol_model *model, const int32_t *tokens, size_t n_tokens, int special, char **text,
                             trol_error *error) {
-    if (!text)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_detokenize: the out-pointer is NULL");
-    *text = NULL;
+    TRY_OUT(text, "trol_detokenize", error);
     TRY(require_tokenizer(model, "trol_detokenize", error));
     if (n_tokens > 0 && !tokens)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_detokenize: the tokens are NULL");
@@ -158,31 +157,6 @@ static trol_status prefill_rendered(trol_session *s, int32_t **ids, size_t *n_id
     return status == TROL_OK ? trol_session_prefill(s, *ids, *n_ids, features, n_features, error) : status;
 }
 
-static trol_status set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
-                                       trol_features *const *features, size_t n_features, trol_error *error) {
-    TRY(require_tokenizer(s->model, "trol_session_set_prompt_features", error));
-    TRY(check_messages(messages, n_messages, error));
-    for (size_t i = 0; i < n_features; i++)
-        if (!features || !features[i])
-            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
-    int32_t *ids;
-    size_t n_ids;
-    trol_status status = render(s, messages, n_messages, n_features, &ids, &n_ids, error);
-    if (status == TROL_OK)
-        status = prefill_rendered(s, &ids, &n_ids, features, n_features, error);
-    memory_free(ids);
-    return status;
-}
-
-trol_status trol_session_set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
-                                             trol_features *const *features, size_t n_features, trol_error *error) {
-    TRY(session_check(s, "trol_session_set_prompt_features", error));
-    trol_status status = set_prompt_features(s, messages, n_messages, features, n_features, error);
-    if (status != TROL_OK)
-        session_fail_prompt(s);
-    return status;
-}
-
 static trol_status encode(trol_session *s, const trol_image *const *images, size_t n_images, trol_features **features,
                           trol_error *error) {
     const double start = clock_seconds();
@@ -199,36 +173,52 @@ static trol_status encode(trol_session *s, const trol_image *const *images, size
     return status;
 }
 
-static trol_status set_prompt(trol_session *s, const trol_message *messages, size_t n_messages,
-                              const trol_image *const *images, size_t n_images, trol_error *error) {
-    TRY(require_tokenizer(s->model, "trol_session_set_prompt", error));
-    TRY(check_messages(messages, n_messages, error));
-    for (size_t i = 0; i < n_images; i++)
-        if (!images || !images[i])
-            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
-    int32_t *ids;
+/* Processes a conversation with the features [n_images] of its images, which are encoded first if `images` is given. */
+static trol_status set_prompt(trol_session *s, const char *call, const trol_message *messages, size_t n_messages,
+                              const trol_image *const *images, trol_features **features, size_t n_images,
+                              trol_error *error) {
+    int32_t *ids = NULL;
     size_t n_ids;
-    trol_features **features = calloc(n_images + 1, sizeof *features);
-    if (!features)
-        return fail_memory(error, n_images * sizeof *features, "a prompt's pictures");
-    trol_status status = render(s, messages, n_messages, n_images, &ids, &n_ids, error);
-    if (status == TROL_OK)
-        status = encode(s, images, n_images, features, error);
-    if (status == TROL_OK)
-        status = prefill_rendered(s, &ids, &n_ids, features, n_images, error);
+    trol_status status;
+    TRY_GOTO(require_tokenizer(s->model, call, error), done);
+    TRY_GOTO(check_messages(messages, n_messages, error), done);
     for (size_t i = 0; i < n_images; i++)
-        trol_features_free(features[i]);
-    free(features);
+        if (images ? !images[i] : !features || !features[i]) {
+            status = fail(error, TROL_ERROR_ARGUMENT, "picture %zu of the prompt is NULL", i + 1);
+            goto done;
+        }
+    TRY_GOTO(render(s, messages, n_messages, n_images, &ids, &n_ids, error), done);
+    if (images)
+        TRY_GOTO(encode(s, images, n_images, features, error), done);
+    status = prefill_rendered(s, &ids, &n_ids, features, n_images, error);
+done:
     memory_free(ids);
+    if (status != TROL_OK)
+        session_fail_prompt(s);
     return status;
+}
+
+trol_status trol_session_set_prompt_features(trol_session *s, const trol_message *messages, size_t n_messages,
+                                             trol_features *const *features, size_t n_features, trol_error *error) {
+    static const char call[] = "trol_session_set_prompt_features";
+    TRY(session_check(s, call, error));
+    trol_features **given = (trol_features **)features; /* only read: nothing is encoded */
+    return set_prompt(s, call, messages, n_messages, NULL, given, n_features, error);
 }
 
 trol_status trol_session_set_prompt(trol_session *s, const trol_message *messages, size_t n_messages,
                                     const trol_image *const *images, size_t n_images, trol_error *error) {
-    TRY(session_check(s, "trol_session_set_prompt", error));
-    trol_status status = set_prompt(s, messages, n_messages, images, n_images, error);
-    if (status != TROL_OK)
+    static const char call[] = "trol_session_set_prompt";
+    TRY(session_check(s, call, error));
+    trol_features **features = calloc(n_images + 1, sizeof *features);
+    if (!features) {
         session_fail_prompt(s);
+        return fail_memory(error, n_images * sizeof *features, "a prompt's pictures");
+    }
+    const trol_status status = set_prompt(s, call, messages, n_messages, images, features, n_images, error);
+    for (size_t i = 0; i < n_images; i++)
+        trol_features_free(features[i]);
+    free(features);
     return status;
 }
 

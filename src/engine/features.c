@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "engine/cache.h"
 #include "engine/identity.h"
+#include "engine/params.h"
 #include "format/image.h"
 
 trol_features *features_retain(trol_features *features) {
@@ -47,25 +48,39 @@ trol_status features_new(trol_model *model, float *data, int32_t n_tokens, int32
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
-/* Pictures being encoded. */
-typedef struct encoding {
-    trol_progress_callback callback; /* may be NULL */
+/* A call that encodes pictures, and what cancels it. */
+typedef struct request {
+    trol_model *model;
+    trol_progress_callback progress; /* may be NULL */
     void *user;
     atomic_int *cancel;
+    trol_error *error;
+} request;
+
+/* Pictures being encoded. */
+typedef struct encoding {
+    const request *request;
     int64_t total;
     atomic_llong done;
     double next_call; /* on the monotonic clock */
 } encoding;
 
+static trol_status show_progress(const request *r, int64_t done, int64_t total) {
+    if (r->progress && r->progress(r->user, TROL_STAGE_IMAGE, done, total) != 0)
+        return fail(r->error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+    return TROL_OK;
+}
+
 static void poll_encoding(void *user) {
     const double interval = 0.05;
     encoding *e = user;
+    const request *r = e->request;
     double now = clock_seconds();
-    if (!e->callback || now < e->next_call)
+    if (!r->progress || now < e->next_call)
         return;
     e->next_call = now + interval;
-    if (e->callback(e->user, TROL_STAGE_IMAGE, atomic_load(&e->done), e->total) != 0)
-        atomic_store(e->cancel, 1);
+    if (r->progress(r->user, TROL_STAGE_IMAGE, atomic_load(&e->done), e->total) != 0)
+        atomic_store(r->cancel, 1);
 }
 
 /* Buffers of one encoding of several pictures, one after the other; what stays NULL is not reached. */
@@ -114,70 +129,59 @@ static trol_status take_images(const model_config *config, const trol_image *con
     return TROL_OK;
 }
 
-static trol_status encode(trol_model *model, encoding *e, encoded *out, trol_error *error) {
+static trol_status encode(const request *r, encoded *out) {
+    trol_model *model = r->model;
     const int64_t width = config_feature_width(&model->config), hidden = model->config.decoder.hidden_size;
     workspace *space;
     out->n_rows = out->n_tiles * config_tokens_per_tile(&model->config);
-    e->total = vision_progress_units(&model->config, out->n_tiles);
-    TRY(memory_alloc((size_t)(out->n_rows * width), sizeof(float), "vision features", (void **)&out->features, error));
+    TRY(memory_alloc((size_t)(out->n_rows * width), sizeof(float), "vision features", (void **)&out->features,
+                     r->error));
     TRY(memory_alloc((size_t)(out->n_rows * hidden), sizeof(float), "image embeddings", (void **)&out->embeddings,
-                     error));
-    TRY(model_take_workspace(model, &space, error));
-    const run r = {model->threads, space, model->kernels, e->cancel, error, poll_encoding, e};
-    trol_status status = vision_encode(&r, &model->vision, out->pixels, out->n_tiles, out->features, &e->done);
+                     r->error));
+    TRY(model_take_workspace(model, &space, r->error));
+    encoding e = {.request = r, .total = vision_progress_units(&model->config, out->n_tiles)};
+    const run context = {model->threads, space, model->kernels, r->cancel, r->error, poll_encoding, &e};
+    trol_status status = vision_encode(&context, &model->vision, out->pixels, out->n_tiles, out->features, &e.done);
     if (status == TROL_OK)
-        status = vision_project(&r, &model->vision, out->features, out->n_rows, out->embeddings);
+        status = vision_project(&context, &model->vision, out->features, out->n_rows, out->embeddings);
     model_return_workspace(model, space);
-    return status;
+    return status == TROL_OK ? show_progress(r, e.total, e.total) : status;
 }
 
 /* One features object a picture, each with a copy of its embeddings. */
-static trol_status share_out(trol_model *model, const encoded *out, const trol_image *const *images,
-                             const int32_t *n_tiles, size_t n_images, trol_features **features, trol_error *error) {
-    const int64_t hidden = model->config.decoder.hidden_size;
+static trol_status share_out(const request *r, const encoded *out, const trol_image *const *images,
+                             const int32_t *n_tiles, size_t n_images, trol_features **features) {
+    const int64_t hidden = r->model->config.decoder.hidden_size;
     const float *next = out->embeddings;
     for (size_t i = 0; i < n_images; i++) {
-        const int64_t n_rows = n_tiles[i] * config_tokens_per_tile(&model->config);
+        const int64_t n_rows = n_tiles[i] * config_tokens_per_tile(&r->model->config);
         unsigned char identity[IDENTITY_BYTES];
         float *own;
-        TRY(identity_of_image(model, images[i], identity, error));
-        TRY(memory_alloc((size_t)(n_rows * hidden), sizeof(float), "image embeddings", (void **)&own, error));
+        TRY(identity_of_image(r->model, images[i], identity, r->error));
+        TRY(memory_alloc((size_t)(n_rows * hidden), sizeof(float), "image embeddings", (void **)&own, r->error));
         memcpy(own, next, (size_t)(n_rows * hidden) * sizeof(float));
-        TRY(features_new(model, own, (int32_t)n_rows, n_tiles[i], identity, &features[i], error));
+        TRY(features_new(r->model, own, (int32_t)n_rows, n_tiles[i], identity, &features[i], r->error));
         next += n_rows * hidden;
     }
     return TROL_OK;
 }
 
-static trol_status encode_together(trol_model *model, const trol_image *const *images, size_t n_images,
-                                   trol_progress_callback progress, void *user, atomic_int *cancel, size_t *taken,
-                                   trol_features **features, trol_error *error) {
-    encoding e = {.callback = progress, .user = user, .cancel = cancel};
+static trol_status encode_together(const request *r, const trol_image *const *images, size_t n_images, size_t *taken,
+                                   trol_features **features) {
     encoded out = {0};
     int32_t n_tiles[MOST_TILES];
     if (n_images > MOST_TILES)
         n_images = MOST_TILES;
-    trol_status status = take_images(&model->config, images, n_images, &out, n_tiles, taken, error);
+    trol_status status = take_images(&r->model->config, images, n_images, &out, n_tiles, taken, r->error);
     if (status == TROL_OK)
-        status = encode(model, &e, &out, error);
-    if (status == TROL_OK && e.callback && e.callback(e.user, TROL_STAGE_IMAGE, e.total, e.total) != 0)
-        status = fail(error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+        status = encode(r, &out);
     if (status == TROL_OK)
-        status = share_out(model, &out, images, n_tiles, *taken, features, error);
+        status = share_out(r, &out, images, n_tiles, *taken, features);
     encoded_free(&out);
     return status;
 }
 
 /* ---- with a cache ---------------------------------------------------------------------------- */
-
-/* A call that encodes pictures, and what cancels it. */
-typedef struct request {
-    trol_model *model;
-    trol_progress_callback progress; /* may be NULL */
-    void *user;
-    atomic_int *cancel;
-    trol_error *error;
-} request;
 
 /* A picture that the call asks for. */
 typedef struct wanted {
@@ -223,8 +227,7 @@ static trol_status encode_own(const request *r, wanted *wanted_images, size_t n,
             }
         if (n_own == 0)
             return TROL_OK;
-        trol_status status =
-            encode_together(r->model, images, n_own, r->progress, r->user, r->cancel, &taken, features, r->error);
+        trol_status status = encode_together(r, images, n_own, &taken, features);
         for (size_t i = 0; i < taken && status == TROL_OK; i++) {
             *own[i]->features = features[i];
             own[i]->state = CACHE_READY;
@@ -242,8 +245,7 @@ static trol_status encode_own(const request *r, wanted *wanted_images, size_t n,
 /* Waits for a picture that another caller is encoding. */
 static trol_status wait_for(const request *r, wanted *w) {
     while (w->state == CACHE_WAIT) {
-        if ((r->progress && r->progress(r->user, TROL_STAGE_IMAGE, 0, 1) != 0))
-            return fail(r->error, TROL_ERROR_CANCELLED, "the progress callback asked to stop");
+        TRY(show_progress(r, 0, 1));
         if (atomic_load(r->cancel))
             return fail(r->error, TROL_ERROR_CANCELLED, "encoding the picture was cancelled");
         w->state = cache_wait(r->model->cache, w->entry);
@@ -311,8 +313,7 @@ trol_status model_encode_images(trol_model *model, const trol_image *const *imag
     if (model->cache)
         status = encode_wanted(&r, images, n_images, features, &count);
     for (size_t taken = 0; !model->cache && count < n_images && status == TROL_OK; count += taken)
-        status = encode_together(model, images + count, n_images - count, progress, user, r.cancel, &taken,
-                                 features + count, error);
+        status = encode_together(&r, images + count, n_images - count, &taken, features + count);
     for (size_t i = 0; i < n_images && status != TROL_OK; i++) {
         trol_features_free(features[i]);
         features[i] = NULL;
@@ -338,9 +339,7 @@ trol_status trol_encode_images(trol_model *model, const trol_image *const *image
 }
 
 trol_status trol_encode_image(trol_model *model, const trol_image *image, trol_features **features, trol_error *error) {
-    if (!features)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_image: the out-pointer is NULL");
-    *features = NULL;
+    TRY_OUT(features, "trol_encode_image", error);
     if (!model || !image)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_encode_image: the model or the image is NULL");
     return model_encode_images(model, &image, 1, NULL, NULL, NULL, features, NULL, error);
@@ -351,13 +350,13 @@ trol_status trol_observe_image(trol_model *model, const trol_image *image, trol_
     if (!model || !image || !observer)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_observe_image: the model, the image or the observer is NULL");
     atomic_int cancel = 0;
-    encoding e = {.cancel = &cancel};
+    const request r = {.model = model, .cancel = &cancel, .error = error};
     encoded out = {0};
     int32_t n_tiles;
     size_t taken;
     trol_status status = take_images(&model->config, &image, 1, &out, &n_tiles, &taken, error);
     if (status == TROL_OK)
-        status = encode(model, &e, &out, error);
+        status = encode(&r, &out);
     const int64_t size = model->config.vision.image_size;
     if (status == TROL_OK &&
         (observer(user, "pixels", -1, 0, out.n_tiles, 3 * size * size, out.pixels) != 0 ||

@@ -105,9 +105,7 @@ static void describe_arithmetic(const trol_model *model, const trol_model_params
 }
 
 trol_status trol_model_load(const char *path, const trol_model_params *params, trol_model **result, trol_error *error) {
-    if (!result)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_model_load: the out-pointer is NULL");
-    *result = NULL;
+    TRY_OUT(result, "trol_model_load", error);
     if (!path || !*path)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_model_load: the path is NULL or empty");
     trol_model_params p;

@@ -81,9 +81,7 @@ static uint64_t mix(uint64_t z) {
 static const uint64_t state_step = 0x9e3779b97f4a7c15u;
 
 trol_status trol_sampler_new(const trol_sampler_params *params, trol_sampler **result, trol_error *error) {
-    if (!result)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_sampler_new: the out-pointer is NULL");
-    *result = NULL;
+    TRY_OUT(result, "trol_sampler_new", error);
     trol_sampler_params p;
     trol_sampler_params_init(&p);
     TRY(params_copy(&p, sizeof p, params, "trol_sampler_params", error));
@@ -128,9 +126,7 @@ void trol_sampler_free(trol_sampler *sampler) {
 }
 
 trol_status trol_sampler_clone(const trol_sampler *sampler, trol_sampler **clone, trol_error *error) {
-    if (!clone)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_sampler_clone: the out-pointer is NULL");
-    *clone = NULL;
+    TRY_OUT(clone, "trol_sampler_clone", error);
     if (!sampler)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_sampler_clone: the sampler is NULL");
     trol_sampler *copy;

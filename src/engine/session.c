@@ -45,9 +45,7 @@ static trol_status check_params(const trol_model *model, trol_session_params *p,
 
 trol_status trol_session_new(trol_model *model, const trol_session_params *params, trol_session **result,
                              trol_error *error) {
-    if (!result)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_session_new: the out-pointer is NULL");
-    *result = NULL;
+    TRY_OUT(result, "trol_session_new", error);
     if (!model)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_new: the model is NULL");
     trol_session_params p;
@@ -667,9 +665,7 @@ static trol_status copy_into(const trol_session *s, trol_session *fork, trol_err
 }
 
 trol_status trol_session_fork(const trol_session *s, trol_session **fork, trol_error *error) {
-    if (!fork)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_session_fork: the out-pointer is NULL");
-    *fork = NULL;
+    TRY_OUT(fork, "trol_session_fork", error);
     TRY(session_check(s, "trol_session_fork", error));
     if (s->in_prompt)
         return fail(error, TROL_ERROR_STATE, "trol_session_fork: the prompt has not ended");

@@ -238,9 +238,7 @@ trol_status trol_session_load(trol_model *model, const char *path, const trol_se
     trol_sampler *found = NULL;
     if (sampler)
         *sampler = NULL;
-    if (!session)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_session_load: the out-pointer is NULL");
-    *session = NULL;
+    TRY_OUT(session, "trol_session_load", error);
     if (!model || !path)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_session_load: the model or the path is NULL");
     reader r = {.exchange = {.reading = true, .path = path, .error = error, .bytes = get}};

@@ -47,9 +47,7 @@ static trol_status copy_stops(trol_stream *s, const trol_stream_params *p, trol_
 
 trol_status trol_stream_new(const trol_model *model, const trol_stream_params *params, trol_stream **result,
                             trol_error *error) {
-    if (!result)
-        return fail(error, TROL_ERROR_ARGUMENT, "trol_stream_new: the out-pointer is NULL");
-    *result = NULL;
+    TRY_OUT(result, "trol_stream_new", error);
     if (!model)
         return fail(error, TROL_ERROR_ARGUMENT, "trol_stream_new: the model is NULL");
     trol_stream_params p;
@@ -206,9 +204,7 @@ static trol_status advance(trol_stream *s, bool last, const char **text, trol_er
 }
 
 static trol_status check(const trol_stream *s, const char *call, const char **text, trol_error *error) {
-    if (!text)
-        return fail(error, TROL_ERROR_ARGUMENT, "%s: the out-pointer is NULL", call);
-    *text = NULL;
+    TRY_OUT(text, call, error);
     if (!s)
         return fail(error, TROL_ERROR_ARGUMENT, "%s: the stream is NULL", call);
     return TROL_OK;
