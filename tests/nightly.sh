@@ -24,9 +24,6 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 LOAD_SECONDS=60 TROL_BUILD=$nightly/release TROL_SOURCE=$source tests/server/clients.sh "$folder"
 
-say "the server's tests with ASan and UBSan, and with TSan"
-TROL_BUILD=$nightly/release TROL_SOURCE=$source TROL_SANITIZE="" bash tests/server/sanitizers.sh
-
 say "each fuzzer for $minutes minutes"
 command -v clang >/dev/null || { echo "the fuzzers need clang" >&2; exit 1; }
 build=$nightly/fuzz

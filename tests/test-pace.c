@@ -25,9 +25,9 @@ static size_t run_step(pace *p, const machine *m, size_t n_answers) {
 static void test_sizes(void) {
     const double piece = 0.25;
     const machine machines[] = {
-        {0.09, 0.10, 0.12, 16}, /* two cores, a model of 1.8e9 weights in 8 bits */
-        {0.30, 0.10, 0.12, 16}, /* the same with eight answers */
-        {0.004, 0.002, 0.003, 16}, {0.02, 0.01, 0.01, 16}, {0.5, 0.10, 0.02, 1}, {0.001, 1e-5, 1e-5, 16},
+        {0.09, 0.10, 0.06, 8}, /* two cores, a model of 1.8e9 weights in 8 bits */
+        {0.30, 0.10, 0.06, 8}, /* the same with eight answers */
+        {0.004, 0.002, 0.003, 8}, {0.02, 0.01, 0.01, 8}, {0.5, 0.10, 0.02, 1}, {0.001, 1e-5, 1e-5, 16},
     };
     for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
         const machine *m = &machines[i];
@@ -38,7 +38,7 @@ static void test_sizes(void) {
         CHECK(isinf(pace_expect(&p, 3, 5)), "nothing is known");
         CHECK(pace_rows(&p, 8) == 0, "what answers cost is measured first");
         run_step(&p, m, 8);
-        CHECK(pace_rows(&p, 8) == 16, "the first piece is small");
+        CHECK(pace_rows(&p, 8) == 8, "the first piece is small");
         for (int k = 0; k < 60; k++)
             rows = run_step(&p, m, 8);
         double most = 0;
@@ -58,7 +58,7 @@ static void test_sizes(void) {
 
 /* A machine that gets slower for a while, as when other programs run. */
 static void test_changes(void) {
-    machine m = {0.02, 0.01, 0.01, 16};
+    machine m = {0.02, 0.01, 0.01, 8};
     pace p;
     CHECK(pace_init(&p, 0.1, 4), "memory");
     run_step(&p, &m, 2);
@@ -83,7 +83,7 @@ static void test_changes(void) {
 }
 
 static void test_turns(void) {
-    const machine m = {0.02, 0.01, 0.01, 16};
+    const machine m = {0.02, 0.01, 0.01, 8};
     pace p;
     CHECK(pace_init(&p, 0.1, 4), "memory");
     run_step(&p, &m, 1);

@@ -62,7 +62,7 @@ foreach(source IN LISTS TROL_TEST_SCRIPTS)
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 ENVIRONMENT
     "TROL_BUILD=${PROJECT_BINARY_DIR};TROL_SOURCE=${PROJECT_SOURCE_DIR};TROL_SANITIZE=${TROL_SANITIZE};CC=${CMAKE_C_COMPILER}"
     LABELS script)
-  if(name MATCHES "sanitizers|valgrind|emulated")
+  if(name MATCHES "sanitizer|valgrind|emulated")
     set_tests_properties(${name} PROPERTIES LABELS "script;long" COST 1000 TIMEOUT 1500)
   endif()
 endforeach()

@@ -19,9 +19,21 @@ timeout 300 python3 "$TROL_SOURCE/tests/server/load.py" "$url" "$TROL_SOURCE/mod
 kill -TERM "$pid"
 wait "$pid" || fail "the server ended with $? after the load"
 
+# What nobody sends by mistake.
+start attack -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 3 -c 2000 --timeout 3 --max-connections 512 -q
+timeout 300 python3 "$TROL_SOURCE/tests/server/attack.py" "$url" "$pid"
+kill -TERM "$pid"
+wait "$pid" || fail "the server ended with $? after the attack"
+
+if command -v nginx >/dev/null; then
+    timeout 120 bash "$TROL_SOURCE/tests/server/nginx.sh"
+else
+    left_out "nginx (Debian package nginx-light)"
+fi
+
 start clients -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 20000 -q
 if [ -x "$folder/python/bin/python" ] || python3 -m venv "$folder/python" 2>/dev/null; then
-    "$folder/python/bin/pip" -q --disable-pip-version-check install openai selenium
+    "$folder/python/bin/pip" -q --disable-pip-version-check install openai pydantic selenium
     timeout 300 "$folder/python/bin/python" "$clients/openai_client.py" "$url" "$image"
     if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then
         timeout 300 "$folder/python/bin/python" "$clients/page.py" "$url" "$image"
@@ -33,7 +45,7 @@ else
 fi
 if command -v npm >/dev/null; then
     cp "$clients/openai_client.mjs" "$folder/"
-    (cd "$folder" && [ -d node_modules/openai ] || npm install --silent --no-fund --no-audit openai)
+    (cd "$folder" && [ -d node_modules/zod ] || npm install --silent --no-fund --no-audit openai zod)
     (cd "$folder" && timeout 300 node openai_client.mjs "$url" "$image")
 else
     left_out "the JavaScript client (Debian package npm)"

@@ -20,6 +20,8 @@ bool api_fail(api_error *error, int status, const char *param, const char *code,
  * 503. */
 bool api_fail_library(api_error *error, const char *param, const trol_error *cause);
 bool api_fail_memory(api_error *error);
+/* A model that this server, which has `own`, does not have. */
+bool api_fail_model(api_error *error, const char *name, const char *own);
 
 /* {"error": {"message", "type", "param", "code"}} */
 void api_error_json(const api_error *error, buffer *out);

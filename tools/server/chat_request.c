@@ -163,7 +163,7 @@ static bool read_content(reader *r, const cJSON *content, const char *param, tro
 
 static bool read_message(reader *r, const cJSON *value, size_t number) {
     static const char *const roles[] = {"system", "user", "assistant", "developer", NULL};
-    static const char *const null_fields[] = {"refusal", "annotations", "audio", "tool_calls", "function_call", NULL};
+    static const char *const empty_fields[] = {"annotations", "tool_calls", NULL};
     const cJSON *content = NULL, *role_value = NULL;
     char param[64], role_param[80], content_param[80];
     int role = 0;
@@ -173,15 +173,14 @@ static bool read_message(reader *r, const cJSON *value, size_t number) {
     if (!cJSON_IsObject(value))
         return json_fail_type(value, param, "an object", r->error);
     for (const cJSON *field = value->child; field; field = field->next) {
-        bool known = strcmp(field->string, "role") == 0 || strcmp(field->string, "content") == 0;
+        bool known = cJSON_IsNull(field) || strcmp(field->string, "role") == 0 || strcmp(field->string, "content") == 0;
         if (strcmp(field->string, "role") == 0)
             role_value = field;
         else if (strcmp(field->string, "content") == 0)
             content = field;
         /* Fields that clients copy from an answer's message into the next request, where they have no effect. */
-        for (const char *const *name = null_fields; *name && !known; name++)
-            known =
-                strcmp(field->string, *name) == 0 && (cJSON_IsNull(field) || (cJSON_IsArray(field) && !field->child));
+        for (const char *const *name = empty_fields; *name && !known; name++)
+            known = strcmp(field->string, *name) == 0 && cJSON_IsArray(field) && !field->child;
         if (!known)
             return api_fail(r->error, 400, field->string, "unsupported_field",
                             "%s has the field %.100s, which this server does not support", param, field->string);
@@ -239,9 +238,7 @@ static bool read_model(reader *r, const cJSON *value, const char *param) {
     const char *name;
     if (!json_read_string(value, param, &name, r->error))
         return false;
-    return strcmp(name, r->model_id) == 0 ||
-           api_fail(r->error, 404, param, "model_not_found",
-                    "there is no model \"%.100s\" here, this server has \"%s\"", name, r->model_id);
+    return strcmp(name, r->model_id) == 0 || api_fail_model(r->error, name, r->model_id);
 }
 
 static bool read_max_tokens(reader *r, const cJSON *value, const char *param) {
@@ -314,7 +311,12 @@ static bool read_temperature(reader *r, const cJSON *value, const char *param) {
 }
 
 static bool read_top_p(reader *r, const cJSON *value, const char *param) {
-    return read_float(r, value, param, 1e-6, 1, &r->out->sampler.top_p);
+    const float least = 1e-6f; /* with 0, too, the likeliest token is left */
+    if (!read_float(r, value, param, 0, 1, &r->out->sampler.top_p))
+        return false;
+    if (r->out->sampler.top_p < least)
+        r->out->sampler.top_p = least;
+    return true;
 }
 
 static bool read_top_k(reader *r, const cJSON *value, const char *param) {

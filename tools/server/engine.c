@@ -44,7 +44,7 @@ struct engine {
     size_t n_running;     /* items of the step that is being computed; 0: none is */
     double running_until; /* as far as can be foreseen */
     engine_metrics metrics;
-    bool draining, stop;
+    bool draining, ending, stop;
 };
 
 /* ---- waking and counting --------------------------------------------------------------------- */
@@ -488,7 +488,7 @@ static void yield_pool(engine *e) {
     until.tv_sec += (time_t)end;
     until.tv_nsec = (long)((end - (double)(time_t)end) * 1e9);
     pthread_mutex_lock(&e->mutex);
-    while (!e->stop && pthread_cond_timedwait(&e->wake, &e->mutex, &until) == 0) {
+    while (!e->stop && !e->ending && pthread_cond_timedwait(&e->wake, &e->mutex, &until) == 0) {
         pthread_mutex_unlock(&e->mutex);
         const bool over = !others_compute(e) || any_cancelled(e);
         pthread_mutex_lock(&e->mutex);
@@ -510,6 +510,12 @@ static bool begin_step(engine *e, size_t n, double seconds) {
     return all_here;
 }
 
+/* With the mutex held. */
+static void cancel_step(engine *e) {
+    for (size_t i = 0; i < e->n_running; i++)
+        trol_session_cancel(e->items[i].session);
+}
+
 /* A step that would run on for long for a job whose client left is stopped; the others' parts of it are repeated. With
  * the mutex held. */
 static void stop_step(engine *e, const job *j) {
@@ -519,8 +525,7 @@ static void stop_step(engine *e, const job *j) {
         is_part = is_part || e->item_slots[i]->job == j;
     if (!is_part || now_seconds() + soon > e->running_until)
         return;
-    for (size_t i = 0; i < e->n_running; i++)
-        trol_session_cancel(e->items[i].session);
+    cancel_step(e);
 }
 
 /* What the items say, with the pool for itself where answers wait. */
@@ -581,14 +586,41 @@ static void drop_cancelled(engine *e) {
     }
 }
 
+/* The job, which is in no list and no slot, is not answered any more. */
+static void turn_away(engine *e, job *j) {
+    api_error error;
+    api_fail(&error, 503, NULL, "shutting_down", "the server is being shut down");
+    job_put_error(j, &error);
+    let_go(e, j, OUTCOME_FAILED);
+}
+
+static void end_jobs(engine *e) {
+    while (e->jobs) {
+        job *j = e->jobs;
+        close_job(e, j, false);
+        turn_away(e, j);
+    }
+    pthread_mutex_lock(&e->mutex);
+    while (e->waiting) {
+        job *j = unlink_waiting(e, &e->waiting);
+        pthread_mutex_unlock(&e->mutex);
+        turn_away(e, j);
+        pthread_mutex_lock(&e->mutex);
+    }
+    pthread_mutex_unlock(&e->mutex);
+}
+
 static void *engine_main(void *argument) {
     engine *e = argument;
     pthread_mutex_lock(&e->mutex);
     while (!e->stop) {
         const uint64_t seen = e->n_wakes;
+        const bool ending = e->ending;
         pthread_mutex_unlock(&e->mutex);
         take_searches(e);
         drop_cancelled(e);
+        if (ending)
+            end_jobs(e);
         serve_queue(e);
         const bool ran = step(e);
         pthread_mutex_lock(&e->mutex);
@@ -676,6 +708,15 @@ void engine_cancel(engine *e, job *j) {
 void engine_drain(engine *e) {
     pthread_mutex_lock(&e->mutex);
     e->draining = true;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+void engine_end(engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    e->draining = e->ending = true;
+    cancel_step(e);
+    e->n_wakes++;
+    pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->mutex);
 }
 

@@ -50,6 +50,8 @@ void engine_cancel(engine *e, job *j);
 
 /* From now on no request is accepted. */
 void engine_drain(engine *e);
+/* Requests that are queued or run are answered 503: the server is being shut down. */
+void engine_end(engine *e);
 /* Requests that are queued or run. */
 int32_t engine_count_open(engine *e);
 engine_metrics engine_get_metrics(engine *e);

@@ -133,7 +133,7 @@ static void add_headers(const exchange *x, struct MHD_Response *response) {
         MHD_add_response_header(response, "Access-Control-Allow-Headers", "Authorization, Content-Type");
         MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
     }
-    if (atomic_load(&s->state) == SERVER_DRAINING)
+    if (x->closes || atomic_load(&s->state) == SERVER_DRAINING)
         MHD_add_response_header(response, "Connection", "close");
 }
 
@@ -178,11 +178,35 @@ static bool fail_too_long(exchange *x) {
                     x->server->options.max_body_mib);
 }
 
+static enum MHD_Result count_lengths(void *user, enum MHD_ValueKind kind, const char *name, const char *value) {
+    int *n = user;
+    (void)kind;
+    (void)value;
+    *n += strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0;
+    return MHD_YES;
+}
+
+/* A body whose end could be read in two ways may hide a second request from a proxy; one that is compressed is not
+ * read. */
+static bool check_framing(exchange *x) {
+    const char *encoding = header(x, "Content-Encoding");
+    int n_lengths = 0;
+    MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, count_lengths, &n_lengths);
+    x->closes = n_lengths > 1;
+    if (n_lengths > 1)
+        return api_fail(&x->error, 400, NULL, "invalid_request",
+                        "the request gives the length of its body in two ways, expected one Content-Length or "
+                        "Transfer-Encoding");
+    return !encoding || strcasecmp(encoding, "identity") == 0 ||
+           api_fail(&x->error, 415, "Content-Encoding", "unsupported_encoding",
+                    "the body comes in the encoding %.40s, expected none", encoding);
+}
+
 /* All checks that need no body. */
 static void check_headers(exchange *x, const char *method, const char *path) {
     const char *length = header(x, "Content-Length");
     x->route = routes_find(method, path, &x->error);
-    if (!x->route || !check_origin(x) || !check_key(x))
+    if (!check_framing(x) || !x->route || !check_origin(x) || !check_key(x))
         return;
     if (length && strtoull(length, NULL, 10) > body_limit(x->server)) {
         fail_too_long(x);
@@ -275,6 +299,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *mhd, const char
     if (x->error.status == 0) {
         if (strcmp(path, "/") == 0)
             make_nonce(x->nonce, sizeof x->nonce);
+        x->path = path;
         x->route->answer(x);
     }
     return send_reply(x);

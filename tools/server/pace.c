@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 enum {
-    TILE_ROWS = 16,   /* of a kernel: rows beyond a multiple cost as much as the next one */
+    TILE_ROWS = 8,    /* of a kernel: rows beyond a multiple cost as much as the next one */
     LEAST_ROWS = 4,   /* fewer cost hardly less: the weights must be read for any */
     LEAST_ALONE = 64, /* where no answer waits */
     ALONE = 4         /* there pieces may take so many times as long */

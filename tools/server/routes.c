@@ -33,15 +33,31 @@ static void answer_health(exchange *x) {
                  state == SERVER_LOADING ? "the model is still being loaded" : "the server is being shut down");
 }
 
-static void answer_models(exchange *x) {
+static void put_model(exchange *x) {
     const server *s = x->server;
-    buffer_text(&x->reply, "{\"object\":\"list\",\"data\":[{\"id\":");
+    buffer_text(&x->reply, "{\"id\":");
     buffer_string(&x->reply, s->model_id);
     buffer_format(&x->reply,
                   ",\"object\":\"model\",\"created\":%" PRId64
                   ",\"owned_by\":\"libtrol\",\"meta\":{\"n_params\":%" PRId64 ",\"size\":%" PRId64
-                  ",\"n_vocab\":%" PRId32 ",\"n_ctx\":%" PRId32 "}}]}",
+                  ",\"n_vocab\":%" PRId32 ",\"n_ctx\":%" PRId32 "}}",
                   x->created, s->info.n_parameters, s->info.weight_bytes, s->info.vocab_size, s->options.context_size);
+}
+
+static void answer_models(exchange *x) {
+    buffer_text(&x->reply, "{\"object\":\"list\",\"data\":[");
+    put_model(x);
+    buffer_text(&x->reply, "]}");
+}
+
+static const char model_prefix[] = "/v1/models/";
+
+static void answer_model(exchange *x) {
+    const char *name = x->path + sizeof model_prefix - 1;
+    if (strcmp(name, x->server->model_id) == 0)
+        put_model(x);
+    else
+        api_fail_model(&x->error, name, x->server->model_id);
 }
 
 static void answer_props(exchange *x) {
@@ -219,20 +235,23 @@ static const route routes[] = {
     {"POST", "/detokenize", false, true, answer_detokenize},
 };
 
+static const route model_route = {"GET", "/v1/models/ID", false, true, answer_model};
 static const route options_route = {"OPTIONS", "*", true, false, answer_options};
 
-const route *routes_find(const char *method, const char *path, api_error *error) {
-    const route *other = NULL;
-    const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        if (strcmp(path, routes[i].path) != 0)
-            continue;
-        if (strcmp(wanted, routes[i].method) == 0)
+static const route *route_at(const char *path) {
+    const size_t prefix = sizeof model_prefix - 1;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+        if (strcmp(path, routes[i].path) == 0)
             return &routes[i];
-        if (strcmp(method, "OPTIONS") == 0)
-            return &options_route;
-        other = &routes[i];
-    }
+    return strncmp(path, model_prefix, prefix) == 0 && path[prefix] ? &model_route : NULL;
+}
+
+const route *routes_find(const char *method, const char *path, api_error *error) {
+    const route *other = route_at(path);
+    if (other && strcmp(strcmp(method, "HEAD") == 0 ? "GET" : method, other->method) == 0)
+        return other;
+    if (other && strcmp(method, "OPTIONS") == 0)
+        return &options_route;
     if (other) {
         api_fail(error, 405, NULL, "method_not_allowed", "%.40s is not a method of %s, expected %s", method,
                  other->path, other->method);

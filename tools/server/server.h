@@ -60,6 +60,7 @@ typedef struct exchange {
     http_client *client; /* may be NULL: there was no memory for its entry */
     int fd;
     const struct route *route;
+    const char *path;  /* while `route` answers */
     buffer body;       /* of the request */
     size_t n_received; /* of the body, with what was dropped */
     size_t n_reserved; /* of server->body_bytes */
@@ -72,6 +73,7 @@ typedef struct exchange {
     job *job;          /* of a chat request */
     bool over;         /* its last event has come */
     bool gone;         /* nobody is there to read the reply */
+    bool closes;       /* the connection, after the reply */
     bool stream;       /* the reply is written while the job runs */
     bool stream_ended; /* all of it is in `reply` */
     char id[40];

@@ -264,18 +264,30 @@ static void print_address(const server *s) {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-/* Lets what runs come to its end, unless a second signal comes. */
+/* Until no request is open, and a moment longer for connections that are idle. false: that took longer than the time
+ * allows, or a signal came. */
+static bool wait_for_requests(server *s, double seconds) {
+    const double start = now_seconds(), moment = 1;
+    while (now_seconds() < start + seconds) {
+        const bool open = engine_count_open(s->engine) > 0;
+        if (atomic_load(&s->n_connections) == 0 || (!open && now_seconds() > start + moment))
+            return true;
+        if (wait_for_signal(0.05))
+            return false;
+    }
+    return engine_count_open(s->engine) == 0;
+}
+
+/* Lets what runs come to its end, unless that takes too long or a second signal comes: then clients hear of it. */
 static void drain(server *s) {
-    const double until = now_seconds() + s->options.drain_seconds;
+    const double farewell = 2;
     atomic_store(&s->state, SERVER_DRAINING);
     engine_drain(s->engine);
     http_quiesce(s);
-    while (now_seconds() < until && (engine_count_open(s->engine) > 0 || atomic_load(&s->n_connections) > 0)) {
-        if (engine_count_open(s->engine) == 0 && now_seconds() > until - s->options.drain_seconds + 1)
-            return; /* what is left are idle connections */
-        if (wait_for_signal(0.05))
-            return;
-    }
+    if (wait_for_requests(s, s->options.drain_seconds))
+        return;
+    engine_end(s->engine);
+    (void)wait_for_requests(s, farewell);
 }
 
 static int run(server *s, const char *path, trol_error *error) {

@@ -1,6 +1,8 @@
 // The openai package for JavaScript against a server: node openai_client.mjs URL PICTURE.
 import fs from 'node:fs';
 import OpenAI from 'openai';
+import { zodResponseFormat } from 'openai/helpers/zod';
+import { z } from 'zod';
 
 const [url, image_path] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: url + 'v1', apiKey: 'none', maxRetries: 0, timeout: 120000 });
@@ -32,6 +34,11 @@ const schema = { type: 'object', properties: { color: { type: 'string', enum: ['
 const formed = await client.chat.completions.create({ model, messages, max_tokens: 40,
   response_format: { type: 'json_schema', json_schema: { name: 'shape', strict: true, schema } } });
 check(['red', 'blue'].includes(JSON.parse(formed.choices[0].message.content).color), formed);
+
+const Shape = z.object({ color: z.enum(['red', 'blue']), corners: z.number().int().min(0).max(9).nullable(), tags: z.array(z.string().max(5)).max(2) });
+const parsed = await client.chat.completions.parse({ model, messages, response_format: zodResponseFormat(Shape, 'shape'), max_tokens: 200 });
+check(Shape.safeParse(parsed.choices[0].message.parsed).success, parsed);
+check((await client.models.retrieve(model)).id === model);
 
 for (const [status, param, request] of [
   [400, 'temperature', { model, messages: hello, temperature: 'warm' }],

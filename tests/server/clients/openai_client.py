@@ -4,9 +4,11 @@ import json
 import sys
 import threading
 import time
+import typing
 import urllib.request
 
 import openai
+import pydantic
 
 url, image_path = sys.argv[1:3]
 client = openai.OpenAI(base_url=url + "v1", api_key="none", max_retries=0, timeout=120)
@@ -83,6 +85,22 @@ check(set(value) == {"color", "round"} and isinstance(value["round"], bool), val
 answer = client.chat.completions.create(
     model=model, messages=hello, max_tokens=60, response_format={"type": "json_object"})
 check(isinstance(json.loads(answer.choices[0].message.content), dict), answer)
+
+
+class Shape(pydantic.BaseModel):
+    """A shape in the picture."""
+
+    color: typing.Literal["red", "blue"]
+    corners: typing.Optional[int] = pydantic.Field(ge=0, le=9, description="how many")
+
+
+class Picture(pydantic.BaseModel):
+    shapes: list[Shape] = pydantic.Field(max_length=2)
+
+
+parsed = client.chat.completions.parse(model=model, messages=question, response_format=Picture, max_tokens=200)
+check(isinstance(parsed.choices[0].message.parsed, Picture), parsed)
+check(client.models.retrieve(model).id == model, model)
 
 
 # errors
