@@ -79,14 +79,14 @@ typedef int (*trol_progress_callback)(void *user, trol_stage stage, int64_t done
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
-/* A pool of threads that several models may share. Work is cut the same way for every number of threads, so results
- * are bit-identical for any of them. With several callers, one parallel region runs at a time, in order of arrival; the
+/* A pool of threads that several models may share. Work is cut the same way for every number of threads, so results are
+ * bit-identical for any of them. With several callers, one parallel region runs at a time, in order of arrival; the
  * calling thread works too. Idle threads sleep.
  *
- * fork: a child may go on using what the parent has loaded, models and sessions included; its threads are started again
- * by the first call that needs them, and freeing always returns. A session in which another thread of the parent was
- * making a call at that moment is left half done in the child: the child may only free it. So is a constraint (with its
- * clones) that was in use then: the child gets TROL_ERROR_STATE and makes a new one. */
+ * fork: a child may continue to use what the parent has loaded, models and sessions included; its threads are started
+ * again by the first call that needs them, and freeing always returns. A session in which another thread of the parent
+ * was making a call at that moment is left half done in the child: the child may only free it. So is a constraint (with
+ * its clones) that was in use then: the child gets TROL_ERROR_STATE and makes a new one. */
 typedef struct trol_threads trol_threads;
 
 /* n_threads: 1 to 256, or 0 for one per physical core (not per hyperthread) among the CPUs that this process may use,
@@ -95,7 +95,7 @@ typedef struct trol_threads trol_threads;
 TROL_API TROL_NODISCARD trol_status trol_threads_new(int32_t n_threads, trol_threads **threads, trol_error *error);
 TROL_API void trol_threads_free(trol_threads *threads);
 /* Keeps the pool for the calling thread: other callers wait until it is released, even those that came first. What they
- * are computing is interrupted within milliseconds and goes on afterwards, with the same result. For a program that
+ * are computing is interrupted within milliseconds and continues afterwards, with the same result. For a program that
  * does several things at once and wants several calls, or all of a long one, to run without interruption. Not nested.
  */
 TROL_API void trol_threads_hold(trol_threads *threads);
@@ -484,8 +484,8 @@ TROL_API TROL_NODISCARD trol_status trol_session_save(const trol_session *sessio
                                                       const char *path, trol_error *error);
 /* A session that continues where the saved one stopped, to the bit. Refused are files of another model (weights or
  * tokenizer), of a model that is computed in another way (CPU, weight types, version of the library), and damaged ones.
- * params NULL: those of the file, without a callback; else the file's must be the same, but for context_size and the
- * callback, which are taken. *sampler (may be NULL): the one in the file; NULL if it has none. */
+ * params NULL: those of the file, without a callback; else the file's must be the same, except for context_size and the
+ * callback, which are taken from params. *sampler (may be NULL): the one in the file; NULL if it has none. */
 TROL_API TROL_NODISCARD trol_status trol_session_load(trol_model *model, const char *path,
                                                       const trol_session_params *params, trol_session **session,
                                                       struct trol_sampler **sampler, trol_error *error);

@@ -311,7 +311,8 @@ static void *ask_many(void *user) {
     return NULL;
 }
 
-/* Each picture is encoded once, whoever asks for it first and in whatever order; by two models of the same weights. */
+/* Each picture is encoded once, whichever thread asks for it first and in whatever order; by two models of the same
+ * weights. */
 static void check_threads(void) {
     enum { N_THREADS = 6, N_ROUNDS = 8 };
     for (int round = 0; round < N_ROUNDS; round++) {

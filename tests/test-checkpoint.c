@@ -21,7 +21,7 @@ static const char *const files[] = {"config.json",     "model.safetensors",     
                                     "tokenizer.model", "tokenizer_config.json", "added_tokens.json"};
 enum { N_FILES = sizeof files / sizeof *files };
 
-/* The case's files as links, but for one that is left out. */
+/* The case's files as links, except for one that is left out. */
 static void make_folder(const char *missing) {
     char target[1024];
     for (int i = 0; i < N_FILES; i++) {

@@ -64,7 +64,7 @@ static void check_cores(const int *cpus, int n_cpus, int expected) {
           list.n_cpus, expected, n_cpus);
     CHECK(cpus_default_threads(&list, 0) == expected, "threads without a quota");
     CHECK(cpus_default_threads(&list, 1) == 1, "a quota of one");
-    CHECK(cpus_default_threads(&list, 1000) == expected, "a quota that is no limit");
+    CHECK(cpus_default_threads(&list, 1000) == expected, "a quota without a limit");
     cpus_free(&list);
 }
 

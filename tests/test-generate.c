@@ -7,14 +7,14 @@
 enum { TEXT_BYTES = 1 << 16 };
 
 /* What a callback was given. */
-typedef struct said {
+typedef struct shown {
     char text[TEXT_BYTES];
     int n_pieces, stop_at; /* 0: never */
     bool broken;           /* a piece was not whole characters */
-} said;
+} shown;
 
 static int take_text(void *user, const char *piece) {
-    said *s = user;
+    shown *s = user;
     const size_t n = strlen(piece);
     for (size_t i = 0; i < n;) {
         uint32_t c;
@@ -45,7 +45,7 @@ static trol_session *ask(trol_model *model, trol_traversal mode, int32_t context
 }
 
 /* An answer of up to n tokens: where it stopped, how many tokens the session holds then. */
-static trol_stop generate(trol_session *s, const trol_generate_params *params, said *out) {
+static trol_stop generate(trol_session *s, const trol_generate_params *params, shown *out) {
     trol_error error = {0};
     trol_stop stop = 0;
     CHECK_OK(trol_generate(s, params, take_text, out, &stop, &error), error);
@@ -57,7 +57,7 @@ static trol_stop generate(trol_session *s, const trol_generate_params *params, s
 
 /* The text that an answer's tokens spell, without white space around it and without an incomplete character at the
  * end. */
-static void check_text(trol_model *model, trol_session *s, size_t n_prompt, const said *out) {
+static void check_text(trol_model *model, trol_session *s, size_t n_prompt, const shown *out) {
     trol_error error = {0};
     char *text = NULL;
     CHECK_OK(trol_detokenize(model, trol_session_tokens(s) + n_prompt, trol_session_n_tokens(s) - n_prompt, 0, &text,
@@ -83,21 +83,21 @@ static void check_text(trol_model *model, trol_session *s, size_t n_prompt, cons
 static void check_continuing(trol_model *model) {
     enum { N_TOKENS = 60 };
     static const int32_t pieces[] = {1, 3};
-    static said whole, parts;
+    static shown whole, parts;
     size_t n_replacements = 0;
     for (int salt = 0; salt < 6; salt++) {
         const trol_traversal mode = (trol_traversal)(salt % 3);
         trol_generate_params params = up_to(N_TOKENS);
         trol_session *one = ask(model, mode, 0, salt);
         const size_t n_prompt = trol_session_n_tokens(one);
-        whole = (said){.text = ""};
+        whole = (shown){.text = ""};
         CHECK(generate(one, &params, &whole) == TROL_STOP_LENGTH, "the stop is not the length");
         CHECK(trol_session_n_tokens(one) == n_prompt + N_TOKENS - 1, "%zu tokens", trol_session_n_tokens(one));
         check_text(model, one, n_prompt, &whole);
         n_replacements += strstr(whole.text, "\xef\xbf\xbd") != NULL;
         for (size_t k = 0; k < 2; k++) {
             trol_session *cut = ask(model, mode, 0, salt);
-            parts = (said){.text = ""};
+            parts = (shown){.text = ""};
             for (int32_t n = 0; n < N_TOKENS; n += pieces[k]) {
                 params = up_to(pieces[k]);
                 CHECK(generate(cut, &params, &parts) == TROL_STOP_LENGTH, "the stop is not the length");
@@ -117,16 +117,16 @@ static void check_continuing(trol_model *model) {
 
 /* A callback that stops, then another call: nothing is lost or shown twice. */
 static void check_cancelled(trol_model *model) {
-    static said whole, parts;
+    static shown whole, parts;
     trol_error error = {0};
     trol_generate_params params = up_to(30);
     trol_session *one = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1), *cut = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
     trol_stop stop;
-    whole = (said){.text = ""};
+    whole = (shown){.text = ""};
     generate(one, &params, &whole);
     for (int lookup = 0; lookup <= 1; lookup++) {
         CHECK_OK(trol_session_ask(cut, "What is 1? What is 1?", NULL, 0, &error), error);
-        parts = (said){.stop_at = 1};
+        parts = (shown){.stop_at = 1};
         int calls = 0;
         trol_status status;
         do {
@@ -143,7 +143,7 @@ static void check_cancelled(trol_model *model) {
     }
     CHECK_OK(trol_session_ask(cut, "What is 1? What is 1?", NULL, 0, &error), error);
     trol_session_cancel(cut); /* before the first token is fed: it is shown, and the next call continues */
-    parts = (said){.text = ""};
+    parts = (shown){.text = ""};
     params = up_to(30);
     CHECK(trol_generate(cut, &params, take_text, &parts, &stop, &error) == TROL_ERROR_CANCELLED,
           "a cancel before the call");
@@ -166,7 +166,7 @@ static int count_logits(void *user, int64_t position, const float *logits, int32
 }
 
 static void check_stops(trol_model *model) {
-    static said out;
+    static shown out;
     trol_error error = {0};
     trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 2);
     const size_t n_prompt = trol_session_n_tokens(s);
@@ -174,7 +174,7 @@ static void check_stops(trol_model *model) {
     trol_generate_params params = up_to(0);
     params.logits = count_logits;
     params.logits_user = &position;
-    out = (said){.text = ""};
+    out = (shown){.text = ""};
     CHECK(generate(s, &params, &out) == TROL_STOP_LENGTH && trol_session_n_tokens(s) == n_prompt + 255,
           "256 tokens are the default");
     CHECK(position == (int64_t)n_prompt + 255, "the logits of the last token are those of position %lld",
@@ -184,7 +184,7 @@ static void check_stops(trol_model *model) {
         s = ask(model, TROL_TRAVERSAL_PROMPT, (int32_t)n_prompt + 3, 2);
         params = up_to(50);
         params.lookup = lookup;
-        out = (said){.text = ""};
+        out = (shown){.text = ""};
         CHECK(generate(s, &params, &out) == TROL_STOP_CONTEXT, "the context's end");
         CHECK(trol_session_n_tokens(s) == n_prompt + 3, "%zu tokens", trol_session_n_tokens(s));
         const size_t n_said = strlen(out.text);
@@ -223,7 +223,7 @@ static trol_sampler *new_sampler(float temperature, int32_t top_k, float top_p, 
 
 /* A model of random weights hardly ever ends an answer, so answers are sampled at a high temperature until one ends. */
 static void check_end(trol_model *model) {
-    static said out, again;
+    static shown out, again;
     trol_error error = {0};
     trol_model_info info = {.size = sizeof info};
     CHECK_OK(trol_model_get_info(model, &info, &error), error);
@@ -234,7 +234,7 @@ static void check_end(trol_model *model) {
         trol_generate_params params = up_to(100);
         params.ignore_eos = 0;
         params.sampler = new_sampler(100, 0, 1, seed);
-        out = (said){.text = ""};
+        out = (shown){.text = ""};
         ended = generate(s, &params, &out) == TROL_STOP_END;
         const size_t n = trol_session_n_tokens(s) - n_prompt;
         trol_sampler_free(params.sampler);
@@ -244,7 +244,7 @@ static void check_end(trol_model *model) {
             CHECK_OK(trol_session_ask(s, "What is 3? What is 3?", NULL, 0, &error), error);
             params.sampler = new_sampler(100, 0, 1, seed);
             params.ignore_eos = 1;
-            again = (said){.text = ""};
+            again = (shown){.text = ""};
             CHECK(generate(s, &params, &again) == TROL_STOP_LENGTH && trol_session_n_tokens(s) == n_prompt + 99,
                   "ignore_eos");
             trol_sampler_free(params.sampler);
@@ -258,11 +258,11 @@ static void check_end(trol_model *model) {
 static void check_ids(void) {
     session_case c = open_case("internlm2-clip-text", 1);
     trol_session *s = open_session(c.model, TROL_TRAVERSAL_PROMPT, 0, 0);
-    static said out;
+    static shown out;
     char expected[512] = "";
     prefill_case(&c, s, c.ids, c.n_ids);
     trol_generate_params params = up_to(4);
-    out = (said){.text = ""};
+    out = (shown){.text = ""};
     for (int i = 0; i < 3; i++)
         generate(s, &params, &out);
     for (size_t i = c.n_ids; i < trol_session_n_tokens(s); i++)
@@ -326,7 +326,7 @@ static void check_frequencies(const char *what, float temperature, int32_t top_k
 }
 
 static void check_sampling(trol_model *model) {
-    static said a, b;
+    static shown a, b;
     check_sampler_parameters();
     check_frequencies("all", 1, 0, 1, (double[]){1 / 8.0, 2 / 8.0, 5 / 8.0});
     check_frequencies("temperature 0.5", 0.5f, 0, 1, (double[]){1 / 30.0, 4 / 30.0, 25 / 30.0});
@@ -339,7 +339,7 @@ static void check_sampling(trol_model *model) {
         trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 4), *t = ask(model, TROL_TRAVERSAL_PROMPT, 0, 4);
         trol_generate_params params = up_to(40);
         params.sampler = which == 2 ? new_sampler(1.5f, 1, 1, 7) : new_sampler(1.5f, 0, 1, 7);
-        a = b = (said){.text = ""};
+        a = b = (shown){.text = ""};
         generate(s, &params, &a);
         trol_sampler_free(params.sampler);
         params.sampler = which == 2 ? NULL : new_sampler(1.5f, 0, 1, which == 0 ? 7 : 8);
@@ -358,14 +358,14 @@ static void check_sampling(trol_model *model) {
 /* Prompt lookup changes nothing but the number of tokens fed at once. */
 static void check_lookup(trol_model *model) {
     enum { N_TOKENS = 200 };
-    static said plain, looked;
+    static shown plain, looked;
     int64_t n_accepted = 0;
     for (int mode = TROL_TRAVERSAL_PROMPT; mode <= TROL_TRAVERSAL_OFF; mode++)
         for (int lookup = 1; lookup <= 3; lookup++) {
             trol_session *s = ask(model, mode, 0, 5), *t = ask(model, mode, 0, 5);
             trol_generate_params params = up_to(N_TOKENS);
             int64_t position = -1;
-            plain = looked = (said){.text = ""};
+            plain = looked = (shown){.text = ""};
             generate(s, &params, &plain);
             params.lookup = lookup;
             params.logits = count_logits;
@@ -412,7 +412,7 @@ static int check_token(void *user, const trol_token_info *info) {
 }
 
 static void check_token_callback(trol_model *model) {
-    static said out;
+    static shown out;
     trol_error error = {0};
     trol_model_info info = {.size = sizeof info};
     CHECK_OK(trol_model_get_info(model, &info, &error), error);
@@ -432,7 +432,7 @@ static void check_token_callback(trol_model *model) {
             params.n_top_logprobs = 3;
             params.logits_user = params.token_user = &whole;
             params.sampler = samplers[0];
-            out = (said){.text = ""};
+            out = (shown){.text = ""};
             generate(s, &params, &out);
             CHECK(whole.n == N_TOKENS &&
                       memcmp(whole.tokens, trol_session_tokens(s) + n_prompt, (N_TOKENS - 1) * sizeof(int32_t)) == 0,
@@ -482,12 +482,12 @@ static void check_token_callback(trol_model *model) {
 /* A text of the middle of an answer ends it there, however it is cut into tokens and calls; nothing of it is shown. */
 static void check_stop_strings(trol_model *model) {
     enum { N_TOKENS = 60 };
-    static said whole, out;
+    static shown whole, out;
     int n_spanning = 0;
     for (int salt = 0; salt < 4; salt++) {
         trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, salt);
         trol_generate_params params = up_to(N_TOKENS);
-        whole = (said){.text = ""};
+        whole = (shown){.text = ""};
         generate(s, &params, &whole);
         trol_session_free(s);
         const size_t length = strlen(whole.text);
@@ -510,7 +510,7 @@ static void check_stop_strings(trol_model *model) {
             params.n_stops = 2;
             params.lookup = at % 2 ? 2 : 0;
             s = ask(model, TROL_TRAVERSAL_PROMPT, 0, salt);
-            out = (said){.text = ""};
+            out = (shown){.text = ""};
             trol_stop reason = 0;
             params.max_tokens = at % 3 ? N_TOKENS : 1; /* at once, or token by token */
             for (int i = 0; i < N_TOKENS && reason != TROL_STOP_STRING; i++)
@@ -545,8 +545,8 @@ static void check_same_text(const char *folder) {
         sampling.frequency_penalty = 0.3f;
         sampling.seed = 99;
         trol_generate_params params = up_to(N_TOKENS + 1);
-        static said out;
-        out = (said){.text = ""};
+        static shown out;
+        out = (shown){.text = ""};
         CHECK_OK(trol_sampler_new(&sampling, &params.sampler, &error), error);
         generate(alone, &params, &out);
         trol_sampler_free(params.sampler);
@@ -596,7 +596,7 @@ static void check_not_finite(trol_model *model) {
             for (int k = 0; k < 2; k++) {
                 trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
                 trol_generate_params params = up_to(5);
-                said out = {.text = ""};
+                shown out = {.text = ""};
                 trol_stop stop;
                 params.lookup = lookup;
                 params.sampler = samplers[k];

@@ -70,13 +70,13 @@ static bool same_pixels(const trol_image *a, const trol_image *b) {
 static void check_cuts(const char *name, const file *f, const trol_image *whole) {
     size_t step = f->n_bytes / 40 + 1;
     for (size_t n = 12; n < f->n_bytes; n += step) {
-        notices said;
+        notices logged;
         trol_error error = {0};
         trol_image *image;
         uint8_t *exact = malloc(n + 1); /* so that a sanitizer sees a read past the end */
         memcpy(exact, f->bytes, n);
         uint8_t *cut = realloc(exact, n ? n : 1);
-        trol_status status = load(cut, n, &image, &said, &error);
+        trol_status status = load(cut, n, &image, &logged, &error);
         bool complete = status == TROL_OK && same_pixels(image, whole);
         CHECK((status == TROL_ERROR_FORMAT && error.message[0]) || complete, "%s, %zu of %zu bytes: %d, %s", name, n,
               f->n_bytes, (int)status, error.message);
@@ -99,10 +99,10 @@ static int compare_folder(const char *name, int n_notices) {
         n_files++;
         trol_error error = {0};
         trol_image *image = NULL, *expected = NULL;
-        notices said;
+        notices logged;
         file f = read_reference(path);
-        CHECK_OK(load(f.bytes, f.n_bytes, &image, &said, &error), error);
-        CHECK(said.count == n_notices, "%s: %d notices, %s", path, said.count, said.last);
+        CHECK_OK(load(f.bytes, f.n_bytes, &image, &logged, &error), error);
+        CHECK(logged.count == n_notices, "%s: %d notices, %s", path, logged.count, logged.last);
         CHECK_OK(trol_image_load_file(reference_path(expected_path), NULL, &expected, &error), error);
         CHECK(image && expected && same_pixels(image, expected), "%s has other pixels", path);
         if (image)
@@ -125,12 +125,12 @@ static void test_reference_images(void) {
 
 /* The file must load with one notice that has `part` in it, or without any where `part` is NULL. */
 static void check_notice(const char *what, const uint8_t *bytes, size_t n_bytes, const char *part) {
-    notices said;
+    notices logged;
     trol_error error = {0};
     trol_image *image;
-    CHECK_OK(load(bytes, n_bytes, &image, &said, &error), error);
-    CHECK(said.count == (part ? 1 : 0) && (!part || strstr(said.last, part)), "%s: %d notices, \"%s\"", what,
-          said.count, said.last);
+    CHECK_OK(load(bytes, n_bytes, &image, &logged, &error), error);
+    CHECK(logged.count == (part ? 1 : 0) && (!part || strstr(logged.last, part)), "%s: %d notices, \"%s\"", what,
+          logged.count, logged.last);
     trol_image_free(image);
 }
 
@@ -141,13 +141,13 @@ static void test_png_tails(void) {
     file f = read_reference("pictures/420.jpg.png");
     trol_error error = {0};
     trol_image *whole = NULL, *image;
-    notices said;
-    CHECK_OK(load(f.bytes, f.n_bytes, &whole, &said, &error), error);
+    notices logged;
+    CHECK_OK(load(f.bytes, f.n_bytes, &whole, &logged, &error), error);
     for (size_t cut = 1; whole && cut < 40; cut++) {
         bool expected = cut <= IEND_BYTES + CRC_BYTES;
-        trol_status status = load(f.bytes, f.n_bytes - cut, &image, &said, &error);
-        CHECK(expected ? status == TROL_OK && said.count == 1 && same_pixels(image, whole)
-                       : status == TROL_ERROR_FORMAT && said.count == 0,
+        trol_status status = load(f.bytes, f.n_bytes - cut, &image, &logged, &error);
+        CHECK(expected ? status == TROL_OK && logged.count == 1 && same_pixels(image, whole)
+                       : status == TROL_ERROR_FORMAT && logged.count == 0,
               "%zu bytes less: status %d, %s", cut, (int)status, error.message);
         trol_image_free(image);
     }
@@ -155,11 +155,11 @@ static void test_png_tails(void) {
     f.bytes[crc] ^= 1;
     check_notice("a wrong CRC", f.bytes, f.n_bytes, "CRC");
     f.bytes[adler] ^= 1;
-    CHECK(load(f.bytes, f.n_bytes, &image, &said, &error) == TROL_ERROR_FORMAT && strstr(error.message, "Adler-32"),
+    CHECK(load(f.bytes, f.n_bytes, &image, &logged, &error) == TROL_ERROR_FORMAT && strstr(error.message, "Adler-32"),
           "%s", error.message);
     f.bytes[adler] ^= 1;
     f.bytes[adler - 40] ^= 1;
-    CHECK(load(f.bytes, f.n_bytes, &image, &said, &error) == TROL_ERROR_FORMAT, "wrong data and a wrong CRC");
+    CHECK(load(f.bytes, f.n_bytes, &image, &logged, &error) == TROL_ERROR_FORMAT, "wrong data and a wrong CRC");
     trol_image_free(whole);
     memory_free(f.bytes);
 }
@@ -190,8 +190,8 @@ static void check_gradient(const char *name) {
     if (!is_read(name))
         return;
     file f = read_reference(name);
-    notices said;
-    CHECK_OK(load(f.bytes, f.n_bytes, &image, &said, &error), error);
+    notices logged;
+    CHECK_OK(load(f.bytes, f.n_bytes, &image, &logged, &error), error);
     CHECK(image && image->width == 90 && image->height == 70 && image->orientation == 1, "%s has another size", name);
     for (int y = 5; image && y < 70; y += 20)
         for (int x = 5; x < 90; x += 20) {
@@ -272,10 +272,10 @@ static void test_many_scans(void) {
     for (size_t i = 0; i < n_scans; i++)
         memcpy(many + start + i * scan, f.bytes + start, scan);
     memcpy(many + start + n_scans * scan, "\xff\xd9", 2);
-    notices said;
+    notices logged;
     trol_error error = {0};
     trol_image *image;
-    CHECK(load(many, start + n_scans * scan + 2, &image, &said, &error) == TROL_ERROR_UNSUPPORTED &&
+    CHECK(load(many, start + n_scans * scan + 2, &image, &logged, &error) == TROL_ERROR_UNSUPPORTED &&
               strstr(error.message, "scans"),
           "%s", error.message);
     free(many);

@@ -57,22 +57,22 @@ static bool has_end(const trol_model *model, const int32_t *tokens, size_t n) {
 
 /* trol_generate's answer is what the tokens spell. */
 static void check_text(const bundled *b, const char *what, trol_session *s, const int32_t *tokens, size_t n) {
-    char said[2001] = "", *expected = NULL;
+    char written[2001] = "", *expected = NULL;
     trol_error error = {0};
     trol_generate_params params;
     trol_stop stop = 0;
     const bool ends = has_end(b->model, tokens, n);
     trol_generate_params_init(&params);
     params.max_tokens = (int32_t)(ends ? n + 5 : n);
-    CHECK_OK(trol_generate(s, &params, append_text, said, &stop, &error), error);
+    CHECK_OK(trol_generate(s, &params, append_text, written, &stop, &error), error);
     CHECK(stop == (ends ? TROL_STOP_END : TROL_STOP_LENGTH), "%s: stopped by %d", what, (int)stop);
     CHECK_OK(trol_detokenize(b->model, tokens, ends ? n - 1 : n, 0, &expected, &error), error);
     const char *begin = expected + strspn(expected, " \n");
     size_t length = strlen(begin);
     while (length > 0 && strchr(" \n", begin[length - 1]))
         length--;
-    CHECK(strlen(said) == length && strncmp(said, begin, length) == 0, "%s: \"%s\", expected \"%s\"", what, said,
-          expected);
+    CHECK(strlen(written) == length && strncmp(written, begin, length) == 0, "%s: \"%s\", expected \"%s\"", what,
+          written, expected);
     trol_free(expected);
 }
 

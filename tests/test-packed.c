@@ -50,7 +50,7 @@ static int count_files(const char *path) {
     return n;
 }
 
-/* Links to the case's files in a folder, but for one. */
+/* Links to the case's files in a folder, except for one. */
 static void link_case(const char *source, const char *to, const char *left_out) {
     char path[2048], place[2048];
     DIR *folder = opendir(source);

@@ -346,22 +346,22 @@ static const struct {
 };
 
 static void note_skipped(void *user, trol_log_level level, const char *message) {
-    char *said = user;
+    char *logged = user;
     CHECK(level == TROL_LOG_WARNING, "%s", message);
-    snprintf(said, 200, "%s", message);
+    snprintf(logged, 200, "%s", message);
 }
 
 /* Tensors that the index does not list are skipped, which is logged. */
 static void check_unlisted(void) {
     trol_error error = {0};
     tensor_source *source;
-    char said[200] = "";
+    char logged[200] = "";
     write_index("{\"x\":\"1.st\",\"y\":\"2.st\"}");
-    CHECK_OK(tensor_source_open(test_folder, &(logger){note_skipped, said}, &source, &error), error);
+    CHECK_OK(tensor_source_open(test_folder, &(logger){note_skipped, logged}, &source, &error), error);
     CHECK(source && tensor_source_count(source) == 2 && tensor_source_find(source, "y") &&
               !tensor_source_find(source, "z"),
           "a shard's tensor that the index does not list");
-    CHECK(strcmp(said, "2.st: tensor z is not listed in model.safetensors.index.json: skipped") == 0, "%s", said);
+    CHECK(strcmp(logged, "2.st: tensor z is not listed in model.safetensors.index.json: skipped") == 0, "%s", logged);
     tensor_source_close(source);
 }
 

@@ -354,7 +354,7 @@ static void check_callbacks_cancel(const session_case *c) {
     CHECK(equal_logits(c, s, fresh) && stats_of(s).reused_tokens == 0, "a prompt after cancelled ones");
 
     trol_error error = {0};
-    trol_session_cancel(s); /* between two calls: the next one stops, the one after goes on */
+    trol_session_cancel(s); /* between two calls: the next one stops, the one after it runs */
     CHECK_REFUSED(trol_session_decode(s, 5, &refused), TROL_ERROR_CANCELLED, "cancelled");
     CHECK(equal_logits(c, s, fresh), "a cancelled decode changed the session");
     CHECK_OK(trol_session_decode(s, 5, &error), error);

@@ -355,7 +355,7 @@ static void count_own(void *context, int64_t chunk, int thread) {
     atomic_fetch_add((atomic_int *)context, 1);
 }
 
-/* A long region makes way for a caller that wants the pool for itself, and goes on afterwards. */
+/* A long region pauses for a caller that wants the pool for itself, and continues afterwards. */
 enum { LONG_REGION = 400 };
 
 typedef struct long_region {

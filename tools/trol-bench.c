@@ -14,10 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "common/arguments.h"
+#include "common/choices.h"
 #include "common/bench_report.h"
 #include "common/fail.h"
 #include "common/signals.h"
@@ -75,17 +76,17 @@ static const argument_flag flags[] = {
     {"--n-predict", "-n", ARGUMENT_INTEGER, PLACE(n_predict), 1, 100000, {0}},
     {"--picture", NULL, ARGUMENT_SWITCH, PLACE(image), 0, 0, {0}},
     {"--picture-size", NULL, ARGUMENT_TEXT, PLACE(image_size), 0, 0, {0}},
-    {"--vision-type", NULL, ARGUMENT_CHOICE, PLACE(vision_type), 0, 0, {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
-    {"--compute", NULL, ARGUMENT_CHOICE, PLACE(compute), 0, 0, {"exact", "bf16"}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, PLACE(cache_type), 0, 0, {"f16", "f32", "q8"}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, PLACE(vision_type), 0, 0, {WEIGHT_TYPES}},
+    {"--compute", NULL, ARGUMENT_CHOICE, PLACE(compute), 0, 0, {COMPUTE_KINDS}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, PLACE(cache_type), 0, 0, {CACHE_TYPES}},
     {"--repeats", NULL, ARGUMENT_INTEGER, PLACE(repeats), 1, MAX_REPEATS, {0}},
     {"--format", NULL, ARGUMENT_CHOICE, PLACE(format), 0, 0, {"table", "json", "csv"}},
     {"--help", "-h", ARGUMENT_SWITCH, PLACE(help), 0, 0, {0}},
     {"--version", NULL, ARGUMENT_SWITCH, PLACE(version), 0, 0, {0}},
 };
 
-static const char *const weight_types[] = {"as-stored", "f32", "f16", "bf16", "q8", "q4", NULL};
-static const char *const traversal_modes[] = {"prompt", "all", "off", NULL};
+static const char *const weight_types[] = {WEIGHT_TYPES, NULL};
+static const char *const traversal_modes[] = {TRAVERSAL_MODES, NULL};
 
 typedef struct number_list {
     int32_t items[MAX_LIST];
@@ -137,12 +138,6 @@ typedef struct bench {
     bench_row row;                     /* what all rows of this model share */
     trol_peaks peaks[MAX_REPEATS + 1]; /* before each repeat of a row, and after the last; only with --peaks */
 } bench;
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* Weights of one decoder layer's matrices. */
 static double layer_weights(const trol_model_info *info) {
@@ -207,9 +202,9 @@ static trol_status load_model(bench *b, int32_t type, int32_t n_threads) {
     params.plain_backbone = 1;
     for (size_t i = 0; i < b->traversals.count; i++)
         params.plain_backbone &= b->traversals.items[i] == TROL_TRAVERSAL_OFF;
-    const double start = now_seconds();
+    const double start = clock_seconds();
     trol_status status = trol_model_load(b->folder, &params, &b->model, b->error);
-    double seconds = now_seconds() - start;
+    double seconds = clock_seconds() - start;
     b->info.size = sizeof b->info;
     if (status == TROL_OK)
         status = trol_model_get_info(b->model, &b->info, b->error);
@@ -281,11 +276,11 @@ static trol_status bench_image(bench *b) {
         trol_features_free(b->features);
         b->features = NULL;
         status = measure_peaks(b, i);
-        const double start = now_seconds();
+        const double start = clock_seconds();
         if (status == TROL_OK)
             status = trol_encode_image(b->model, image, &b->features, b->error);
         if (i >= 0)
-            seconds[i] = now_seconds() - start;
+            seconds[i] = clock_seconds() - start;
     }
     trol_image_free(image);
     if (status != TROL_OK)
@@ -316,11 +311,11 @@ static trol_status bench_prefill(bench *b, int32_t n, trol_traversal traversal) 
         status = measure_peaks(b, i);
         if (status == TROL_OK)
             status = new_session(b, traversal, n, &session);
-        const double start = now_seconds();
+        const double start = clock_seconds();
         if (status == TROL_OK)
             status = trol_session_prefill(session, tokens, (size_t)n, &b->features, with_image, b->error);
         if (i >= 0)
-            seconds[i] = now_seconds() - start;
+            seconds[i] = clock_seconds() - start;
         trol_session_free(session);
     }
     free(tokens);
@@ -340,13 +335,13 @@ static trol_status time_answers(bench *b, trol_session *session, int32_t context
     trol_status status = TROL_OK;
     for (int32_t i = -1; status == TROL_OK && i < b->chosen->repeats; i++) {
         status = measure_peaks(b, i);
-        const double start = now_seconds();
+        const double start = clock_seconds();
         for (int32_t k = 0; status == TROL_OK && k < b->chosen->n_predict; k++) {
             const int32_t token = trol_sampler_choose(NULL, trol_session_logits(session), b->info.vocab_size);
             status = trol_session_decode(session, token == b->info.image_token ? 1 : token, b->error);
         }
         if (i >= 0)
-            seconds[i] = now_seconds() - start;
+            seconds[i] = clock_seconds() - start;
         if (status == TROL_OK)
             status = trol_session_truncate(session, (size_t)context, b->error);
         if (status == TROL_OK)

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/utf8.h"
@@ -19,7 +18,9 @@
 #include "cli/chat.h"
 #include "cli/cli.h"
 #include "cli/constraint.h"
+#include "base/clock.h"
 #include "common/arguments.h"
+#include "common/choices.h"
 #include "common/bundled_model.h"
 #include "common/fail.h"
 #include "common/input_file.h"
@@ -113,8 +114,6 @@ static const char usage[] =
 /* ---- options --------------------------------------------------------------------------------- */
 
 #define AT(member) offsetof(options, member)
-#define WEIGHT_TYPES                                                                                                   \
-    { "as-stored", "f32", "f16", "bf16", "q8", "q4" } /* in the order of trol_weight_type */
 
 static const argument_flag flags[] = {
     {"--model", "-m", ARGUMENT_TEXT, AT(model), 1, 0, {0}},
@@ -133,7 +132,7 @@ static const argument_flag flags[] = {
     {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 1, 0, {0}},
     {"--n-predict", "-n", ARGUMENT_INTEGER, AT(n_predict), 0, 1000000000, {0}},
     {"--ignore-eos", NULL, ARGUMENT_SWITCH, AT(ignore_eos), 0, 0, {0}},
-    {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {"prompt", "all", "off"}},
+    {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {TRAVERSAL_MODES}},
     {"--traversal-skip", NULL, ARGUMENT_NUMBER, AT(traversal_skip), 0, 1, {0}},
     {"--temp", NULL, ARGUMENT_NUMBER, AT(sampling.temperature), 0, 1000, {0}},
     {"--top-k", NULL, ARGUMENT_INTEGER, AT(sampling.top_k), 0, 1000000000, {0}},
@@ -155,10 +154,10 @@ static const argument_flag flags[] = {
     {"--lookup", NULL, ARGUMENT_INTEGER, AT(lookup), 0, 64, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--ctx-size", "-c", ARGUMENT_INTEGER, AT(context_size), 1, 1000000000, {0}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
-    {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
-    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
-    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {CACHE_TYPES}},
+    {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, {WEIGHT_TYPES}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, {WEIGHT_TYPES}},
+    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {COMPUTE_KINDS}},
     {"--session", NULL, ARGUMENT_TEXT, AT(session), 1, 0, {0}},
     {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
     {"--logits", NULL, ARGUMENT_TEXT, AT(logits), 1, 0, {0}},
@@ -246,12 +245,6 @@ static void fill_standard_streams(void) {
     while (descriptor >= 0 && descriptor <= STDERR_FILENO);
     if (descriptor >= 0)
         close(descriptor);
-}
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 int cli_show_progress(void *user, trol_stage stage, int64_t done, int64_t total) {
@@ -443,9 +436,9 @@ static trol_status load_model(run *r) {
     if (status != TROL_OK)
         return status;
     params.cache = r->cache;
-    double start = now_seconds();
+    double start = clock_seconds();
     status = trol_model_load(r->model_path, &params, &r->model, r->error);
-    r->load_seconds = now_seconds() - start;
+    r->load_seconds = clock_seconds() - start;
     r->info.size = sizeof r->info;
     return status == TROL_OK ? trol_model_get_info(r->model, &r->info, r->error) : status;
 }
@@ -494,11 +487,11 @@ static trol_status make_raw_tokens(run *r) {
 }
 
 static trol_status prefill_tokens(run *r) {
-    double start = now_seconds();
+    double start = clock_seconds();
     size_t n_images = r->chosen->images.count;
     trol_status status = trol_encode_images(r->model, (const trol_image *const *)r->images, n_images, cli_show_progress,
                                             r, r->features, r->error);
-    r->image_seconds = now_seconds() - start;
+    r->image_seconds = clock_seconds() - start;
     if (status == TROL_OK && r->chosen->raw)
         status = make_raw_tokens(r);
     const int32_t *tokens = r->chosen->raw ? r->rendered : r->tokens;

@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "common/arguments.h"
+#include "common/choices.h"
 #include "common/eval_set.h"
 #include "common/fail.h"
 #include "common/output_file.h"
@@ -43,8 +44,8 @@ static const char usage[] =
 
 enum { MAX_TYPES = 6, MAX_MODES = 3, MAX_FLOORS = 32 };
 
-static const char *const type_names[] = {"as-stored", "f32", "f16", "bf16", "q8", "q4"};
-static const char *const mode_names[] = {"prompt", "all", "off"};
+static const char *const type_names[] = {WEIGHT_TYPES};
+static const char *const mode_names[] = {TRAVERSAL_MODES};
 
 typedef struct options {
     const char *model, *eval, *errors, *cache_dir, *type_list, *mode_list, *floor_list;
@@ -65,9 +66,9 @@ static const argument_flag flags[] = {
     {"--model", "-m", ARGUMENT_TEXT, AT(model), 0, 0, {0}},
     {"--eval", NULL, ARGUMENT_TEXT, AT(eval), 0, 0, {0}},
     {"--type", NULL, ARGUMENT_TEXT, AT(type_list), 0, 0, {0}},
-    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, {"as-stored", "f32", "f16", "bf16", "q8", "q4"}},
-    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, {WEIGHT_TYPES}},
+    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {COMPUTE_KINDS}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {CACHE_TYPES}},
     {"--traversal", NULL, ARGUMENT_TEXT, AT(mode_list), 0, 0, {0}},
     {"--traversal-skip", NULL, ARGUMENT_NUMBER, AT(traversal_skip), 0, 1, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
@@ -102,12 +103,6 @@ typedef struct evaluation {
     bool line_shown;    /* progress, on a terminal */
     trol_error *error;
 } evaluation;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
@@ -157,12 +152,12 @@ static trol_status ask(evaluation *e, column *c, const eval_question *q, trol_fe
     trol_generate_params_init(&params);
     params.max_tokens = e->chosen->n_predict;
     answer found = {NULL, 0};
-    const double start = now();
+    const double start = clock_seconds();
     trol_status status =
         trol_session_set_prompt_features(c->session, &message, 1, &features, features != NULL, e->error);
     if (status == TROL_OK)
         status = trol_generate(c->session, &params, take_text, &found, NULL, e->error);
-    c->seconds += now() - start;
+    c->seconds += clock_seconds() - start;
     if (status == TROL_OK) {
         const char *text = found.text ? found.text : "";
         if (eval_grade(q, text))

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/arguments.h"
+#include "common/choices.h"
 #include "common/fail.h"
 #include "common/npy.h"
 #include "common/signals.h"
@@ -71,8 +72,8 @@ static const argument_flag flags[] = {
     {"--tokens", NULL, ARGUMENT_TEXT, AT(tokens), 1, 0, {0}},
     {"--layer", NULL, ARGUMENT_INTEGER, AT(layer), 0, 1000000, {0}},
     {"--output", "-o", ARGUMENT_TEXT, AT(output), 1, 0, {0}},
-    {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {"prompt", "all", "off"}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
+    {"--traversal", NULL, ARGUMENT_CHOICE, AT(traversal), 0, 0, {TRAVERSAL_MODES}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {CACHE_TYPES}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
     {"--help", "-h", ARGUMENT_SWITCH, AT(help), 0, 0, {0}},
     {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},

@@ -44,7 +44,7 @@ static bool find_unfinished(const char *folder, char *name, size_t bytes) {
 }
 
 bool download_unfinished(const char *path, char *name, size_t bytes) {
-    /* beside the file; where the hub's library keeps what is on its way, for a folder of its own and in its cache */
+    /* beside the file; where the hub's library keeps unfinished downloads, for a local folder and in its cache */
     static const char *const places[] = {".", ".cache/huggingface/download", "../../blobs"};
     const char *slash = strrchr(path, '/');
     name[0] = '\0';

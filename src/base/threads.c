@@ -42,7 +42,7 @@ struct trol_threads {
     uint64_t next_ticket, served_ticket;
     bool held; /* by `holder`: all its regions are one turn */
     pthread_t holder;
-    atomic_int n_holders_waiting; /* others' regions make way for them between two chunks, and go on afterwards */
+    atomic_int n_holders_waiting; /* others' regions pause for them between two chunks, and continue afterwards */
 
     pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t wake;

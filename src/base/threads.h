@@ -22,7 +22,7 @@ bool threads_held_here(trol_threads *threads);
 
 /* Runs task for chunks 0 .. n_chunks-1 and returns when all are done; the calling thread works too. A set *cancel (may
  * be NULL) stops it between chunks: TROL_ERROR_CANCELLED. Between chunks it also makes way for a caller that wants the
- * pool for itself (trol_threads_hold), and goes on once it is released. Must not be called from within a task. */
+ * pool for itself (trol_threads_hold), and continues once it is released. Must not be called from within a task. */
 trol_status threads_run(trol_threads *threads, int64_t n_chunks, threads_task task, void *context,
                         const atomic_int *cancel);
 

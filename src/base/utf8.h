@@ -28,7 +28,8 @@ size_t utf8_unfinished_bytes(const char *text, size_t n_bytes);
 size_t utf8_repair(const char *text, size_t n_bytes, bool last, char *out, size_t *n_used);
 
 /* Makes a NUL-terminated text in a buffer of `room` bytes fit for a terminal or a log, in place: control characters and
- * bytes that are no UTF-8 become '?'; where the text fills the buffer, a character that was cut at its end is left out.
+ * bytes that are not UTF-8 become '?'; where the text fills the buffer, a character that was cut at its end is left
+ * out.
  */
 void utf8_make_printable(char *text, size_t room);
 

@@ -1,8 +1,8 @@
 /* beams.c - beam search, as the authors' evaluation runs it: the rule of transformers' generate(num_beams=...), without
  * sampling.
  *
- * At each step every beam's likeliest next tokens are candidates, and of the candidates of all beams the best go on. A
- * beam is a timeline: one that goes on in one way is handed over, one that goes on in several is copied, which shares
+ * At each step every beam's likeliest next tokens are candidates, and the best candidates of all beams become the next
+ * beams. A beam is a timeline: one with a single continuation is handed over, one with several is copied, which shares
  * its keys and values block by block until they are written. All beams are fed as one batch. */
 #include <math.h>
 #include <stdlib.h>
@@ -238,7 +238,7 @@ static trol_status completes(const search *s, const candidate *c, bool *complete
     return status;
 }
 
-/* Whether the answer ends with this token (0: it goes on), and whether the token is still part of it. */
+/* Whether the answer ends with this token (0: it continues), and whether the token is still part of it. */
 static trol_status ends_with(const search *s, const candidate *c, trol_stop *stop, bool *is_part) {
     bool stopped = false, complete = false;
     *stop = 0;
@@ -258,7 +258,7 @@ static trol_status ends_with(const search *s, const candidate *c, trol_stop *sto
 }
 
 /* Walks the candidates in order: those that end an answer are finished, if they are among the n_beams best, the others
- * go on: they come to the front of the list, *n_next of them. */
+ * continue: they come to the front of the list, *n_next of them. */
 static trol_status walk(search *s, size_t n, size_t *n_next) {
     const size_t n_beams = (size_t)s->params->n_beams;
     *n_next = 0;

@@ -1,8 +1,8 @@
 /* cache.c - trol_cache: a table of pictures by identity, in order of use.
  *
  * An entry belongs to the table and to the callers that hold it. It comes into the table empty, with the caller that
- * encodes it; when its embeddings are there it joins the order of use, from whose end the oldest leave the table when
- * there are too many bytes. Callers that hold one which left keep it. */
+ * encodes it; when its embeddings are complete it joins the list in order of use, from whose end the oldest are removed
+ * when there are too many bytes. Callers that hold a removed entry keep it. */
 #include "engine/cache.h"
 
 #include <pthread.h>
@@ -182,7 +182,7 @@ static void remove_entry(trol_cache *cache, cache_entry *entry) {
     release(entry);
 }
 
-/* The embeddings are there: whoever waits may have them. */
+/* The embeddings are complete: callers that wait for them get them. */
 static void make_ready(trol_cache *cache, cache_entry *entry, image_embeds *embeds) {
     if (!entry->embeds) {
         entry->embeds = image_embeds_retain(embeds);
@@ -233,7 +233,8 @@ trol_status cache_enter(trol_cache *cache, const unsigned char identity[IDENTITY
         *state = CACHE_READY;
     } else if (entry->n_encoding > 0 && entry->process == getpid() && !cannot_wait) {
         *state = CACHE_WAIT;
-    } else { /* nobody encodes it, or a thread that a fork left behind, or one that this caller must not wait for */
+    } else { /* no caller encodes it, or only a thread of the parent process, or one that this caller must not wait for
+              */
         entry->n_encoding = entry->process == getpid() ? entry->n_encoding + 1 : 1;
         entry->process = getpid();
         *state = CACHE_ENCODE;

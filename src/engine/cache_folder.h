@@ -1,5 +1,5 @@
-/* cache_folder.h - encoded pictures in files, one each, named by identity. Several processes may share the folder:
- * a file appears whole, is checked when it is read, and may be removed by anybody at any time. */
+/* cache_folder.h - encoded pictures in files, one each, named by identity. Several processes may share the folder: a
+ * file appears whole, is checked when it is read, and may be removed by any process at any time. */
 #ifndef ENGINE_CACHE_FOLDER_H
 #define ENGINE_CACHE_FOLDER_H
 

@@ -3,7 +3,7 @@
  * Clones share the automaton and the masks that were computed, each mask kept for its state. The reserve: each state
  * knows the shortest text that ends it; that text, cut into the longest tokens one after the other, bounds the tokens
  * that are needed. What is left of it after its first token is the shortest text of the state that this leads to, cut
- * alike, so whoever has enough tokens left finds at least that token allowed. */
+ * alike, so with enough tokens left at least that token is allowed. */
 #include <stdlib.h>
 #include <string.h>
 

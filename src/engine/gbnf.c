@@ -344,7 +344,7 @@ static trol_status parse_sequence(parser *p, bool grouped, index_list *sequence)
     }
 }
 
-/* Whether the rule goes on with | on a later line; if so, the line breaks are skipped. */
+/* Whether the rule continues with | on a later line; if so, the line breaks are skipped. */
 static bool goes_on(parser *p) {
     const size_t before = p->at;
     skip_space(p, true);

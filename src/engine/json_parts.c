@@ -186,7 +186,7 @@ typedef struct magnitudes {
     uint32_t multiple;
     int multiple_places; /* after the point, that the remainder counts */
     uint32_t *states;    /* [n_places + 1, 2, 2, multiple]: 0: not made yet */
-    uint32_t *queue;     /* indices of states made, to be gone on from */
+    uint32_t *queue;     /* indices of new states, to be continued from */
     size_t n_queue, queue_capacity;
 } magnitudes;
 

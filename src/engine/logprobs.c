@@ -35,7 +35,7 @@ static int is_after(const trol_token_logprob *a, const trol_token_logprob *b) {
     return a->logprob < b->logprob || (a->logprob == b->logprob && a->token > b->token);
 }
 
-/* list [n] is a heap but for its first entry; the last in order goes to the front. */
+/* list [n] is a heap except for its first entry; the last in order goes to the front. */
 static void sift_down(trol_token_logprob *list, int32_t n) {
     const trol_token_logprob moved = list[0];
     int32_t place = 0;

@@ -21,7 +21,7 @@ enum {
 #define PROVISIONAL 0x80000000u /* marks a node of the closure in progress */
 #define RETURN      UINT32_MAX  /* as a place: the end of the rule; as a way's place: all the ways of its node */
 
-/* A place with its stack; as a way back: where to go on, and the stack there. */
+/* A place with its stack; as a way back: where to continue, and the stack there. */
 typedef struct item {
     uint32_t place, node;
 } item;

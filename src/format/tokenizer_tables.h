@@ -21,7 +21,7 @@ enum token_flags {
     TOKEN_MATCHES = 8,       /* a piece that text can become: normal, user-defined or unused */
     TOKEN_BYTE = 16,         /* stands for one byte */
     TOKEN_STRIPS_LEFT = 32,  /* an added token that swallows the white space before it */
-    TOKEN_STRIPS_RIGHT = 64, /* or behind it */
+    TOKEN_STRIPS_RIGHT = 64, /* or after it */
 };
 
 typedef struct token {

@@ -66,7 +66,8 @@ static bool request_tiles(void) {
 }
 
 /* Bits of cpuid for which clang 14 has no name: leaf 1 ecx 29 F16C; leaf 7.1 eax 4 AVX-VNNI, 5 AVX512-BF16; leaf 7.0
- * edx 22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8. The others are asked of the compiler, which looks at the system too. */
+ * edx 22 AMX-BF16, 24 AMX-TILE, 25 AMX-INT8. The compiler's own function answers the others, and checks the system
+ * too. */
 static unsigned detect_sets(void) {
     unsigned a, b, c, d, leaf1c = 0, leaf7_1a = 0, leaf7_0d = 0, sets = 0;
     if (__get_cpuid(1, &a, &b, &c, &d))

@@ -31,7 +31,7 @@ typedef struct kernels {
 /* The table for some flags, which this CPU must have as far as they are instruction sets. Tests and benchmarks give
  * other traits than the CPU's, to run both kernels of a choice. */
 void kernels_fill(kernels *table, cpu_level level, unsigned traits);
-/* The table of a level that cpu_has_level. Valid for ever. */
+/* The table of a level that cpu_has_level. It stays valid. */
 const kernels *kernels_at(cpu_level level);
 /* The table for this CPU, or the one that the environment asks for. */
 trol_status kernels_get(const kernels **table, trol_error *error);

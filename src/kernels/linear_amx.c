@@ -2,8 +2,8 @@
  *
  * For LINEAR_BF16 both sides are rounded to bf16. For exact arithmetic each number is cut into parts that bf16 holds
  * without loss: a float32 input is the sum of three (8 + 8 + 8 significant bits), an F16 weight of two (8 + 3), a BF16
- * weight is one. The product of the sums is the sum of the products of parts, added up in float32 as ever; products of
- * a part of order i by one of order j are left out where i + j > 2: they are below 2^-26 of the whole, less than
+ * weight is one. The product of the sums is the sum of the products of parts, added up in float32 as always; products
+ * of a part of order i by one of order j are left out where i + j > 2: they are below 2^-26 of the whole, less than
  * float32 rounds off. That takes 3 tile products for BF16 weights and 5 for F16, and still beats float32 units. F32
  * weights would take 6, which gains nothing: they stay with AVX-512. */
 #if defined(TROL_HAVE_AMX)

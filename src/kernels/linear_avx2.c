@@ -84,7 +84,7 @@ static inline __attribute__((always_inline)) void dot_rows(element_type type, co
                  y_stride);
 }
 
-/* The weights are read as eight streams (two for more than one input row), each of which goes on from row to row. */
+/* The weights are read as eight streams (two for more than one input row), each of which continues from row to row. */
 static inline __attribute__((always_inline)) void dot(element_type type, const unsigned char *rows, int64_t row_bytes,
                                                       int64_t n_rows, const float *x, int64_t x_stride,
                                                       int64_t n_inputs, int64_t n_columns, float *y, int64_t y_stride) {

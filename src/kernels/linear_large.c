@@ -6,7 +6,7 @@
  * are warm. So weights are read once, in place, and no copy of a whole matrix is ever made.
  *
  * LoRA is an ordinary product: t = lora_a x, then lora_b t into an addend beside the sums, which the epilogue adds to
- * the rows that take part, like a bias. Panels of inputs without any such row are passed over. */
+ * the rows that take part, like a bias. Panels of inputs without any such row are skipped. */
 #include "kernels/linear_large.h"
 
 #include <string.h>
@@ -135,7 +135,7 @@ typedef struct large_pass {
     const matrix *weights;
     int64_t first;       /* the chunk's first row of the matrix */
     int64_t sums_column; /* where its product goes */
-    bool only_lora_rows; /* passes over panels without any */
+    bool only_lora_rows; /* skips panels without any */
     bool last;           /* the epilogue follows */
 } large_pass;
 

@@ -1,5 +1,5 @@
 /* Rows are distributed in chunks of about CHUNK_ELEMENTS, whatever the number of threads; work of a single chunk runs
- * on the calling thread, so a step of one token wakes nobody. */
+ * on the calling thread, so a step of one token wakes no thread. */
 #include "kernels/ops.h"
 
 #include <math.h>

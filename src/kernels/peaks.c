@@ -1,5 +1,6 @@
 /* Each unit is fed with enough independent accumulators to hide its latency. The loops are written with intrinsics
- * under target attributes, one function a unit, so that this is one file; which of them may run is asked of the CPU. */
+ * under target attributes, one function a unit, so that this is one file; the CPU's flags decide which of them may
+ * run. */
 #define _DEFAULT_SOURCE /* madvise */
 #include "kernels/peaks.h"
 

@@ -135,7 +135,7 @@ static size_t spell(const tokenizer *t, const int32_t *ids, size_t n, char **byt
     return n_bytes;
 }
 
-/* Plain text comes back, but for U+2581, which stands for a space. */
+/* Plain text comes back, except for U+2581, which stands for a space. */
 static void check_plain(const tokenizer *t, const char *text, size_t n_bytes) {
     int32_t *ids = NULL;
     size_t n = 0, capacity = 0, n_expected = 0;

@@ -265,11 +265,11 @@ def ask_grammar(build, blocks):
     results = []
     for schema, texts in blocks:
         first = next(answers)
-        said = [next(answers) == "yes" for _ in texts]
+        answered = [next(answers) == "yes" for _ in texts]
         if first != "ok":
             failed("the schema is refused: " + first, schema, "")
-            said = None
-        results.append(said)
+            answered = None
+        results.append(answered)
     return results
 
 
@@ -281,8 +281,8 @@ def check_written(build, schemas):
             continue
         blocks.append((schema, [json.dumps(value), json.dumps(value, separators=(",", ":")),
                                 json.dumps(value, ensure_ascii=False)]))
-    for (schema, texts), said in zip(blocks, ask_grammar(build, blocks)):
-        for text, ok in zip(texts, said or []):
+    for (schema, texts), answered in zip(blocks, ask_grammar(build, blocks)):
+        for text, ok in zip(texts, answered or []):
             if not ok:
                 failed("a valid value is refused", schema, text)
     print(f"{len(blocks)} schemas accept values written three ways")
@@ -315,8 +315,8 @@ def check_answers(build, level, model, schemas, n_seeds):
         if mutated:
             blocks.append((schema, mutated))
     n_mutated = 0
-    for (schema, mutated), said in zip(blocks, ask_grammar(build, blocks)):
-        for text, ok in zip(mutated, said or []):
+    for (schema, mutated), answered in zip(blocks, ask_grammar(build, blocks)):
+        for text, ok in zip(mutated, answered or []):
             n_mutated += 1
             if ok:
                 failed("an invalid text is accepted", schema, text)

@@ -17,7 +17,7 @@
 #include "common/signals.h"
 #include "server/answer_form.h"
 #include "server/buffer.h"
-#include "server/clock.h"
+#include "base/clock.h"
 #include "server/engine.h"
 
 enum { MOST_LINE_BYTES = 256 << 20, WINDOW_A_SESSION = 4, DEFAULT_CONTEXT = 4096 };
@@ -214,7 +214,7 @@ static void ask(batch *b, size_t n_bytes) {
     entry *e = &b->window[b->next % (int64_t)b->n_window];
     chat_request request;
     trol_constraint *constraint;
-    *e = (entry){.line = b->n_read, .fingerprint = line_fingerprint(b, b->line, n_bytes), .began = now_seconds()};
+    *e = (entry){.line = b->n_read, .fingerprint = line_fingerprint(b, b->line, n_bytes), .began = clock_seconds()};
     b->next++;
     if (n_bytes > MOST_LINE_BYTES) {
         api_fail(&e->error, 413, NULL, NULL, "the line has %zu bytes, expected at most %d", n_bytes, MOST_LINE_BYTES);
@@ -311,7 +311,7 @@ static bool take_events(entry *e) {
 }
 
 static void show_progress(batch *b) {
-    const double now = now_seconds(), seconds = now - b->began;
+    const double now = clock_seconds(), seconds = now - b->began;
     if (!b->r->progress.enabled || now < b->next_progress)
         return;
     b->next_progress = now + 0.5;
@@ -419,7 +419,7 @@ static trol_status start(batch *b) {
 }
 
 static trol_status answer_all(batch *b) {
-    b->began = now_seconds();
+    b->began = clock_seconds();
     for (;;) {
         trol_status status = fill_window(b);
         if (status != TROL_OK || stopped || b->first == b->next)
@@ -448,7 +448,7 @@ trol_status batch_run(run *r) {
     }
     engine_free(b.engine);
     if (status == TROL_OK && !stopped) {
-        const double seconds = now_seconds() - b.began;
+        const double seconds = clock_seconds() - b.began;
         cli_notice(r,
                    "%" PRId64 " lines answered, %" PRId64 " of them with an error, %" PRId64
                    " skipped; %.1f s, %.1f tokens a second",

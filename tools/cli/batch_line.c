@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base64.h"
+#include "common/choices.h"
 #include "common/input_file.h"
 #include "server/data_url.h"
 #include "server/json_body.h"
@@ -124,7 +125,7 @@ static bool add_constraint(const run *r, cJSON *line) {
 /* The options' values for fields that the line leaves out. */
 static bool add_defaults(const run *r, cJSON *line, api_error *error) {
     const options *o = r->chosen;
-    static const char *const modes[] = {"prompt", "all", "off"};
+    static const char *const modes[] = {TRAVERSAL_MODES};
     const struct {
         const char *name;
         double value;

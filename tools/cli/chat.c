@@ -41,7 +41,7 @@ typedef struct chat {
 static volatile sig_atomic_t interrupted;
 static trol_session *volatile running; /* NULL: nothing is computed in it */
 
-/* ^C stops what is being computed, or the line that is being typed; the program goes on. */
+/* ^C stops what is being computed, or the line that is being typed; the program continues. */
 static void stop_answer(int number) {
     if (number != SIGINT)
         signals_end_at_once(number);
@@ -295,7 +295,7 @@ static void take_question_back(chat *c) {
     conversation_remove(&c->talk, c->talk.n_messages - 1, 1);
 }
 
-/* Errors that end the chat are returned; the others are reported, and the chat goes on. */
+/* Errors that end the chat are returned; the others are reported, and the chat continues. */
 static trol_status take_turn(chat *c, const char *question) {
     run *r = c->r;
     trol_stop stop = 0;

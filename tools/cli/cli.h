@@ -18,7 +18,7 @@ typedef struct options {
     int32_t n_predict, n_threads, context_size, traversal, cache_type, weight_type, vision_type, compute, lookup,
         n_top_logprobs, n_beams, parallel;
     float traversal_skip, length_penalty;
-    trol_sampler_params sampling; /* but for the bias, which is in logit_bias */
+    trol_sampler_params sampling; /* except for the bias, which is in logit_bias */
     bool json, chat, context_shift, resume, raw, ignore_eos, exif_rotate, stats, quiet, verbose, version, help;
 } options;
 

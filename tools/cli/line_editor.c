@@ -38,7 +38,7 @@ static line_editor *editor_of(EditLine *edit) {
 
 static char *show_prompt(EditLine *edit) { return (char *)editor_of(edit)->prompt; }
 
-/* One character; 0 at the end or when ^C was pressed, which libedit's own reading would pass over once. */
+/* One character; 0 at the end or when ^C was pressed, which libedit's own reading would ignore once. */
 static int read_character(EditLine *edit, wchar_t *character) {
     line_editor *editor = editor_of(edit);
     for (;;) {

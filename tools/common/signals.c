@@ -130,7 +130,7 @@ void signals_end_at_once(int number) {
     static const char clear[] = "\r\033[K";
     remove_unfinished();
     if (line_shown && *line_shown && write(STDERR_FILENO, clear, sizeof clear - 1) < 0)
-        _exit(128 + number); /* nobody sees the line */
+        _exit(128 + number); /* no line is shown */
     _exit(128 + number);
 }
 

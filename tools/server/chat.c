@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "server/answer_form.h"
-#include "server/clock.h"
+#include "base/clock.h"
 #include "server/json_body.h"
 #include "server/server.h"
 
@@ -341,7 +341,7 @@ static void answer_stream(exchange *x) {
 
 static void choose_seed(chat_request *request) {
     if (!request->has_seed)
-        request->sampler.seed = (uint64_t)(now_seconds() * 1e9);
+        request->sampler.seed = (uint64_t)(clock_seconds() * 1e9);
 }
 
 /* Parsing 20 MB of JSON takes much memory: only a few requests are parsed at a time. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/choices.h"
 #include "server/data_url.h"
 #include "server/json_body.h"
 
@@ -378,7 +379,7 @@ static bool read_logit_bias(reader *r, const cJSON *value, const char *param) {
 }
 
 static bool read_traversal(reader *r, const cJSON *value, const char *param) {
-    static const char *const modes[] = {"prompt", "all", "off", NULL}; /* in the order of trol_traversal */
+    static const char *const modes[] = {TRAVERSAL_MODES, NULL};
     int mode;
     if (!json_read_choice(value, param, modes, &mode, r->error))
         return false;

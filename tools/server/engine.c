@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "common/fail.h"
-#include "server/clock.h"
+#include "base/clock.h"
 #include "server/gates.h"
 #include "server/pace.h"
 #include "server/slot_choice.h"
@@ -102,7 +102,7 @@ static void fail_job(engine *e, job *j, const trol_error *cause) {
 
 static void finish_job(engine *e, job *j) {
     event *done = calloc(1, sizeof *done);
-    j->usage.answer_seconds = now_seconds() - j->answered;
+    j->usage.answer_seconds = clock_seconds() - j->answered;
     close_job(e, j, j->request.cache_prompt);
     if (done) {
         done->kind = EVENT_DONE;
@@ -190,7 +190,7 @@ static void admit(engine *e, job *j) {
     while (*last)
         last = &(*last)->next;
     *last = j;
-    j->started = now_seconds();
+    j->started = clock_seconds();
     j->usage.queue_seconds = j->started - j->submitted;
     if (render(e, j, true, &j->tokens, &j->n_tokens, &cause) != TROL_OK) {
         fail_job(e, j, &cause);
@@ -371,7 +371,7 @@ static trol_status open_choices(engine *e, slot *first, trol_error *error) {
         SERVER_TRY(slot_open_answer(s, e->params.model, e->info.vocab_size, error));
     }
     j->n_open = j->request.n;
-    j->answered = now_seconds();
+    j->answered = clock_seconds();
     j->usage.prompt_seconds = j->answered - j->started;
     return TROL_OK;
 }
@@ -412,7 +412,8 @@ static void take_searches(engine *e) {
     }
 }
 
-/* Another job left, and the step with it: an answer's token is fed again, a prompt goes on from what is held of it. */
+/* Another job ended and stopped the step: an answer's token is fed again, a prompt continues from what is held of
+ * it. */
 static trol_status repeat(slot *s, trol_error *error) {
     trol_features *features[CHAT_MOST_IMAGES];
     if (s->state == SLOT_ANSWER)
@@ -505,7 +506,7 @@ static bool begin_step(engine *e, size_t n, double seconds) {
     for (size_t i = 0; i < n; i++)
         all_here = all_here && !atomic_load(&e->item_slots[i]->job->cancelled);
     e->n_running = all_here ? n : 0;
-    e->running_until = now_seconds() + seconds;
+    e->running_until = clock_seconds() + seconds;
     pthread_mutex_unlock(&e->mutex);
     return all_here;
 }
@@ -523,7 +524,7 @@ static void stop_step(engine *e, const job *j) {
     bool is_part = false;
     for (size_t i = 0; i < e->n_running; i++)
         is_part = is_part || e->item_slots[i]->job == j;
-    if (!is_part || now_seconds() + soon > e->running_until)
+    if (!is_part || clock_seconds() + soon > e->running_until)
         return;
     cancel_step(e);
 }
@@ -560,9 +561,9 @@ static bool step(engine *e) {
         return false;
     if (!begin_step(e, n, pace_expect(&e->pace, n_answers, n_rows)))
         return true;
-    const double start = now_seconds();
+    const double start = clock_seconds();
     const trol_status status = run_items(e, n, n_answers > 0);
-    const double seconds = now_seconds() - start;
+    const double seconds = clock_seconds() - start;
     const bool undisturbed = n_answers || !others_compute(e); /* else they had a share of the time */
     if (status == TROL_OK && undisturbed && all_done(e, n))
         pace_measure(&e->pace, seconds, n_answers, n_rows, room);
@@ -668,7 +669,7 @@ static bool enqueue(engine *e, job *j, api_error *error) {
         return refuse(e, 429, "queue_full", "too many requests are waiting, please try again in a moment", error);
     job_retain(j);
     j->next = NULL;
-    j->submitted = now_seconds();
+    j->submitted = clock_seconds();
     *e->last_waiting = j;
     e->last_waiting = &j->next;
     e->n_waiting++;

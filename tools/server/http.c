@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
-#include "server/clock.h"
+#include "base/clock.h"
 #include "server/server.h"
 
 enum {
@@ -256,7 +256,7 @@ static void set_receiving(exchange *x, bool receiving) {
         return;
     pthread_mutex_lock(&x->server->mutex);
     x->client->receiving = receiving;
-    x->client->since = now_seconds();
+    x->client->since = clock_seconds();
     pthread_mutex_unlock(&x->server->mutex);
 }
 
@@ -268,7 +268,7 @@ static exchange *exchange_new(server *s, struct MHD_Connection *mhd) {
     make_nonce(random, sizeof random);
     *x = (exchange){.server = s, .mhd = mhd, .status = 200};
     x->content_type = "application/json";
-    x->started = now_seconds();
+    x->started = clock_seconds();
     x->created = (int64_t)time(NULL);
     snprintf(x->id, sizeof x->id, "chatcmpl-%.24s", random);
     x->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
@@ -314,7 +314,7 @@ static void log_request(const exchange *x) {
         snprintf(usage, sizeof usage, ", %lld + %lld tokens, %lld reused", (long long)x->job->usage.prompt_tokens,
                  (long long)x->job->usage.completion_tokens, (long long)x->job->usage.cached_tokens);
     fprintf(stderr, "%s %s: %d in %.3f s%s\n", x->route->method, x->route->path, x->gone ? 499 : x->status,
-            now_seconds() - x->started, usage);
+            clock_seconds() - x->started, usage);
 }
 
 static void complete(void *user, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode reason) {
@@ -345,7 +345,7 @@ static void notify(void *user, struct MHD_Connection *mhd, void **context, enum 
             return;
         client->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         client->receiving = true;
-        client->since = now_seconds();
+        client->since = clock_seconds();
         pthread_mutex_lock(&s->mutex);
         client->next = s->clients;
         client->previous = &s->clients;
@@ -374,7 +374,7 @@ static void *watch(void *argument) {
     const struct timespec pause = {0, 200000000};
     while (!atomic_load(&s->stop)) {
         nanosleep(&pause, NULL);
-        const double late = now_seconds() - s->options.idle_seconds;
+        const double late = clock_seconds() - s->options.idle_seconds;
         pthread_mutex_lock(&s->mutex);
         for (http_client *client = s->clients; client; client = client->next)
             if (client->receiving && client->since < late)

@@ -7,7 +7,7 @@
 
 #include "base/hash.h"
 #include "common/fail.h"
-#include "server/clock.h"
+#include "base/clock.h"
 
 struct image_entry {
     image_entry *next;
@@ -182,9 +182,9 @@ static void serve(image_store *store, image_entry *entry) {
     atomic_fetch_add(&entry->n_users, 1);
     store->busy = true;
     pthread_mutex_unlock(&store->mutex);
-    const double start = now_seconds();
+    const double start = clock_seconds();
     const trol_status status = encode(store, entry, &features, &error);
-    const double seconds = now_seconds() - start;
+    const double seconds = clock_seconds() - start;
     pthread_mutex_lock(&store->mutex);
     store->busy = false;
     if (status == TROL_OK) {

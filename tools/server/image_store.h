@@ -32,7 +32,7 @@ image_state image_store_look(image_store *store, const image_entry *entry);
 trol_features *image_entry_features(const image_entry *entry);
 /* Once it has failed. */
 const trol_error *image_entry_error(const image_entry *entry);
-/* Nobody else waits for it: its encoding stops. */
+/* If no other request waits for it, its encoding stops. */
 void image_store_release(image_store *store, image_entry *entry);
 
 /* Whether a picture is being encoded right now. */

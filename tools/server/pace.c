@@ -5,9 +5,9 @@
 
 enum {
     TILE_ROWS = 8,    /* of a kernel: rows beyond a multiple cost as much as the next one */
-    LEAST_ROWS = 4,   /* fewer cost hardly less: the weights must be read for any */
+    LEAST_ROWS = 4,   /* fewer cost hardly less: the weights are read for any number */
     LEAST_ALONE = 64, /* where no answer waits */
-    ALONE = 4         /* there pieces may take so many times as long */
+    ALONE = 4         /* how many times as long pieces may take then */
 };
 
 bool pace_init(pace *p, double piece_seconds, size_t n_slots) {
@@ -17,7 +17,7 @@ bool pace_init(pace *p, double piece_seconds, size_t n_slots) {
 
 void pace_free(pace *p) { free(p->answer_seconds); }
 
-/* Rows that take so long, whole tiles where there is one. */
+/* The number of rows that take this long, in whole tiles if it is at least one. */
 static size_t rows_within(const pace *p, double seconds) {
     if (p->row_seconds == 0)
         return TILE_ROWS;
@@ -29,11 +29,11 @@ static size_t rows_within(const pace *p, double seconds) {
 }
 
 size_t pace_rows(const pace *p, size_t n_answers) {
-    if (n_answers == 0) { /* only new requests wait, and those whose clients leave */
+    if (n_answers == 0) { /* only new requests wait, and those whose clients disconnect */
         const size_t rows = rows_within(p, ALONE * p->piece_seconds);
         return rows < LEAST_ALONE ? LEAST_ALONE : rows;
     }
-    const bool known = p->answer_seconds[n_answers] > 0; /* what answers cost alone must be measured first */
+    const bool known = p->answer_seconds[n_answers] > 0; /* the cost of answers alone must be measured first */
     return known && !p->others_turn ? rows_within(p, p->piece_seconds) : 0;
 }
 

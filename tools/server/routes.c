@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/clock.h"
+#include "base/clock.h"
 #include "server/json_body.h"
 #include "server/server.h"
 
@@ -134,7 +134,7 @@ static void answer_metrics(exchange *x) {
     put_gauge(out, "cache_bytes", "Keys and values held.", (double)m.cache_bytes);
     put_gauge(out, "image_cache_bytes", "Pictures held, files and features.", (double)m.images.bytes);
     put_gauge(out, "connections", "Open connections.", atomic_load(&s->n_connections));
-    put_gauge(out, "uptime_seconds", "Seconds since the start.", now_seconds() - s->started);
+    put_gauge(out, "uptime_seconds", "Seconds since the start.", clock_seconds() - s->started);
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------- */

@@ -72,7 +72,7 @@ typedef struct exchange {
     char nonce[33];
     job *job;          /* of a chat request */
     bool over;         /* its last event has come */
-    bool gone;         /* nobody is there to read the reply */
+    bool gone;         /* the client has disconnected */
     bool closes;       /* the connection, after the reply */
     bool stream;       /* the reply is written while the job runs */
     bool stream_ended; /* all of it is in `reply` */

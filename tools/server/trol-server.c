@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "common/bundled_model.h"
+#include "common/choices.h"
 #include "common/fail.h"
 #include "common/standard_output.h"
-#include "server/clock.h"
 #include "server/server.h"
 
 static const char usage[] =
@@ -57,8 +58,6 @@ static const char usage[] =
     "Prints its address on standard output once it listens. GET /health answers 200 once the model is there.\n";
 
 #define AT(member) offsetof(server_options, member)
-#define WEIGHT_TYPES                                                                                                   \
-    { "as-stored", "f32", "f16", "bf16", "q8", "q4" } /* in the order of trol_weight_type */
 
 static const argument_flag flags[] = {
     {"--model", "-m", ARGUMENT_TEXT, AT(model), 1, 0, {0}},
@@ -80,10 +79,10 @@ static const argument_flag flags[] = {
     {"--cache-dir", NULL, ARGUMENT_TEXT, AT(cache_dir), 1, 0, {0}},
     {"--drain", NULL, ARGUMENT_INTEGER, AT(drain_seconds), 0, 86400, {0}},
     {"--threads", "-t", ARGUMENT_INTEGER, AT(n_threads), 1, 256, {0}},
-    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {"f16", "f32", "q8"}},
-    {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, WEIGHT_TYPES},
-    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, WEIGHT_TYPES},
-    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {"exact", "bf16"}},
+    {"--cache-type", NULL, ARGUMENT_CHOICE, AT(cache_type), 0, 0, {CACHE_TYPES}},
+    {"--type", NULL, ARGUMENT_CHOICE, AT(weight_type), 0, 0, {WEIGHT_TYPES}},
+    {"--vision-type", NULL, ARGUMENT_CHOICE, AT(vision_type), 0, 0, {WEIGHT_TYPES}},
+    {"--compute", NULL, ARGUMENT_CHOICE, AT(compute), 0, 0, {COMPUTE_KINDS}},
     {"--quiet", "-q", ARGUMENT_SWITCH, AT(quiet), 0, 0, {0}},
     {"--verbose", "-v", ARGUMENT_SWITCH, AT(verbose), 0, 0, {0}},
     {"--version", NULL, ARGUMENT_SWITCH, AT(version), 0, 0, {0}},
@@ -264,13 +263,13 @@ static void print_address(const server *s) {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-/* Until no request is open, and a moment longer for connections that are idle. false: that took longer than the time
- * allows, or a signal came. */
+/* Waits until no request is open, and a moment longer for idle connections. false: that took longer than `seconds`, or
+ * a signal came. */
 static bool wait_for_requests(server *s, double seconds) {
-    const double start = now_seconds(), moment = 1;
-    while (now_seconds() < start + seconds) {
+    const double start = clock_seconds(), moment = 1;
+    while (clock_seconds() < start + seconds) {
         const bool open = engine_count_open(s->engine) > 0;
-        if (atomic_load(&s->n_connections) == 0 || (!open && now_seconds() > start + moment))
+        if (atomic_load(&s->n_connections) == 0 || (!open && clock_seconds() > start + moment))
             return true;
         if (wait_for_signal(0.05))
             return false;
@@ -278,7 +277,8 @@ static bool wait_for_requests(server *s, double seconds) {
     return engine_count_open(s->engine) == 0;
 }
 
-/* Lets what runs come to its end, unless that takes too long or a second signal comes: then clients hear of it. */
+/* Lets running requests finish, unless that takes too long or a second signal comes: then their clients get an error.
+ */
 static void drain(server *s) {
     const double farewell = 2;
     atomic_store(&s->state, SERVER_DRAINING);
@@ -299,7 +299,7 @@ static int run(server *s, const char *path, trol_error *error) {
         return atomic_load(&s->stop) ? 0 : 1;
     atomic_store(&s->state, SERVER_READY);
     if (!s->options.quiet)
-        tool_say(tool, "%s is ready after %.2f s", s->model_id, now_seconds() - s->started);
+        tool_say(tool, "%s is ready after %.2f s", s->model_id, clock_seconds() - s->started);
     while (!wait_for_signal(3600)) {
     }
     drain(s);
@@ -331,7 +331,7 @@ int main(int argc, char **argv) {
     const sigset_t set = ending_signals();
     trol_error error = {0};
     char path[4096];
-    s.started = now_seconds();
+    s.started = clock_seconds();
     if (!arguments_parse(argc, argv, flags, sizeof flags / sizeof *flags, &s.options, &error)) {
         tool_say(tool, "%s", error.message);
         return 2;

@@ -135,20 +135,20 @@ names = ["red", "blue", "green", "circle", "star", "heart", "square", "ring"]
 prompts = ["What is a %s?" % name for name in names]
 
 
-def said(completion):
+def text_of(completion):
     choice = completion.choices[0]
     return choice.message.content, [(t.token, t.logprob) for t in choice.logprobs.content]
 
 
 # to the last digit of the log-probabilities, whether computed alone from scratch, or beside others and with reuse
-alone = [said(client.chat.completions.create(model=model, messages=[{"role": "user", "content": p}], max_tokens=24,
+alone = [text_of(client.chat.completions.create(model=model, messages=[{"role": "user", "content": p}], max_tokens=24,
                                              logprobs=True, extra_body={"cache_prompt": False}))
          for p in prompts]
 together = [None] * len(prompts)
 
 
 def ask(i):
-    together[i] = said(client.chat.completions.create(
+    together[i] = text_of(client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": prompts[i]}], max_tokens=24, logprobs=True))
 
 
