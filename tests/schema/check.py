@@ -6,8 +6,11 @@ and checks that every answer is JSON that jsonschema accepts; that modified answ
 by the grammar, too; and that values made here from schemas, written in several ways, are accepted by it.
 Exit status 1 if anything is wrong.
 """
+import concurrent.futures
 import copy
 import json
+import multiprocessing
+import os
 import random
 import re
 import subprocess
@@ -30,12 +33,23 @@ PATTERNS = [  # pattern, examples
     (r"e$", ["e", "apple"]),
     (r"^$|^x+y?$", ["", "xxy"]),
     ("^[\u00e0-\u00ff]+$", ["\u00e9\u00e8"]),
+    (r"^(?=.*\d)(?=.*[a-z]).{4,8}$", ["a1b2", "xyz-9"]),
+    (r"^(?!foo|bar$)[a-z]+$", ["fo", "bark"]),
+    (r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?)?)$", ["P1W", "P1DT2H"]),
+    (r"a(?!b)", ["ab a", "ca"]),
 ]
 FORMATS = {
     "date": ["2024-02-29", "1999-12-31"],
     "time": ["23:59:59Z", "00:00:00.5+01:00"],
     "date-time": ["2024-02-29T12:00:00Z", "2001-01-01T01:02:03-08:00"],
     "uuid": ["123e4567-e89b-12d3-a456-426614174000"],
+    "email": ["a@b.co", "first.last+tag@sub.example.com"],
+    "uri": ["https://example.com/a?b=c#d", "mailto:a@b.co", "urn:x:y"],
+    "hostname": ["localhost", "a-b.example.com"],
+    "ipv4": ["192.168.0.1", "0.0.0.0"],
+    "ipv6": ["::1", "2001:db8::8a2e:370:7334", "::ffff:1.2.3.4"],
+    "duration": ["P1W", "P1Y2M3DT4H5M6S", "PT0.5S"],
+    "json-pointer": ["", "/a/b~0c"],
 }
 WORDS = ["name", "age", "color", "size", "items", "kind", "count", "x", "y", "note", "caf\u00e9", "is_ok", "a b", "q\"t"]
 
@@ -48,9 +62,10 @@ class Generator:
         self.defs = {}
 
     def schema(self, depth):
-        kinds = ["string", "integer", "number", "boolean", "null", "enum", "const", "pattern", "format", "types"]
+        kinds = ["string", "integer", "number", "boolean", "null", "enum", "const", "pattern", "format", "format", "types", "decimal", "not"]
         if depth > 0:
-            kinds += ["object", "object", "object", "array", "array", "tuple", "anyOf", "oneOf", "tagged", "allOf", "ref", "map"]
+            kinds += ["object", "object", "object", "array", "array", "tuple", "anyOf", "oneOf", "tagged", "allOf", "ref", "map",
+                      "patterns", "counted", "set", "nested"]
         kind = self.r.choice(kinds)
         schema, value = getattr(self, "make_" + kind)(depth)
         if self.r.random() < 0.2:
@@ -77,7 +92,10 @@ class Generator:
 
     def make_format(self, depth):
         name = self.r.choice(list(FORMATS))
-        return {"type": "string", "format": name}, self.r.choice(FORMATS[name])
+        schema, value = {"type": "string", "format": name}, self.r.choice(FORMATS[name])
+        if self.r.random() < 0.2:
+            schema["maxLength"] = 100
+        return schema, value
 
     def bounds(self, schema, value, step):
         if self.r.random() < 0.5:
@@ -99,6 +117,15 @@ class Generator:
     def make_number(self, depth):
         value = self.r.choice([0, 0.5, -2.25, 1e3, 3.14159, 0.1, self.r.uniform(-100, 100), round(self.r.uniform(0, 1), 3)])
         return self.bounds({"type": "number"}, value, self.r.choice([0.01, 0.1, 1, 17.3])), value
+
+    def make_decimal(self, depth):
+        """Multiples of what halving makes exact: jsonschema divides as floats."""
+        step = self.r.choice([0.5, 0.25, 0.125, 1.5, 0.75])
+        value = step * self.r.randint(-200, 200)
+        return self.bounds({"type": "number", "multipleOf": step}, value, self.r.choice([0.3, 1, 17])), value
+
+    def make_not(self, depth):
+        return {"type": ["string", "null", "integer"], "not": {"type": "string"}}, self.r.choice([None, 3])
 
     def make_boolean(self, depth):
         return {"type": "boolean"}, self.r.random() < 0.5
@@ -145,6 +172,60 @@ class Generator:
     def make_map(self, depth):
         inner, one = self.schema(depth - 1)
         return {"type": "object", "additionalProperties": inner, "propertyNames": {"pattern": "^[a-z]+$"}}, {"k": one, "key": one}
+
+    def make_patterns(self, depth):
+        """patternProperties beside declared ones, and what is left to additionalProperties."""
+        first, one = self.schema(depth - 1)
+        schema, value = {"type": "object", "patternProperties": {"^x_": first}}, {"x_1": one}
+        if self.r.random() < 0.5:
+            schema["patternProperties"]["_n$"] = {"type": ["integer", "null"]}
+            value["k_n"] = self.r.choice([None, 4])
+        if self.r.random() < 0.5:
+            schema["properties"] = {"name": {"type": "string"}, "gone": {"not": {}}}
+            value = {"name": "n", **value}
+        choice = self.r.random()
+        if choice < 0.4:
+            schema["additionalProperties"] = False
+        elif choice < 0.6:
+            schema["additionalProperties"], value["other"] = self.schema(depth - 1)
+        if self.r.random() < 0.3:
+            schema["propertyNames"] = {"maxLength": 8}
+        return schema, value
+
+    def make_counted(self, depth):
+        inner, one = self.schema(depth - 1)
+        if self.r.random() < 0.5:
+            n = self.r.randint(1, 4)
+            return ({"type": "object", "additionalProperties": inner, "minProperties": 1, "maxProperties": n},
+                    {f"k{i}": copy.deepcopy(one) for i in range(self.r.randint(1, n))})
+        names = self.r.sample(WORDS, 4)
+        some = self.r.randint(1, 3)
+        return ({"type": "object", "properties": {name: inner for name in names}, "additionalProperties": False,
+                 "minProperties": some, "maxProperties": self.r.randint(some, 4)},
+                {name: copy.deepcopy(one) for name in names[:some]})
+
+    def make_set(self, depth):
+        values = self.r.sample(["red", "green", "blue", 1, 2.5, None, [1], {"k": 2}], self.r.randint(2, 5))
+        items = {"enum": values}
+        if self.r.random() < 0.3:
+            items = {"anyOf": [items, {"type": "boolean"}]}
+        n = self.r.randint(0, len(values))
+        schema = {"type": "array", "items": items, "uniqueItems": True}
+        if self.r.random() < 0.4:
+            schema["minItems"] = self.r.randint(0, n)
+        if self.r.random() < 0.4:
+            schema["maxItems"] = self.r.randint(n, n + 2)
+        return schema, self.r.sample(values, n)
+
+    def make_nested(self, depth):
+        """A model as pydantic writes it: optional fields, an enum, a list of models."""
+        item, one = self.make_object(depth - 1)
+        schema = {"title": "Outer", "type": "object", "properties": {
+            "email": {"format": "email", "title": "Email", "type": "string"},
+            "when": {"anyOf": [{"format": "date-time", "type": "string"}, {"type": "null"}], "default": None},
+            "tags": {"items": {"enum": ["a", "b"], "type": "string"}, "type": "array", "uniqueItems": True, "default": []},
+            "items": {"items": item, "type": "array"}}, "required": ["email", "items"]}
+        return schema, {"email": "a@b.co", "when": None, "tags": ["b"], "items": [one]}
 
     def make_array(self, depth):
         items, one = self.schema(depth - 1)
@@ -289,52 +370,72 @@ def check_written(build, schemas):
     return len(blocks)
 
 
-def check_answers(build, level, model, schemas, n_seeds):
-    """At an instruction-set level, None for the best one; skipped where this machine lacks it."""
+def generate(build, level, model, schemas, n_seeds):
+    """What a model answers at a level of instruction sets, None for the best one; None where this machine has not got it."""
     texts = "\n".join(json.dumps(s) for s, _ in schemas) + "\n"
     command = [f"{build}/at-level", level] if level else []
     out = subprocess.run(command + [f"{build}/schema-answers", model, str(n_seeds), "120"], input=texts, text=True,
                          capture_output=True)
     if level and out.returncode == 77:
-        return
+        return None
     if out.returncode != 0:
         failed(f"schema-answers ended with {out.returncode}: {out.stderr}", {}, "")
-    answers = out.stdout.split("\n")
-    r, blocks, n_valid, n_short = random.Random(1), [], 0, 0
+    return out.stdout.split("\n")
+
+
+def check_one(work):
+    """The answers under one schema: which are valid, and the changed ones that are not."""
+    schema, texts, seed = work
+    v, r = validator(schema), random.Random(seed)
+    valid = [is_valid(v, text) for text in texts]
+    changed = {m for text, good in zip(texts, valid) if good for m in mutations(text, r) if m}
+    return valid, sorted(m for m in changed if not is_valid(v, m))
+
+
+def check_answers(name, answers, schemas, n_seeds, known, workers):
+    """known: results of check_one by schema and texts, which do not depend on the level: most levels answer alike."""
+    work = []
     for i, (schema, _) in enumerate(schemas):
-        v = validator(schema)
-        mutated = []
-        for text in answers[i * n_seeds:(i + 1) * n_seeds]:
-            if text.startswith("short "):
-                n_short += 1
-            elif is_valid(v, text):
-                n_valid += 1
-                mutated += [m for m in mutations(text, r) if m and not is_valid(v, m)]
-            else:
+        texts = tuple(t for t in answers[i * n_seeds:(i + 1) * n_seeds] if not t.startswith("short "))
+        work.append((schema, texts, i))
+    new = [w for w in work if (w[2], w[1]) not in known]
+    for (_, texts, i), result in zip(new, workers.map(check_one, new, chunksize=8)):
+        known[i, texts] = result
+    n_valid, n_answers = 0, 0
+    for schema, texts, i in work:
+        n_answers += len(texts)
+        for text, good in zip(texts, known[i, texts][0]):
+            n_valid += good
+            if not good:
                 failed("an answer is not valid", schema, text)
-        if mutated:
-            blocks.append((schema, mutated))
-    n_mutated = 0
-    for (schema, mutated), answered in zip(blocks, ask_grammar(build, blocks)):
+    blocks = [(schema, known[i, texts][1]) for schema, texts, i in new if known[i, texts][1]]
+    for (schema, mutated), answered in zip(blocks, ask_grammar(build_folder, blocks)):
         for text, ok in zip(mutated, answered or []):
-            n_mutated += 1
             if ok:
                 failed("an invalid text is accepted", schema, text)
-    print(f"{model.rsplit('/', 1)[-1]}, {level or 'best level'}: {n_valid} answers valid, {n_short} do not fit the limit, {n_mutated} changed ones are refused by both")
+    print(f"{name}: {n_valid} answers valid, {len(schemas) * n_seeds - n_answers} do not fit the limit, "
+          f"{sum(len(m) for _, m in blocks)} changed ones are refused by both")
     if n_valid < len(schemas) * n_seeds * 0.8:
         failed("too few answers", {}, "")
 
 
 def main():
-    build, source = sys.argv[1:3]
+    global build_folder
+    build_folder, source = sys.argv[1:3]
     n_schemas = int(sys.argv[3]) if len(sys.argv) > 3 else 500
     n_seeds = int(sys.argv[4]) if len(sys.argv) > 4 else 2
     schemas = [random_schema(seed) for seed in range(n_schemas)]
-    if check_written(build, schemas) < min(50, n_schemas // 2):
+    if check_written(build_folder, schemas) < min(50, n_schemas // 2):
         failed("too few values", {}, "")
-    for level in (None, *LEVELS):
-        for model in ("trol-tiny-internlm2", "trol-tiny-phi3"):
-            check_answers(build, level, f"{source}/models/{model}", schemas, n_seeds)
+    runs = [(level, model) for level in (None, *LEVELS) for model in ("trol-tiny-internlm2", "trol-tiny-phi3")]
+    known = {}
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as generating, multiprocessing.Pool() as workers:
+        answers = [generating.submit(generate, build_folder, level, f"{source}/models/{model}", schemas, n_seeds)
+                   for level, model in runs]
+        for (level, model), made in zip(runs, answers):
+            if made.result() is not None:
+                check_answers(f"{model}, {level or 'best level'}", made.result(), schemas, n_seeds,
+                              known.setdefault(model, {}), workers)
     print(f"{failures} failed")
     sys.exit(failures > 0)
 
