@@ -526,6 +526,79 @@ static void check_stop_strings(trol_model *model) {
     CHECK(n_spanning > 5, "no stop string spans tokens: these answers test nothing");
 }
 
+/* Cancels its session once `from` bytes were shown; `piece`: the first piece of several plain letters, at `offset`. */
+typedef struct cancelling {
+    trol_session *session;
+    said out;
+    size_t from, offset;
+    char piece[32];
+} cancelling;
+
+static int take_and_cancel(void *user, const char *text) {
+    cancelling *c = user;
+    const size_t before = strlen(c->out.text), n = strlen(text);
+    size_t plain = 0;
+    while (plain < n && text[plain] > ' ')
+        plain++;
+    if (!c->piece[0] && n > 1 && plain == n && n < sizeof c->piece) {
+        strcpy(c->piece, text);
+        c->offset = before;
+    }
+    if (before + n >= c->from)
+        trol_session_cancel(c->session);
+    return take_text(&c->out, text);
+}
+
+static trol_stop answer_with_stop(trol_model *model, const char *stop, int show_all, said *out) {
+    trol_generate_params params = up_to(30);
+    trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
+    params.show_all = show_all;
+    params.stops = &stop;
+    params.n_stops = 1;
+    *out = (said){.text = ""};
+    const trol_stop reason = generate(s, &params, out);
+    trol_session_free(s);
+    return reason;
+}
+
+/* What could have become a stop string is shown at the answer's end, if it is known to be the end. */
+static void check_show_all(trol_model *model) {
+    static said whole, out;
+    static cancelling c;
+    trol_error error = {0};
+    char stop[64], expected[TEXT_BYTES];
+    CHECK(answer_with_stop(model, "occurs nowhere", 1, &whole) == TROL_STOP_LENGTH, "the length");
+    size_t last = strlen(whole.text) - 3;
+    while ((whole.text[last] & 0xc0) == 0x80)
+        last--;
+    snprintf(stop, sizeof stop, "%s and more", whole.text + last);
+    CHECK(answer_with_stop(model, stop, 1, &out) == TROL_STOP_LENGTH && strcmp(out.text, whole.text) == 0,
+          "\"%s\", expected \"%s\"", out.text, whole.text);
+    CHECK(answer_with_stop(model, stop, 0, &out) == TROL_STOP_LENGTH && strlen(out.text) <= last, "\"%s\"", out.text);
+    c = (cancelling){.session = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1), .from = SIZE_MAX};
+    trol_generate_params params = up_to(30);
+    CHECK_OK(trol_generate(c.session, &params, take_and_cancel, &c, NULL, &error), error);
+    trol_session_free(c.session);
+    CHECK(c.piece[0], "no piece of several letters: this answer tests nothing");
+    for (int show_all = 0; show_all <= 1; show_all++) { /* all of that piece but its first letter is held back */
+        const size_t offset = c.offset, n = strlen(c.piece);
+        const char *stops[] = {stop};
+        snprintf(stop, sizeof stop, "%s and more", c.piece + 1);
+        params.stops = stops;
+        params.n_stops = 1;
+        params.show_all = show_all;
+        snprintf(expected, sizeof expected, "%.*s", (int)(offset + (show_all ? n : 1)), whole.text);
+        c.session = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
+        c.out = (said){.text = ""};
+        c.from = offset + 1;
+        CHECK(trol_generate(c.session, &params, take_and_cancel, &c, NULL, &error) == TROL_ERROR_CANCELLED, "%s",
+              error.message);
+        CHECK(strcmp(c.out.text, expected) == 0, "show_all %d: \"%s\", expected \"%s\"", show_all, c.out.text,
+              expected);
+        trol_session_free(c.session);
+    }
+}
+
 /* The same seed and penalties give the same text with any number of threads, and in a batch with other sessions. */
 static void check_same_text(const char *folder) {
     enum { N_TOKENS = 40 };
@@ -617,6 +690,7 @@ static void run_model(const char *name) {
     check_continuing(model);
     check_cancelled(model);
     check_stops(model);
+    check_show_all(model);
     check_end(model);
     check_sampling(model);
     check_lookup(model);

@@ -535,6 +535,7 @@ void cli_generate_params(run *r, trol_generate_params *params) {
     params->n_top_logprobs = o->n_top_logprobs;
     params->stops = o->stops.items;
     params->n_stops = o->stops.count;
+    params->show_all = 1;
     params->logits_user = params->token_user = r;
 }
 

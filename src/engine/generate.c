@@ -28,6 +28,7 @@ typedef struct generation {
     trol_text_callback callback; /* may be NULL */
     void *user;
     int32_t max_tokens, n_tokens;
+    bool asked_to_stop;      /* by a callback */
     bool has_pending;        /* the last token of the answer was shown but not fed yet */
     float *logits;           /* [MAX_PROPOSED + 1, vocab_size] of the batch fed last, for prompt lookup; NULL without */
     trol_token_logprob *top; /* [n_top_logprobs] */
@@ -41,10 +42,13 @@ static bool is_end(const trol_model *model, int32_t token) {
     return false;
 }
 
-static trol_status show(const generation *g, const char *text, trol_error *error) {
-    if (*text && g->callback && g->callback(g->user, text) != 0)
-        return fail(error, TROL_ERROR_CANCELLED, "the text callback asked to stop");
-    return TROL_OK;
+static trol_status asked_to_stop(generation *g, const char *what, trol_error *error) {
+    g->asked_to_stop = true;
+    return fail(error, TROL_ERROR_CANCELLED, "the %s callback asked to stop", what);
+}
+
+static trol_status show(generation *g, const char *text, trol_error *error) {
+    return *text && g->callback && g->callback(g->user, text) != 0 ? asked_to_stop(g, "text", error) : TROL_OK;
 }
 
 /* What followed the last `lookup` tokens (the held ones and `token`) at their latest earlier place: up to `room`
@@ -101,19 +105,17 @@ static trol_status choose(const generation *g, const float *logits, int32_t *tok
 }
 
 /* Reports a chosen token to the callbacks. */
-static trol_status report_token(const generation *g, int32_t token, const float *logits, trol_error *error) {
+static trol_status report_token(generation *g, int32_t token, const float *logits, trol_error *error) {
     const trol_generate_params *p = g->params;
     const int32_t vocab = (int32_t)g->session->model->config.decoder.vocab_size;
     const int64_t position = (int64_t)g->session->timeline.n_tokens;
     if (p->logits && p->logits(p->logits_user, position, logits, vocab) != 0)
-        return fail(error, TROL_ERROR_CANCELLED, "the logits callback asked to stop");
+        return asked_to_stop(g, "logits", error);
     if (!p->token)
         return TROL_OK;
     const float logprob = trol_logprobs(logits, vocab, token, g->top, p->n_top_logprobs);
     const trol_token_info info = {position, token, logprob, p->n_top_logprobs, g->top};
-    if (p->token(p->token_user, &info) != 0)
-        return fail(error, TROL_ERROR_CANCELLED, "the token callback asked to stop");
-    return TROL_OK;
+    return p->token(p->token_user, &info) != 0 ? asked_to_stop(g, "token", error) : TROL_OK;
 }
 
 /* Whether the answer is complete, for answers in which no end token can be chosen. */
@@ -248,6 +250,16 @@ static trol_status begin(generation *g, int32_t *token, trol_stop *stop, trol_er
     return choose_and_take(g, s->logits, token, stop, error);
 }
 
+/* What is held back, when nothing can follow that completes it. */
+static trol_status show_rest(generation *g, trol_error *error) {
+    const char *text;
+    TRY(trol_stream_end(g->stream, &text, error));
+    g->session->is_busy = true;
+    trol_status status = show(g, text, error);
+    g->session->is_busy = false;
+    return status;
+}
+
 static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
     int32_t token = g->session->pending_token;
     g->has_pending = g->session->has_pending;
@@ -256,14 +268,11 @@ static trol_status generate(generation *g, trol_stop *stop, trol_error *error) {
         status = feed(g, &token, stop, error);
     g->session->has_pending = g->has_pending;
     g->session->pending_token = token;
-    /* An incomplete character at the end is shown only when nothing can follow that completes it. */
-    const char *text;
-    if (status == TROL_OK && *stop == TROL_STOP_END)
-        status = trol_stream_end(g->stream, &text, error);
-    g->session->is_busy = true;
-    if (status == TROL_OK && *stop == TROL_STOP_END)
-        status = show(g, text, error);
-    g->session->is_busy = false;
+    const bool cancelled = status == TROL_ERROR_CANCELLED && !g->asked_to_stop;
+    if (status == TROL_OK ? *stop == TROL_STOP_END || g->params->show_all : cancelled && g->params->show_all) {
+        const trol_status shown = show_rest(g, status == TROL_OK ? error : NULL);
+        status = status == TROL_OK ? shown : status;
+    }
     return status;
 }
 
