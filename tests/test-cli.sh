@@ -172,6 +172,18 @@ stop=${answer:2:3}
 expected=${answer%%"$stop"*}
 [ "$(cat "$work/out")" = "$(sed 's/[[:space:]]*$//' <<<"$expected")" ] || fail "--stop '$stop': $(cat "$work/out")"
 
+# ---- flags that would change nothing
+expect 2 "--parallel needs --batch" -m "$case" -p a --parallel 4
+expect 2 "--length-penalty needs --beams" -m "$case" -p a --length-penalty=1
+expect 2 "--top-logprobs needs --logprobs" -m "$case" -p a --top-logprobs 5
+expect 2 "--seed needs --temp" -m "$case" -p a --seed 0
+expect 2 "--top-k needs --temp" -m "$case" --chat --top-k 3
+expect 2 "--repeat-last-n needs --repeat-penalty" -m "$case" -p a --temp 1 --repeat-last-n 64
+expect 2 "--traversal-skip has no effect" -m "$case" -p a --traversal off --traversal-skip 0.5
+expect 2 "--lookup cannot be combined with --traversal all" -m "$case" -p a --traversal all --lookup 2
+"$cli" -m "$case" -p --seed -n 1 -q --temp 0 --top-k 3 --seed 1 >/dev/null || fail "a value that spells a flag; --temp 0"
+"$cli" -m "$case" -p --seed -n 1 -q >/dev/null || fail "a value that spells a flag is not the flag"
+
 # ---- beams
 expect 2 '--beams is "65"' -m "$case" -p a --beams 65
 expect 2 "cannot be combined with" -m "$case" -p a --beams 5 --temp 1

@@ -178,6 +178,9 @@ static void check_extremes(const session_case *c) {
     const trol_message message = {.role = TROL_ROLE_USER, .text = "a"};
     const trol_message odd = {.role = (trol_role)7, .text = "a"};
     const trol_message none = {.role = TROL_ROLE_USER};
+    const int32_t many = INT32_MAX;
+    REFUSED(TROL_ERROR_ARGUMENT, "expected 1 to",
+            trol_render_prompt(c->model, &message, 1, &many, 1, 0, &tokens, &n, &error));
     for (size_t i = 0; i < 2; i++)
         CHECK(trol_render_prompt(c->model, &message, 1, &counts[i], 1, 0, &tokens, &n, &error) != TROL_OK && !tokens,
               "a picture of %d tokens", counts[i]);

@@ -133,7 +133,7 @@ while IFS='|' read -r status text json; do chat "$status" "$text" "$json"; done 
 400|temperature is -1, expected 0|{$hello,"temperature":-1}
 400|max_tokens is 1.5, expected an integer|{$hello,"max_tokens":1.5}
 400|max_tokens is 0, expected|{$hello,"max_tokens":0}
-400|n is 4, but this server answers 3 at once|{$hello,"n":4}
+400|n is 4, but 3 are answered at once|{$hello,"n":4}
 400|top_logprobs needs|{$hello,"top_logprobs":1}
 400|logit_bias names token 999999|{$hello,"logit_bias":{"999999":1}}
 400|logit_bias has the key|{$hello,"logit_bias":{"a":1}}

@@ -193,7 +193,8 @@ static const char *contradiction(const options *o) {
     if (o->chat && o->n_predict == 0)
         return "-n is 0, expected at least 1 with --chat";
     if (o->session && (o->chat || o->batch))
-        return "--session cannot be combined with --chat, which has /save and /load";
+        return "--session is for one question: it cannot be combined with --batch, or with --chat, which has /save and "
+               "/load";
     if (o->context_shift && !o->chat)
         return "--ctx-shift needs --chat";
     if (n_prompts == 0 && !o->chat && !o->batch)
@@ -219,6 +220,38 @@ static const char *contradiction(const options *o) {
     if (n_stdin > 0 && o->chat)
         return "a chat's questions come from standard input (-): nothing else can be read from it";
     return n_stdin > 1 ? "standard input (-) can be read only once" : NULL;
+}
+
+/* Flags that would change nothing without another one; NULL if there is none. */
+static const char *without_effect(int argc, char **argv, const options *o) {
+    const size_t n_flags = sizeof flags / sizeof *flags;
+    const bool greedy = !o->batch && !arguments_given(argc, argv, flags, n_flags, "--temp");
+    const bool no_penalties = !o->batch && o->sampling.repeat_penalty == 1 && o->sampling.presence_penalty == 0 &&
+                              o->sampling.frequency_penalty == 0;
+    const struct {
+        const char *flag;
+        bool useless;
+        const char *message;
+    } rows[] = {
+        {"--parallel", !o->batch, "--parallel needs --batch"},
+        {"--length-penalty", !o->n_beams, "--length-penalty needs --beams"},
+        {"--top-logprobs", !o->logprobs, "--top-logprobs needs --logprobs"},
+        {"--top-k", greedy, "--top-k needs --temp: without it the likeliest token is chosen"},
+        {"--top-p", greedy, "--top-p needs --temp: without it the likeliest token is chosen"},
+        {"--min-p", greedy, "--min-p needs --temp: without it the likeliest token is chosen"},
+        {"--seed", greedy, "--seed needs --temp: without it nothing is drawn"},
+        {"--repeat-last-n", no_penalties,
+         "--repeat-last-n needs --repeat-penalty, --presence-penalty or --frequency-penalty"},
+        {"--traversal-skip", o->traversal == TROL_TRAVERSAL_OFF,
+         "--traversal-skip has no effect with --traversal off, which has no second pass"},
+        {"--stats", o->batch != NULL, "--stats cannot be combined with --batch, whose answers have timings each"},
+        {"--lookup", o->lookup > 0 && o->traversal == TROL_TRAVERSAL_ALL,
+         "--lookup cannot be combined with --traversal all"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].useless && arguments_given(argc, argv, flags, n_flags, rows[i].flag))
+            return rows[i].message;
+    return NULL;
 }
 
 /* ---- the run and its callbacks --------------------------------------------------------------- */
@@ -707,6 +740,8 @@ int main(int argc, char **argv) {
         isatty(STDOUT_FILENO))
         chosen.chat = true;
     const char *wrong = contradiction(&chosen);
+    if (!wrong)
+        wrong = without_effect(argc, argv, &chosen);
     if (wrong)
         return bad_usage(wrong);
     run r = {.chosen = &chosen, .error = &error};

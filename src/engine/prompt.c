@@ -270,13 +270,15 @@ done:
     return status;
 }
 
+enum { MAX_IMAGE_TOKENS = 1 << 20 }; /* of one image: far more than any encoder gives */
+
 static trol_status expand(int32_t image_token, const int32_t *image_tokens, size_t n_images, const int32_t *ids,
                           size_t n_ids, int32_t **expanded, size_t *n_expanded, trol_error *error) {
     size_t count = n_ids - n_images, image = 0;
     for (size_t i = 0; i < n_images; i++) {
-        if (image_tokens[i] < 1)
-            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu has %" PRId32 " tokens, expected at least 1", i + 1,
-                        image_tokens[i]);
+        if (image_tokens[i] < 1 || image_tokens[i] > MAX_IMAGE_TOKENS)
+            return fail(error, TROL_ERROR_ARGUMENT, "picture %zu has %" PRId32 " tokens, expected 1 to %d", i + 1,
+                        image_tokens[i], MAX_IMAGE_TOKENS);
         count += (size_t)image_tokens[i];
     }
     TRY(memory_alloc(count, sizeof **expanded, "a prompt", (void **)expanded, error));

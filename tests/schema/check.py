@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Answers under random JSON Schemas, validated by jsonschema with its format checker.
 
-check.py BUILD SOURCE [N_SCHEMAS [N_SEEDS]]: makes N_SCHEMAS (500) random schemas, has each bundled model answer them,
-and checks that every answer is JSON that jsonschema accepts; that modified answers that jsonschema refuses are refused
+check.py BUILD SOURCE [N_SCHEMAS [N_SEEDS]]: makes N_SCHEMAS (500) random schemas, has each bundled model answer them at
+each level of instruction sets, and checks that every answer is JSON that jsonschema accepts; that modified answers that jsonschema refuses are refused
 by the grammar, too; and that values made here from schemas, written in several ways, are accepted by it.
 Exit status 1 if anything is wrong.
 """
 import concurrent.futures
 import copy
+import fractions
 import json
 import multiprocessing
 import os
@@ -307,8 +308,15 @@ def failed(what, schema, text):
         print(f"FAILED: {what}\n  schema {json.dumps(schema)}\n  text {text}")
 
 
-def validator(schema):
-    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+def multiple_of(validator, divisor, value, schema):
+    """As the standard has it: jsonschema divides as floats, for which 0.07 is not a multiple of 0.01."""
+    if validator.is_type(value, "number") and fractions.Fraction(str(value)) % fractions.Fraction(str(divisor)):
+        yield jsonschema.ValidationError(f"{value} is not a multiple of {divisor}")
+
+
+def validator(schema, standard=jsonschema.Draft202012Validator):
+    own = jsonschema.validators.extend(standard, {"multipleOf": multiple_of})
+    return own(schema, format_checker=standard.FORMAT_CHECKER)
 
 
 def is_valid(v, text):
@@ -419,6 +427,32 @@ def check_answers(name, answers, schemas, n_seeds, known, workers):
         failed("too few answers", {}, "")
 
 
+def check_libraries(build, source):
+    """Schemas as pydantic and zod wrote them: those that are refused are refused at their place, the others answered."""
+    with open(f"{source}/tests/schema/libraries.jsonl") as file:
+        rows = [json.loads(line) for line in file]
+    lines = "".join(json.dumps(row["schema"]) + "\n\n" for row in rows)
+    out = subprocess.run([f"{build}/schema-check"], input=lines, text=True, capture_output=True, check=True)
+    for row, said in zip(rows, out.stdout.split("\n")):
+        expected = row.get("refused")
+        if said != "ok" if expected is None else said == "ok" or expected not in said:
+            failed(f"{row['name']}, expected {expected or 'ok'}", row["schema"], said)
+    answered = [row for row in rows if "refused" not in row]
+    n_valid = 0
+    for model in ("trol-tiny-internlm2", "trol-tiny-phi3"):
+        answers = generate(build, None, f"{source}/models/{model}", [(row["schema"], None) for row in answered], 2)
+        for i, text in enumerate(answers[:2 * len(answered)]):
+            name, schema = answered[i // 2]["name"], answered[i // 2]["schema"]
+            old = name.startswith("zod-to-json-schema")
+            if is_valid(validator(schema, jsonschema.Draft7Validator if old else jsonschema.Draft202012Validator), text):
+                n_valid += 1
+            elif not text.startswith("short "):
+                failed(f"an answer to {name}", schema, text)
+    print(f"{len(rows)} schemas of pydantic and zod: {len(answered)} are supported, {n_valid} answers valid")
+    if n_valid < 3.8 * len(answered):
+        failed("too few answers", {}, "")
+
+
 def main():
     global build_folder
     build_folder, source = sys.argv[1:3]
@@ -427,6 +461,7 @@ def main():
     schemas = [random_schema(seed) for seed in range(n_schemas)]
     if check_written(build_folder, schemas) < min(50, n_schemas // 2):
         failed("too few values", {}, "")
+    check_libraries(build_folder, source)
     runs = [(level, model) for level in (None, *LEVELS) for model in ("trol-tiny-internlm2", "trol-tiny-phi3")]
     known = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as generating, multiprocessing.Pool() as workers:

@@ -152,3 +152,14 @@ bool arguments_parse(int argc, char **argv, const argument_flag *flags, size_t n
     }
     return true;
 }
+
+bool arguments_given(int argc, char **argv, const argument_flag *flags, size_t n_flags, const char *name) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const argument_flag *flag = argv[i][0] == '-' ? find_flag(argv[i], flags, n_flags) : NULL;
+        if (flag && strcmp(flag->name, name) == 0)
+            return true;
+        if (flag && flag->kind != ARGUMENT_SWITCH && !strchr(argv[i], '='))
+            i++; /* its value */
+    }
+    return false;
+}

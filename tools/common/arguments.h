@@ -41,5 +41,7 @@ typedef struct argument_flag {
  * Returns false for anything else, with the flag and what was expected in *error. Texts point into argv. */
 bool arguments_parse(int argc, char **argv, const argument_flag *flags, size_t n_flags, void *options,
                      trol_error *error);
+/* Whether arguments that arguments_parse has read give a flag, also with its default as the value. */
+bool arguments_given(int argc, char **argv, const argument_flag *flags, size_t n_flags, const char *name);
 
 #endif

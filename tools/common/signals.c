@@ -92,9 +92,8 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
     static atomic_flag first = ATOMIC_FLAG_INIT;
     char line[4300];
     (void)context;
-    if (info->si_code != BUS_ADRERR) {
-        signal(number, SIG_DFL); /* the instruction runs again and ends the program as it would have without a handler
-                                  * without a handler */
+    if (info->si_code <= 0 || info->si_code == BUS_ADRALN) { /* sent by a process, or not about a file */
+        signal(number, SIG_DFL); /* the instruction runs again and ends the program as without a handler */
         return;
     }
     while (atomic_flag_test_and_set(&first))

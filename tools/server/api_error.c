@@ -19,7 +19,7 @@ bool api_fail(api_error *error, int status, const char *param, const char *code,
 }
 
 bool api_fail_memory(api_error *error) {
-    api_fail(error, 503, NULL, "out_of_memory", "the server has no memory left for this request");
+    api_fail(error, 503, NULL, "out_of_memory", "there is no memory left for this request");
     error->retry_after = 5;
     return false;
 }

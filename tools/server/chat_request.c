@@ -184,7 +184,7 @@ static bool read_message(reader *r, const cJSON *value, size_t number) {
             known = strcmp(field->string, *name) == 0 && cJSON_IsArray(field) && !field->child;
         if (!known)
             return api_fail(r->error, 400, field->string, "unsupported_field",
-                            "%s has the field %.100s, which this server does not support", param, field->string);
+                            "%s has the field %.100s, which is not supported", param, field->string);
     }
     if (!role_value)
         return api_fail(r->error, 400, role_param, "missing_field", "%s has no role", param);
@@ -525,9 +525,7 @@ static bool read_known_field(reader *r, const cJSON *value) {
             return !fields[i].read || cJSON_IsNull(value) || fields[i].read(r, value, fields[i].name);
     return cJSON_IsNull(value) ||
            api_fail(r->error, 400, value->string, "unsupported_field",
-                    "this server does not support the field %.100s, and ignoring it could make the answer "
-                    "wrong",
-                    value->string);
+                    "the field %.100s is not supported, and ignoring it could make the answer wrong", value->string);
 }
 
 static bool check_together(const chat_request *out, api_error *error) {

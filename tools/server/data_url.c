@@ -40,8 +40,8 @@ bool data_url_read(const char *url, const char *param, uint8_t **bytes, size_t *
     *bytes = NULL;
     if (strncasecmp(url, "data:", 5) != 0)
         return api_fail(error, 400, param, "invalid_image_url",
-                        "%s begins with \"%.20s\", expected a data: URL with the picture in it: this server fetches "
-                        "nothing from other places and reads no files for a request",
+                        "%s begins with \"%.20s\", expected a data: URL with the picture in it: nothing is "
+                        "fetched from other places, and no URL is read as a file",
                         param, url);
     const char *comma = strchr(url, ',');
     if (!comma)

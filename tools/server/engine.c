@@ -132,7 +132,7 @@ static bool check_context(const engine *e, size_t n_tokens, bool at_least, api_e
     if (n_tokens < (size_t)e->params.context_size)
         return true;
     return api_fail(error, 400, "messages", "context_length_exceeded",
-                    "the messages have %s%zu tokens, but the server's context has %d, for them and the answer",
+                    "the messages have %s%zu tokens, but the context has %d, for them and the answer",
                     at_least ? "at least " : "", n_tokens, e->params.context_size);
 }
 
@@ -642,7 +642,7 @@ static bool check_request(engine *e, job *j, api_error *error) {
     size_t n_tokens = 0;
     trol_error cause = {0};
     if (j->request.n > e->params.n_slots)
-        return api_fail(error, 400, "n", "invalid_value", "n is %d, but this server answers %d at once", j->request.n,
+        return api_fail(error, 400, "n", "invalid_value", "n is %d, but %d are answered at once", j->request.n,
                         e->params.n_slots);
     for (size_t i = 0; i < j->request.sampler.n_bias; i++)
         if (j->request.bias[i].token >= e->info.vocab_size)
