@@ -716,7 +716,8 @@ typedef struct trol_generate_params {
      * It is an error if no answer fits in max_tokens or the context. With ignore_eos the answer ends where it must. */
     trol_constraint *constraint;
     /* Non-zero: no other call continues the answer, so what is held back is shown after TROL_STOP_LENGTH,
-     * TROL_STOP_CONTEXT and trol_session_cancel as well: what could have become a stop string; U+FFFD for half a character. */
+     * TROL_STOP_CONTEXT and trol_session_cancel as well: what could have become a stop string; U+FFFD for half a
+     * character. */
     int32_t show_all;
 } trol_generate_params;
 

@@ -62,12 +62,17 @@ not json
 {"prompt": "<image> <image>", "image": "$pictures/balloons.png"}
 {"prompt": "Hello", "temperature": "hot"}
 {"prompt": "Hello", "max_tokens": 2}
+{"prompt": "Hello", "model": "another"}
+{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://example.com/x.png"}}]}]}
+{"messages": [{"role": "user", "content": "a", "nonsense": 1}]}
+{"prompt": "$(head -c 200000 /dev/zero | tr '\0' 'x')"}
 END
 batch bad.jsonl >bad.out || fail "bad lines: exit status $?"
-[ "$(lines bad.out)" = 11 ] || fail "bad lines: not a line each: $(cat bad.out)"
-[ "$(grep -c '"error":"' bad.out)" = 10 ] || fail "bad lines: $(cat bad.out)"
+[ "$(lines bad.out)" = 15 ] || fail "bad lines: not a line each: $(cat bad.out)"
+[ "$(grep -c '"error":"' bad.out)" = 13 ] || fail "bad lines: $(cat bad.out)"
 grep -q '"line":3,.*nosuch.png cannot be opened' bad.out || fail "a missing picture: $(cat bad.out)"
 grep -q '"line":4,.*nothing is fetched' bad.out || fail "a picture of the web: $(cat bad.out)"
+! grep -i server bad.out || fail "the errors of a batch name a server"
 grep -q '"line":11,.*"answer"' bad.out || fail "the last line is not answered: $(cat bad.out)"
 
 # --resume: an incomplete last line is dropped, the others stay, and the result equals an uninterrupted run.

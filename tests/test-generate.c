@@ -529,7 +529,7 @@ static void check_stop_strings(trol_model *model) {
 /* Cancels its session once `from` bytes were shown; `piece`: the first piece of several plain letters, at `offset`. */
 typedef struct cancelling {
     trol_session *session;
-    said out;
+    shown out;
     size_t from, offset;
     char piece[32];
 } cancelling;
@@ -549,13 +549,13 @@ static int take_and_cancel(void *user, const char *text) {
     return take_text(&c->out, text);
 }
 
-static trol_stop answer_with_stop(trol_model *model, const char *stop, int show_all, said *out) {
+static trol_stop answer_with_stop(trol_model *model, const char *stop, int show_all, shown *out) {
     trol_generate_params params = up_to(30);
     trol_session *s = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
     params.show_all = show_all;
     params.stops = &stop;
     params.n_stops = 1;
-    *out = (said){.text = ""};
+    *out = (shown){.text = ""};
     const trol_stop reason = generate(s, &params, out);
     trol_session_free(s);
     return reason;
@@ -563,7 +563,7 @@ static trol_stop answer_with_stop(trol_model *model, const char *stop, int show_
 
 /* What could have become a stop string is shown at the answer's end, if it is known to be the end. */
 static void check_show_all(trol_model *model) {
-    static said whole, out;
+    static shown whole, out;
     static cancelling c;
     trol_error error = {0};
     char stop[64], expected[TEXT_BYTES];
@@ -589,7 +589,7 @@ static void check_show_all(trol_model *model) {
         params.show_all = show_all;
         snprintf(expected, sizeof expected, "%.*s", (int)(offset + (show_all ? n : 1)), whole.text);
         c.session = ask(model, TROL_TRAVERSAL_PROMPT, 0, 1);
-        c.out = (said){.text = ""};
+        c.out = (shown){.text = ""};
         c.from = offset + 1;
         CHECK(trol_generate(c.session, &params, take_and_cancel, &c, NULL, &error) == TROL_ERROR_CANCELLED, "%s",
               error.message);

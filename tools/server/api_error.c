@@ -25,8 +25,8 @@ bool api_fail_memory(api_error *error) {
 }
 
 bool api_fail_model(api_error *error, const char *name, const char *own) {
-    return api_fail(error, 404, "model", "model_not_found", "there is no model \"%.100s\" here, this server has \"%s\"",
-                    name, own);
+    return api_fail(error, 404, "model", "model_not_found", "there is no model \"%.100s\" here, only \"%s\"", name,
+                    own);
 }
 
 bool api_fail_library(api_error *error, const char *param, const trol_error *cause) {
