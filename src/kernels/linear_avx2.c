@@ -48,7 +48,7 @@ static inline __attribute__((always_inline)) void dot_tile(element_type type, co
                                                            int64_t row_stride, const float *x, int64_t x_stride,
                                                            int64_t n_columns, float *y, int64_t y_stride) {
     int64_t bytes = (int64_t)element_bytes(type), stream_bytes = row_stride * row_bytes, k = 0;
-    __m256 sums[8];
+    __m256 sums[12];
     for (int i = 0; i < R * T; i++)
         sums[i] = _mm256_setzero_ps();
     for (; k + LANES <= n_columns; k += LANES)
@@ -70,18 +70,31 @@ static inline __attribute__((always_inline)) void dot_tile(element_type type, co
             y[i * y_stride + j * row_stride] = sum_lanes(sums[j * T + i]);
 }
 
-/* R weight rows by all input rows, four at a time. */
+#define TILE_CASE(T)                                                                                                   \
+    case T:                                                                                                            \
+        dot_tile(type, R, T, rows, row_bytes, row_stride, x, x_stride, n_columns, y, y_stride);                        \
+        break
+
+/* R (1 or 2) weight rows by all input rows, up to six at a time, as evenly as they divide: 12 sums in registers, and
+ * eight rows that a stride of a power of two puts on the same eight places of L1. */
 static inline __attribute__((always_inline)) void dot_rows(element_type type, const int R, const unsigned char *rows,
                                                            int64_t row_bytes, int64_t row_stride, const float *x,
                                                            int64_t x_stride, int64_t n_inputs, int64_t n_columns,
                                                            float *y, int64_t y_stride) {
-    int64_t i = 0;
-    for (; i + 4 <= n_inputs; i += 4)
-        dot_tile(type, R, 4, rows, row_bytes, row_stride, x + i * x_stride, x_stride, n_columns, y + i * y_stride,
-                 y_stride);
-    for (; i < n_inputs; i++)
-        dot_tile(type, R, 1, rows, row_bytes, row_stride, x + i * x_stride, x_stride, n_columns, y + i * y_stride,
-                 y_stride);
+    while (n_inputs > 0) {
+        const int64_t n_tiles = (n_inputs + 5) / 6, taken = (n_inputs + n_tiles - 1) / n_tiles;
+        switch (taken) {
+            TILE_CASE(1);
+            TILE_CASE(2);
+            TILE_CASE(3);
+            TILE_CASE(4);
+            TILE_CASE(5);
+            TILE_CASE(6);
+        }
+        n_inputs -= taken;
+        x += taken * x_stride;
+        y += taken * y_stride;
+    }
 }
 
 /* The weights are read as eight streams (two for more than one input row), each of which continues from row to row. */
