@@ -32,21 +32,22 @@ else
 fi
 
 start clients -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 20000 -q
+if command -v npm >/dev/null; then
+    cp "$clients/openai_client.mjs" "$folder/"
+    (cd "$folder" && [ -d node_modules/axe-core ] || npm install --silent --no-fund --no-audit openai zod axe-core)
+    (cd "$folder" && timeout 300 node openai_client.mjs "$url" "$image")
+    export AXE=$folder/node_modules/axe-core/axe.min.js
+else
+    left_out "the JavaScript client, and what the page is for screen readers (Debian package npm)"
+fi
 if [ -x "$folder/python/bin/python" ] || python3 -m venv "$folder/python" 2>/dev/null; then
     "$folder/python/bin/pip" -q --disable-pip-version-check install openai pydantic selenium
     timeout 300 "$folder/python/bin/python" "$clients/openai_client.py" "$url" "$image"
     if [ -x /usr/bin/chromium ] && [ -x /usr/bin/chromedriver ]; then
-        timeout 300 "$folder/python/bin/python" "$clients/page.py" "$url" "$image"
+        TROL_SERVER=$server timeout 400 "$folder/python/bin/python" "$clients/page.py" "$url" "$image"
     else
         left_out "the page (Debian packages chromium and chromium-driver)"
     fi
 else
     left_out "Python's clients (Debian package python3-venv)"
-fi
-if command -v npm >/dev/null; then
-    cp "$clients/openai_client.mjs" "$folder/"
-    (cd "$folder" && [ -d node_modules/zod ] || npm install --silent --no-fund --no-audit openai zod)
-    (cd "$folder" && timeout 300 node openai_client.mjs "$url" "$image")
-else
-    left_out "the JavaScript client (Debian package npm)"
 fi
