@@ -1,5 +1,8 @@
 /* kv_codec.h - how keys and values are stored, and the loops that read them as stored: a row for each type.
  *
+ * Attention reads nothing but what is stored, in the call that stores it too, so a prompt gives the same bits however
+ * it is cut into calls.
+ *
  * What is stored together is one head of one token, n values:
  *     f32, f16   the values
  *     q8         a scale (bfloat16), then n signed bytes: value = scale * byte
