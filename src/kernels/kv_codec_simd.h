@@ -83,16 +83,20 @@ static bool store_q8(const float *from, void *to, int64_t n) {
 
 /* ---- dot ------------------------------------------------------------------------------------- */
 
-/* The lines of `bytes` bytes from a place on, which need not begin one. */
-INLINE void prefetch(bool l2, const void *from, int64_t bytes) {
-    const char *at = from;
-    bytes += (int64_t)((uintptr_t)at % 64);
-    at -= (uintptr_t)at % 64;
+INLINE void prefetch_line(bool l2, const char *at) {
+    if (l2)
+        _mm_prefetch(at, _MM_HINT_T1);
+    else
+        _mm_prefetch(at, _MM_HINT_T0);
+}
+
+/* The lines of `bytes` bytes of a row from a place on. q8 rows begin anywhere: the last byte may be in one line more.
+ * (The number of prefetches does not depend on the place, so no branch is mispredicted.) */
+INLINE void prefetch(const kv_type type, bool l2, const void *from, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64)
-        if (l2)
-            _mm_prefetch(at + i, _MM_HINT_T1);
-        else
-            _mm_prefetch(at + i, _MM_HINT_T0);
+        prefetch_line(l2, (const char *)from + i);
+    if (type == KV_Q8)
+        prefetch_line(l2, (const char *)from + bytes - 1);
 }
 
 /* Keys (and values) are read as STREAMS streams from the quarters of a span: a core reads several streams from memory
@@ -141,7 +145,7 @@ INLINE void dot_keys(const kv_type type, bool l2, const void *const *keys, int64
         for (int k = 0; k < STREAMS; k++) {
             rows[k] = keys[key + k * quarter];
             if (key + PREFETCH_KEYS < quarter)
-                prefetch(l2, keys[key + PREFETCH_KEYS + k * quarter], bytes);
+                prefetch(type, l2, keys[key + PREFETCH_KEYS + k * quarter], bytes);
         }
         dot_rows(type, rows, q, head_dim, found, n_queries);
         for (int i = 0; i < n_queries; i++)
@@ -185,7 +189,7 @@ INLINE void axpy_columns(const kv_type type, bool l2, const void *const *values,
         int64_t key = turn < STREAMS * quarter ? turn / STREAMS + turn % STREAMS * quarter : turn;
         const void *row = values[key];
         if (turn + STREAMS * PREFETCH_KEYS < STREAMS * quarter)
-            prefetch(l2, (const char *)values[key + PREFETCH_KEYS] + first_byte, bytes);
+            prefetch(type, l2, (const char *)values[key + PREFETCH_KEYS] + first_byte, bytes);
         const float scale = type == KV_Q8 ? q8_scale(row) : 1.0f;
         vector weight[QUERIES_AT_ONCE];
         for (int i = 0; i < n_queries; i++) {
