@@ -302,7 +302,7 @@ static void call_linear(void *context) {
 static void *make_weights(const bench *b, element_type type, const float *values, int64_t outputs, int64_t columns,
                           size_t *bytes) {
     const size_t n = (size_t)(outputs * columns);
-    if (type == ELEMENT_Q8 || type == ELEMENT_Q4) {
+    if (element_is_packed(type)) {
         if (!quantized_bytes(type, outputs, columns, bytes))
             exit(1);
         void *packed = allocate(*bytes);
@@ -322,7 +322,7 @@ static void *make_weights(const bench *b, element_type type, const float *values
 
 static void bench_linear_type(const bench *b, element_type type, const float *values, const float *x, float *out) {
     static const int64_t rows[] = {1, 2, 4, 8, 16, LINEAR_ROWS};
-    const bool quantized = type == ELEMENT_Q8 || type == ELEMENT_Q4;
+    const bool quantized = element_is_packed(type);
     size_t bytes;
     void *weights = make_weights(b, type, values, LINEAR_OUTPUTS, LINEAR_COLUMNS, &bytes);
     const int n_linears = 1 + (int)(((size_t)256 << 20) / bytes);
@@ -473,7 +473,7 @@ static bool same_way(const choice *c, const kernels *a, const kernels *b) {
         return a->attention.tile == b->attention.tile && (!c->bf16 || a->attention.tile_bf16 == b->attention.tile_bf16);
     if (c->attention)
         return a->kv[KV_F16].dot == b->kv[KV_F16].dot && a->attention.prefetch_l2 == b->attention.prefetch_l2;
-    if (c->type == ELEMENT_Q8 || c->type == ELEMENT_Q4)
+    if (element_is_packed(c->type))
         return a->quantized.multiply_q8 == b->quantized.multiply_q8 &&
                (!c->prompt || a->quantized.multiply_tiles == b->quantized.multiply_tiles);
     if (!c->prompt)

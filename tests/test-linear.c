@@ -29,8 +29,6 @@ static int64_t round_to_blocks(int64_t columns) {
     return (columns + QUANTIZED_BLOCK - 1) / QUANTIZED_BLOCK * QUANTIZED_BLOCK;
 }
 
-static bool is_quantized(element_type type) { return type == ELEMENT_Q8 || type == ELEMENT_Q4; }
-
 /* Packs random weights; `exact` receives what they became. */
 static matrix random_quantized(element_type type, int64_t rows, int64_t columns, float size, float *exact) {
     const quantized_kernels *scalar = &kernels_at(CPU_SCALAR)->quantized;
@@ -50,7 +48,7 @@ static matrix random_quantized(element_type type, int64_t rows, int64_t columns,
 
 /* A random matrix at an odd address; `exact` receives its values as stored. */
 static matrix random_matrix(element_type type, int64_t rows, int64_t columns, float size, float **exact) {
-    if (is_quantized(type)) {
+    if (element_is_packed(type)) {
         *exact = malloc((size_t)(rows * columns) * sizeof(float));
         return random_quantized(type, rows, columns, size, *exact);
     }
@@ -271,7 +269,7 @@ static void check_level(const kernels *table, int n_problems, bool big) {
             p.rank = 32 * between(1, 2);
         }
         p.arithmetic = LINEAR_EXACT;
-        check_problem(&p, table, is_quantized(p.type) || (p.rank && is_quantized(p.lora_type)) ? 1e-2 : 2e-6);
+        check_problem(&p, table, element_is_packed(p.type) || (p.rank && element_is_packed(p.lora_type)) ? 1e-2 : 2e-6);
     }
 }
 
@@ -349,9 +347,9 @@ static void check_all_pieces(const kernels *table, int n_problems) {
                      .bias = test_random(&seed) & 1,
                      .weight_size = 1.0f,
                      .arithmetic = test_random(&seed) & 1 ? LINEAR_BF16 : LINEAR_EXACT};
-        if (is_quantized(p.type) || is_quantized(p.lora_type))
+        if (element_is_packed(p.type) || element_is_packed(p.lora_type))
             p.columns = round_to_blocks(p.columns);
-        p.rank = test_random(&seed) % 3 ? is_quantized(p.lora_type) ? 32 * between(1, 2) : between(1, 40) : 0;
+        p.rank = test_random(&seed) % 3 ? element_is_packed(p.lora_type) ? 32 * between(1, 2) : between(1, 40) : 0;
         p.first = between(0, p.total_outputs - 1);
         p.outputs = between(1, p.total_outputs - p.first);
         p.n_prompt_rows = between(0, 2) ? between(0, p.n_rows) : p.n_rows;

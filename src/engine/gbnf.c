@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "engine/code_points.h"
@@ -133,11 +134,10 @@ static trol_status list_add(parser *p, index_list *list, size_t item) {
 static trol_status parse_hex(parser *p, int n_digits, uint32_t *code_point) {
     *code_point = 0;
     for (int i = 0; i < n_digits; i++) {
-        const int c = peek(p);
-        const int lower = c | 0x20;
-        if (!((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'f')))
+        const int digit = hex_value(peek(p));
+        if (digit < 0)
             return wrong(p, "an escape with x, u or U needs %d hexadecimal digits", n_digits);
-        *code_point = *code_point << 4 | (uint32_t)(c <= '9' ? c - '0' : lower - 'a' + 10);
+        *code_point = *code_point << 4 | (uint32_t)digit;
         p->at++;
     }
     if (*code_point > CODE_POINT_LAST || (*code_point >= 0xd800 && *code_point <= 0xdfff))

@@ -53,17 +53,12 @@ static void add_sample(digest *d, const void *data, size_t n_bytes) {
 }
 
 static void add_matrix(digest *d, const matrix *m) {
-    size_t n_bytes = 0;
     if (!m->data) {
         ADD_NUMBERS(d, -1);
         return;
     }
-    if (element_bytes(m->type))
-        n_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
-    else
-        (void)quantized_bytes(m->type, m->rows, m->columns, &n_bytes); /* fits: it is in memory */
     ADD_NUMBERS(d, m->type, m->rows, m->columns);
-    add_sample(d, m->data, n_bytes);
+    add_sample(d, m->data, matrix_bytes(m));
 }
 
 /* n floats; NULL: there are none. */

@@ -48,18 +48,6 @@ static trol_status fill_rule(schema_compiler *c, const schema_set *set) {
     return values ? schema_add_named_values(c, set, &rule, values, constant) : add_types(c, set, &rule);
 }
 
-trol_status schema_fill_sets(schema_compiler *c) {
-    for (; c->n_done < c->n_sets; c->n_done++) {
-        schema_set set;
-        TRY(schema_set_copy(c, &c->sets[c->n_done], &set)); /* the array of sets may move */
-        set.rule = c->sets[c->n_done].rule;
-        trol_status status = fill_rule(c, &set);
-        schema_set_free(&set);
-        TRY(status);
-    }
-    return TROL_OK;
-}
-
 static trol_status finish(schema_compiler *c, uint32_t root) {
     grammar_flaw flaw;
     uint32_t rule;
@@ -83,7 +71,7 @@ static trol_status finish(schema_compiler *c, uint32_t root) {
 
 trol_status json_schema_compile(const char *text, size_t n_bytes, grammar **result, trol_error *error) {
     nullable_schemas nullable = {0};
-    schema_compiler c = {.nullable = &nullable, .error = error};
+    schema_compiler c = {.nullable = &nullable, .fill_rule = fill_rule, .error = error};
     schema_set set = {0};
     cJSON *json = NULL;
     uint32_t root;

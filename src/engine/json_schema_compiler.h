@@ -44,6 +44,7 @@ typedef struct schema_compiler {
     schema_set *sets; /* [n_sets]: rule made, those from `n_done` on not filled */
     size_t n_sets, sets_capacity, n_done;
     int enum_depth;
+    trol_status (*fill_rule)(struct schema_compiler *c, const schema_set *set); /* of json_schema.c */
     trol_error *error;
 } schema_compiler;
 
@@ -53,6 +54,8 @@ trol_status schema_set_copy(schema_compiler *c, const schema_set *from, schema_s
 trol_status schema_set_add(schema_compiler *c, schema_set *set, const cJSON *schema);
 /* The rule of a set, which is taken over, also on failure. */
 trol_status schema_rule_for(schema_compiler *c, schema_set *set, uint32_t *rule);
+/* Fills the rules of all sets that are not filled. */
+trol_status schema_fill_sets(schema_compiler *c);
 
 /* Errors at a place of the schema, which its JSON pointer names. */
 trol_status schema_malformed(const schema_compiler *c, const cJSON *at, const char *what);
@@ -131,8 +134,5 @@ trol_status schema_format_rules(const schema_compiler *c, const cJSON *format, b
 trol_status schema_number_format(const schema_compiler *c, const cJSON *format, number_range *range);
 /* The error of a pattern, with the place of the first one in the set. */
 trol_status schema_at_pattern(const schema_compiler *c, const schema_set *set, trol_status status);
-
-/* Fills the rules of all sets that are not filled: json_schema.c. */
-trol_status schema_fill_sets(schema_compiler *c);
 
 #endif

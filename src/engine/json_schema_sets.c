@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/memory.h"
 
 enum { MAX_SETS = 20000 }; /* rules */
@@ -171,10 +172,6 @@ bool schema_requires(const schema_set *set, const char *name) {
 
 /* ---- $ref ------------------------------------------------------------------------------------ */
 
-static int hex_value(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
-}
-
 /* The next name of a pointer in a URI: %XX, ~0 and ~1 undone. */
 static const char *next_name(const char *at, char *name, size_t room) {
     size_t n = 0;
@@ -336,6 +333,18 @@ trol_status schema_rule_for(schema_compiler *c, schema_set *set, uint32_t *rule)
 done:
     schema_set_free(set);
     return status;
+}
+
+trol_status schema_fill_sets(schema_compiler *c) {
+    for (; c->n_done < c->n_sets; c->n_done++) {
+        schema_set set;
+        TRY(schema_set_copy(c, &c->sets[c->n_done], &set)); /* the array of sets may move */
+        set.rule = c->sets[c->n_done].rule;
+        trol_status status = c->fill_rule(c, &set);
+        schema_set_free(&set);
+        TRY(status);
+    }
+    return TROL_OK;
 }
 
 /* ---- counts in keywords ---------------------------------------------------------------------- */

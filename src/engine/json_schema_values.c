@@ -80,8 +80,11 @@ trol_status schema_add_value(schema_compiler *c, uint32_t from, uint32_t to, con
 
 /* Whether a value satisfies a set but for enum and const: by a grammar of its own. */
 trol_status schema_satisfies(schema_compiler *c, const schema_set *set, const cJSON *value, bool *does) {
-    schema_compiler inner = {
-        .root = c->root, .nullable = c->nullable, .enum_depth = c->enum_depth + 1, .error = c->error};
+    schema_compiler inner = {.root = c->root,
+                             .nullable = c->nullable,
+                             .enum_depth = c->enum_depth + 1,
+                             .fill_rule = c->fill_rule,
+                             .error = c->error};
     schema_set rest = {0};
     matcher *m = NULL;
     char *text = NULL;

@@ -514,40 +514,37 @@ trol_status matcher_next_byte(matcher *m, uint32_t state, uint8_t *byte, uint32_
 
 /* ---- making and forgetting ------------------------------------------------------------------- */
 
-trol_status matcher_new(grammar *g, matcher **result, trol_error *error) {
-    matcher *m = calloc(1, sizeof *m);
-    uint32_t node, start = MATCHER_DEAD;
+/* The states MATCHER_DEAD and MATCHER_START. */
+static trol_status make_first_states(matcher *m, trol_error *error) {
     const item accept = {GRAMMAR_ACCEPT, NODE_ROOT};
-    trol_status status = TROL_OK;
-    *result = NULL;
-    if (!m) {
-        grammar_free(g);
-        return fail_memory(error, sizeof *m, "a grammar's states");
-    }
-    m->g = g;
-    TRY_GOTO(
-        memory_alloc_zero(g->n_rules, sizeof *m->node_of_rule, "a grammar's states", (void **)&m->node_of_rule, error),
-        failed);
-    TRY_GOTO(memory_grow((void **)&m->states, &m->states_capacity, 1, sizeof *m->states, "a grammar's states", error),
-             failed);
-    TRY_GOTO(memory_grow((void **)&m->rows, &m->rows_capacity, 1, sizeof *m->rows, "a grammar's states", error),
-             failed);
-    TRY_GOTO(memory_grow((void **)&m->distances, &m->distances_capacity, 1, sizeof *m->distances, "a grammar's states",
-                         error),
-             failed);
-    TRY_GOTO(memory_grow((void **)&m->items, &m->items_capacity, 1, sizeof *m->items, "a grammar's states", error),
-             failed);
+    uint32_t node, start;
+    TRY(memory_alloc_zero(m->g->n_rules, sizeof *m->node_of_rule, "a grammar's states", (void **)&m->node_of_rule,
+                          error));
+    GROW(m, states, 1, error);
+    GROW(m, rows, 1, error);
+    GROW(m, distances, 1, error);
+    GROW(m, items, 1, error);
     m->rows[MATCHER_DEAD] = 0;
     m->distances[MATCHER_DEAD] = GRAMMAR_FAR;
-    m->states[m->n_states++] = (matcher_state){0}; /* MATCHER_DEAD */
-    TRY_GOTO(find_node(m, &accept, 1, &node, error), failed);
+    m->states[m->n_states++] = (matcher_state){0};
+    TRY(find_node(m, &accept, 1, &node, error));
     begin_closure(m);
-    TRY_GOTO(visit(m, g->rules[g->root].start, NODE_ROOT, error), failed);
-    TRY_GOTO(close_state(m, &start, error), failed);
-    *result = m;
-    return TROL_OK;
-failed:
-    matcher_free(m);
+    TRY(visit(m, m->g->rules[m->g->root].start, NODE_ROOT, error));
+    return close_state(m, &start, error);
+}
+
+trol_status matcher_new(grammar *g, matcher **result, trol_error *error) {
+    *result = calloc(1, sizeof **result);
+    if (!*result) {
+        grammar_free(g);
+        return fail_memory(error, sizeof **result, "a grammar's states");
+    }
+    (*result)->g = g;
+    const trol_status status = make_first_states(*result, error);
+    if (status != TROL_OK) {
+        matcher_free(*result);
+        *result = NULL;
+    }
     return status;
 }
 

@@ -87,7 +87,7 @@ static element_type packed_type(const packer *p, const tensor *t) {
     return packing_of(family_role_of_name(p->family, t->name), asked, t->type, t->shape[1]);
 }
 
-static bool is_packed(const entry *e) { return e->type == ELEMENT_Q8 || e->type == ELEMENT_Q4; }
+static bool is_packed(const entry *e) { return element_is_packed(e->type); }
 
 static trol_status plan(packer *p) {
     const size_t n = tensor_source_count(p->source);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 
@@ -160,10 +161,10 @@ static trol_status add_opposite(regex_patterns *p, code_points *set, char letter
 static trol_status parse_hex(regex_patterns *p, int n_digits, uint32_t *value) {
     *value = 0;
     for (int i = 0; i < n_digits; i++, p->at++) {
-        const int c = peek(p), lower = c | 0x20;
-        if (!((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'f')))
+        const int digit = hex_value(peek(p));
+        if (digit < 0)
             return wrong(p, "hexadecimal digits are expected");
-        *value = *value << 4 | (uint32_t)(c <= '9' ? c - '0' : lower - 'a' + 10);
+        *value = *value << 4 | (uint32_t)digit;
     }
     return TROL_OK;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -78,11 +79,7 @@ static bool scan_number(scanner *s) {
 static int32_t scan_hexadecimal(scanner *s) {
     int32_t value = 0;
     for (int i = 0; i < 4; i++, s->at++) {
-        char c = next_character(s);
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+        const int digit = hex_value(next_character(s));
         if (digit < 0)
             return -1;
         value = value * 16 + digit;

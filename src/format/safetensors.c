@@ -202,6 +202,8 @@ const tensor *tensor_source_at(const tensor_source *source, size_t index) {
     return index < source->n_entries ? &entries_of(source)[index]->tensor : NULL;
 }
 
+size_t tensor_source_index(const tensor_source *source, const char *name) { return lower_bound(source, name); }
+
 const tensor *tensor_source_find(const tensor_source *source, const char *name) {
     size_t at = lower_bound(source, name);
     const tensor *found = tensor_source_at(source, at);

@@ -41,6 +41,8 @@ void tensor_source_close(tensor_source *source);
 size_t tensor_source_count(const tensor_source *source);
 /* Sorted by name. Tensors stay in place until the source is closed. */
 const tensor *tensor_source_at(const tensor_source *source, size_t index);
+/* The index of the tensor of that name, which must exist. */
+size_t tensor_source_index(const tensor_source *source, const char *name);
 /* NULL if there is none of that name. */
 const tensor *tensor_source_find(const tensor_source *source, const char *name);
 /* A string of the files' __metadata__; NULL if there is none. */

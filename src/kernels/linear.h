@@ -22,6 +22,9 @@ typedef struct matrix {
     const void *data; /* F32, F16, BF16: row-major, any alignment. Q8, Q4: packed, see quantize.h */
 } matrix;
 
+/* Bytes of a matrix in memory; of a packed one whose size was checked. */
+size_t matrix_bytes(const matrix *m);
+
 /* One linear layer. Pointers belong to the model's weights. A matrix with data == NULL is absent. */
 typedef struct linear {
     matrix weight;     /* [out, in] */

@@ -1,5 +1,12 @@
 #include "kernels/linear_parts.h"
 
+size_t matrix_bytes(const matrix *m) {
+    size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
+    if (element_is_packed(m->type))
+        (void)quantized_bytes(m->type, m->rows, m->columns, &n_bytes);
+    return n_bytes;
+}
+
 linear linear_of(matrix weight, const float *bias) {
     return (linear){.weight = weight, .bias = bias, .first_row = 0, .n_rows = weight.rows};
 }

@@ -8,7 +8,7 @@
 
 static inline bool matrix_present(const matrix *m) { return m->data != NULL; }
 
-static inline bool matrix_quantized(const matrix *m) { return m->type == ELEMENT_Q8 || m->type == ELEMENT_Q4; }
+static inline bool matrix_quantized(const matrix *m) { return element_is_packed(m->type); }
 
 /* Of the unpacked types only. */
 static inline const unsigned char *matrix_row(const matrix *m, int64_t row) {

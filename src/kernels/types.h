@@ -2,6 +2,7 @@
 #ifndef KERNELS_TYPES_H
 #define KERNELS_TYPES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,8 @@ typedef enum element_type {
     ELEMENT_Q4,
     ELEMENT_OTHER /* may occur in a file, but is not used */
 } element_type;
+
+static inline bool element_is_packed(element_type type) { return type == ELEMENT_Q8 || type == ELEMENT_Q4; }
 
 /* Bytes of one element; 0 for the packed types, whose size depends on the shape. */
 static inline size_t element_bytes(element_type type) {

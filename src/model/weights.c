@@ -36,39 +36,36 @@ typedef struct loader {
     trol_error *error;
 } loader;
 
-static trol_status own(weights *w, size_t count, size_t size, const char *what, void **memory, trol_error *error) {
+static trol_status add_owned(weights *w, void *memory, size_t mapped_bytes, const char *what, trol_error *error) {
     struct owned_memory *node = malloc(sizeof *node);
     if (!node)
         return fail_memory(error, sizeof *node, what);
-    trol_status status = memory_alloc_zero(count, size, what, memory, error);
-    if (status != TROL_OK) {
-        free(node);
-        return status;
-    }
-    *node = (struct owned_memory){w->owned, *memory, 0};
+    *node = (struct owned_memory){w->owned, memory, mapped_bytes};
     w->owned = node;
     return TROL_OK;
 }
 
-/* Memory for a converted matrix: its own pages, large ones where the system has them (decoding reads every byte).
- */
+static trol_status own(weights *w, size_t count, size_t size, const char *what, void **memory, trol_error *error) {
+    TRY(memory_alloc_zero(count, size, what, memory, error));
+    trol_status status = add_owned(w, *memory, 0, what, error);
+    if (status != TROL_OK)
+        memory_free(*memory);
+    return status;
+}
+
+/* Memory for a converted matrix: its own pages, large ones where the system has them (decoding reads every byte). */
 static trol_status own_pages(weights *w, size_t n_bytes, const char *what, void **memory, trol_error *error) {
-    struct owned_memory *node = malloc(sizeof *node);
-    if (!node)
-        return fail_memory(error, sizeof *node, what);
     *memory = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (*memory == MAP_FAILED) {
-        *memory = NULL;
-        free(node);
+    if (*memory == MAP_FAILED)
         return fail_memory(error, n_bytes, what);
-    }
 #ifdef MADV_HUGEPAGE
     madvise(*memory, n_bytes, MADV_HUGEPAGE);
 #endif
-    *node = (struct owned_memory){w->owned, *memory, n_bytes};
-    w->owned = node;
+    trol_status status = add_owned(w, *memory, n_bytes, what, error);
+    if (status != TROL_OK)
+        munmap(*memory, n_bytes);
     w->n_private_bytes += (int64_t)n_bytes;
-    return TROL_OK;
+    return status;
 }
 
 enum { NAME_BYTES = FAMILY_NAME_BYTES };
@@ -84,15 +81,7 @@ static trol_status show_progress(loader *l) {
 
 /* Marks a tensor as used and reports progress. */
 static trol_status take(loader *l, const tensor *t) {
-    size_t low = 0, high = tensor_source_count(l->w->source); /* its index: tensors are sorted by name */
-    while (low + 1 < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (strcmp(tensor_source_at(l->w->source, middle)->name, t->name) <= 0)
-            low = middle;
-        else
-            high = middle;
-    }
-    l->used[low] = true;
+    l->used[tensor_source_index(l->w->source, t->name)] = true;
     l->n_bytes_taken += (int64_t)t->n_bytes;
     return show_progress(l);
 }
@@ -151,8 +140,6 @@ static trol_status load_vector(loader *l, tensor_id id, int64_t layer, const cha
 
 /* ---- matrices and their types ---------------------------------------------------------------- */
 
-static bool is_packed(element_type type) { return type == ELEMENT_Q8 || type == ELEMENT_Q4; }
-
 element_type packing_of(tensor_role role, weight_types asked, element_type stored, int64_t columns) {
     static const element_type types[] = {[TROL_WEIGHTS_F32] = ELEMENT_F32,
                                          [TROL_WEIGHTS_F16] = ELEMENT_F16,
@@ -164,7 +151,7 @@ element_type packing_of(tensor_role role, weight_types asked, element_type store
         return stored;
     const element_type type =
         types[part] == ELEMENT_Q4 && (role == ROLE_OUTPUT || role == ROLE_LORA) ? ELEMENT_Q8 : types[part];
-    return is_packed(type) && !quantized_columns_fit(columns) ? stored : type;
+    return element_is_packed(type) && !quantized_columns_fit(columns) ? stored : type;
 }
 
 /* One matrix being converted between F32, F16 and BF16, one row per chunk. */
@@ -210,7 +197,7 @@ static trol_status convert_floats(loader *l, const matrix *from, element_type ty
 static trol_status convert_values(loader *l, const matrix *from, element_type type, void *to) {
     enum { VALUES_AT_ONCE = 1 << 21 };
     const weights_options *o = l->options;
-    const bool packed = is_packed(type);
+    const bool packed = element_is_packed(type);
     const int64_t groups = VALUES_AT_ONCE / (QUANTIZED_GROUP * from->columns),
                   step = QUANTIZED_GROUP * (groups > 1 ? groups : 1);
     for (int64_t first = 0; first < from->rows; first += step) {
@@ -232,7 +219,6 @@ static trol_status convert_values(loader *l, const matrix *from, element_type ty
 
 /* Converts the matrix to the wanted type, in its own memory. */
 static trol_status convert_matrix(loader *l, const char *name, tensor_role role, matrix *m) {
-    const size_t stored_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
     const element_type type = packing_of(role, l->options->types, m->type, m->columns);
     size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(type);
     void *memory;
@@ -242,11 +228,11 @@ static trol_status convert_matrix(loader *l, const char *name, tensor_role role,
                     (long long)m->columns, element_name(m->type));
     if (type == m->type)
         return TROL_OK;
-    if (is_packed(type) && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
+    if (element_is_packed(type) && !quantized_bytes(type, m->rows, m->columns, &n_bytes))
         return fail(l->error, TROL_ERROR_FORMAT, "tensor %s is too large to be packed", name);
     TRY(own_pages(l->w, n_bytes, name, &memory, l->error));
     TRY(convert_values(l, m, type, memory));
-    file_forget_pages(m->data, stored_bytes);
+    file_forget_pages(m->data, matrix_bytes(m));
     m->type = type;
     m->data = memory;
     return TROL_OK;
@@ -307,11 +293,8 @@ static trol_status load_packed(loader *l, const char *name, tensor_role role, in
 }
 
 static void count_matrix(loader *l, const matrix *m) {
-    size_t n_bytes = (size_t)(m->rows * m->columns) * element_bytes(m->type);
-    if (is_packed(m->type))
-        (void)quantized_bytes(m->type, m->rows, m->columns, &n_bytes);
     l->w->n_parameters += m->rows * m->columns;
-    l->w->n_bytes += (int64_t)n_bytes;
+    l->w->n_bytes += (int64_t)matrix_bytes(m);
 }
 
 /* A matrix [rows, columns] as stored; a size given as 0 is taken from the tensor. */
