@@ -101,6 +101,11 @@ def memory():
     return int(open("/proc/%d/statm" % pid).read().split()[1]) * 4096
 
 
+def cpu_seconds():
+    fields = open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def descriptors():
     return len(os.listdir("/proc/%d/fd" % pid))
 
@@ -197,7 +202,10 @@ def attack_json():
         expect("%r" % bad, send(http(bad)), 400)
     expect("20 MB of strings", send(http(b'{"user":"' + b"a" * 20000000 + b'"}'), 60), 400)
     expect("20 MB of numbers", send(http(b'{"user":[' + b"1," * 9999990 + b"1]}"), 60), 413)
+    start = cpu_seconds()
     expect("20 MB of a text", send(http({"messages": [{"role": "user", "content": "heart " * 3300000}]}), 60), 400)
+    if cpu_seconds() - start > 2:  # it is refused before it is tokenized
+        problems.append("20 MB of a text took %.1f s of CPU time" % (cpu_seconds() - start))
     expect("20 MB of escapes", send(http(b'{"messages":[{"role":"user","content":"' + b"\\u00e9" * 3300000 + b'"}]}'), 60), 400)
     expect("20 MB of messages", send(http({"messages": [{"role": "user", "content": "a"}] * 90000}), 60), 400, 413)
     expect("21 MB", send(http(b" " * 22000000), 60), 413)

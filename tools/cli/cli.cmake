@@ -3,7 +3,7 @@
 file(GLOB TROL_CLI_PARTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/cli/*.c)
 # --batch answers with the server's engine, without its HTTP side.
 foreach(part answer_form api_error buffer chat_request data_url engine gates engine_memory image_store job json_body
-    pace search slot slot_choice)
+    pace request_check search slot slot_choice)
   list(APPEND TROL_CLI_PARTS ${PROJECT_SOURCE_DIR}/tools/server/${part}.c)
 endforeach()
 target_sources(trol-cli PRIVATE ${TROL_CLI_PARTS})

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "server/gates.h"
 #include "server/pace.h"
+#include "server/request_check.h"
 #include "server/slot_choice.h"
 
 /* Forwards a failure. */
@@ -26,6 +27,7 @@
 struct engine {
     engine_params params;
     trol_model_info info;
+    request_limits limits;
     image_store *images;
     slot *slots;           /* [n_slots] */
     trol_step_item *items; /* [n_slots], of a step */
@@ -117,25 +119,6 @@ static void finish_job(engine *e, job *j) {
 
 /* ---- admission ------------------------------------------------------------------------------- */
 
-/* The job's tokens, with one token for each picture that is not encoded yet. */
-static trol_status render(engine *e, const job *j, bool encoded, int32_t **tokens, size_t *n_tokens,
-                          trol_error *error) {
-    int32_t counts[CHAT_MOST_IMAGES];
-    for (size_t i = 0; i < j->request.n_images; i++)
-        counts[i] = encoded ? trol_features_n_tokens(image_entry_features(j->images[i])) : 1;
-    return trol_render_prompt(e->params.model, j->request.messages, j->request.n_messages, counts, j->request.n_images,
-                              0, tokens, n_tokens, error);
-}
-
-/* A prompt and at least one token of its answer must have room. */
-static bool check_context(const engine *e, size_t n_tokens, bool at_least, api_error *error) {
-    if (n_tokens < (size_t)e->params.context_size)
-        return true;
-    return api_fail(error, 400, "messages", "context_length_exceeded",
-                    "the messages have %s%zu tokens, but the context has %d, for them and the answer",
-                    at_least ? "at least " : "", n_tokens, e->params.context_size);
-}
-
 /* The job's prompt from its first token on, of which the slot's session may hold some. */
 static trol_status begin_prompt(slot *s, trol_features *const *features, trol_error *error) {
     job *j = s->job;
@@ -192,9 +175,9 @@ static void admit(engine *e, job *j) {
     *last = j;
     j->started = clock_seconds();
     j->usage.queue_seconds = j->started - j->submitted;
-    if (render(e, j, true, &j->tokens, &j->n_tokens, &cause) != TROL_OK) {
+    if (request_render(&e->limits, j, true, &j->tokens, &j->n_tokens, &cause) != TROL_OK) {
         fail_job(e, j, &cause);
-    } else if (!check_context(e, j->n_tokens, false, &error)) {
+    } else if (!request_fits(&e->limits, j->n_tokens, false, &error)) {
         close_job(e, j, false);
         job_put_error(j, &error);
         let_go(e, j, OUTCOME_FAILED);
@@ -637,24 +620,6 @@ static void *engine_main(void *argument) {
 
 /* ---- the other threads' side ----------------------------------------------------------------- */
 
-static bool check_request(engine *e, job *j, api_error *error) {
-    int32_t *tokens = NULL;
-    size_t n_tokens = 0;
-    trol_error cause = {0};
-    if (j->request.n > e->params.n_slots)
-        return api_fail(error, 400, "n", "invalid_value", "n is %d, but %d are answered at once", j->request.n,
-                        e->params.n_slots);
-    for (size_t i = 0; i < j->request.sampler.n_bias; i++)
-        if (j->request.bias[i].token >= e->info.vocab_size)
-            return api_fail(error, 400, "logit_bias", "invalid_value", "logit_bias names token %d, expected 0 to %d",
-                            j->request.bias[i].token, e->info.vocab_size - 1);
-    if (render(e, j, false, &tokens, &n_tokens, &cause) != TROL_OK)
-        return api_fail_library(error, "messages", &cause);
-    trol_free(tokens);
-    n_tokens += j->request.n_images * (size_t)(e->info.tokens_per_tile - 1);
-    return check_context(e, n_tokens, j->request.n_images > 0, error);
-}
-
 static bool refuse(engine *e, int status, const char *code, const char *sentence, api_error *error) {
     e->metrics.refused++;
     api_fail(error, status, NULL, code, "%s", sentence);
@@ -680,7 +645,7 @@ static bool enqueue(engine *e, job *j, api_error *error) {
 }
 
 bool engine_submit(engine *e, job *j, api_error *error) {
-    if (!check_request(e, j, error))
+    if (!request_check(&e->limits, j, error))
         return false;
     for (size_t i = 0; i < j->request.n_images; i++) {
         j->images[i] = image_store_get(e->images, &j->request.images[i]);
@@ -772,7 +737,8 @@ bool engine_new(const engine_params *params, engine **result, trol_error *error)
         e && pace_init(&e->pace, params->piece_seconds, n) && e->slots && e->items && e->errors && e->item_slots;
     if (!fine)
         fail_sentence(error, TROL_ERROR_MEMORY, "there is no memory for %zu sessions", n);
-    fine = fine && trol_model_get_info(params->model, &e->info, error) == TROL_OK && start(e, error);
+    fine = fine && trol_model_get_info(params->model, &e->info, error) == TROL_OK &&
+           request_limits_find(params, &e->info, &e->limits, error) == TROL_OK && start(e, error);
     if (fine) {
         *result = e;
         return true;
