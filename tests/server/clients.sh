@@ -15,7 +15,7 @@ image=$TROL_SOURCE/models/pictures/balloons.png
 
 # Many at once, with a `--queue` that holds them all.
 start load -m "$TROL_SOURCE/models/trol-tiny-internlm2" --parallel 8 -c 2048 --queue 200 -q
-timeout 300 python3 "$TROL_SOURCE/tests/server/load.py" "$url" "$TROL_SOURCE/models/pictures" 200 "${LOAD_SECONDS:-30}"
+timeout 300 python3 "$TROL_SOURCE/tests/server/load.py" "$url" "$TROL_SOURCE/models/pictures" 200 "${LOAD_SECONDS:-30}" "$pid"
 kill -TERM "$pid"
 wait "$pid" || fail "the server ended with $? after the load"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Many clients at once: load.py URL PICTURES-FOLDER [CLIENTS [SECONDS]]. Standard library only.
+"""Many clients at once: load.py URL PICTURES-FOLDER [CLIENTS [SECONDS [PID]]]. Standard library only.
 
 Most ask about pictures and texts, whole or streamed, and expect the exact answers of a first round, asked one at a
 time. Others disconnect in the middle of an answer, read slowly, or send garbage. Prints latencies; the exit status is 0
@@ -15,6 +15,7 @@ import urllib.parse
 url, folder = sys.argv[1:3]
 n_clients = int(sys.argv[3]) if len(sys.argv) > 3 else 200
 seconds = float(sys.argv[4]) if len(sys.argv) > 4 else 60
+server_pid = int(sys.argv[5]) if len(sys.argv) > 5 else 0
 place = urllib.parse.urlsplit(url)
 questions = ["What color is the heart?", "How many objects are there?", "Describe the picture.", "Is there a circle?"]
 rng = random.Random(5)
@@ -166,6 +167,16 @@ def percentiles(values):
     return " ".join("p%d %.3f s" % (p, values[min(len(values) - 1, len(values) * p // 100)]) for p in (50, 90, 99, 100))
 
 
+def resident_mib():
+    return int(open("/proc/%d/statm" % server_pid).read().split()[1]) * 4096 / 2**20
+
+
+async def watch_memory(until, sizes):
+    while time.monotonic() < until:
+        sizes.append(resident_mib())
+        await asyncio.sleep(0.5)
+
+
 async def main():
     cases = []
     for image in [None] + images():
@@ -174,7 +185,9 @@ async def main():
             assert status == 200, reply
             cases.append((question, image, text_of(reply, False)))
     began = time.monotonic()
-    await asyncio.gather(*(client(cases, began + seconds) for _ in range(n_clients)))
+    sizes = []
+    watch = [watch_memory(began + seconds, sizes)] if server_pid else []
+    await asyncio.gather(*(client(cases, began + seconds) for _ in range(n_clients)), *watch)
     took = time.monotonic() - began
     for _ in range(100):
         m = await metrics()
@@ -192,6 +205,12 @@ async def main():
     rows = m["trol_answer_rows_total"] / max(1, m["trol_steps_total"])
     print("%.1f answers a second, %.1f answer rows a step, %d of %d prompt tokens reused, %d pictures encoded" % (
         len(latencies) / took, rows, m["trol_reused_tokens_total"], m["trol_prompt_tokens_total"], m["trol_images_encoded_total"]))
+    if sizes:
+        third = len(sizes) // 3
+        second, last = max(sizes[third : 2 * third]), max(sizes[2 * third :])
+        print("memory: %.0f MiB at most in the second third, %.0f in the last, %.0f now" % (second, last, resident_mib()))
+        if last > 1.1 * second + 8:
+            problems.append("memory grows")
     for problem in problems[:10]:
         print("FAILED:", problem)
     sys.exit(1 if problems else 0)
