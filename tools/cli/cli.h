@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/arguments.h"
 #include "common/logprobs_file.h"
@@ -52,6 +53,8 @@ typedef struct run {
     trol_error *error;
 } run;
 
+static inline bool is_stdin(const char *text) { return text && strcmp(text, "-") == 0; }
+
 /* A sentence on standard error, but not with --quiet. */
 void cli_notice(run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Callbacks of the library; user: the run. */
@@ -59,6 +62,9 @@ int cli_show_progress(void *user, trol_stage stage, int64_t done, int64_t total)
 int cli_write_answer(void *user, const char *text);
 /* A picture in memory, turned upright where --exif-rotate asks for it; `name` is for notices and errors. */
 trol_status cli_decode_image(run *r, const char *name, const char *bytes, size_t n_bytes, trol_image **image);
+/* Into r->images and r->model. */
+trol_status cli_read_images(run *r);
+trol_status cli_load_model(run *r);
 /* Into r->session and r->sampler. */
 trol_status cli_start_session(run *r);
 trol_status cli_make_sampler(run *r);

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hex.h"
+
 /* For the handler, which takes no arguments and may call few functions. */
 enum { MAX_FILES = 8, MAX_PATH_BYTES = 4200 };
 static char paths[MAX_FILES][MAX_PATH_BYTES];
@@ -22,19 +24,13 @@ static void remove_unfinished(void) {
             unlink(paths[i]);
 }
 
-/* ---- a mapped file that was cut ------------------------------------------------------------------------------------
- */
+/* ---- a mapped file that was cut -------------------------------------------------------------- */
 
 static const char *read_hexadecimal(const char *text, uintptr_t *value) {
     *value = 0;
-    for (;; text++) {
-        const int digit = *text >= '0' && *text <= '9'   ? *text - '0'
-                          : *text >= 'a' && *text <= 'f' ? *text - 'a' + 10
-                                                         : -1;
-        if (digit < 0)
-            return text;
+    for (int digit; (digit = hex_value(*text)) >= 0; text++)
         *value = *value << 4 | (uintptr_t)digit;
-    }
+    return text;
 }
 
 /* The path in a line of /proc/self/maps, "begin-end rights offset device inode path", if the line covers the

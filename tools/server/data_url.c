@@ -4,14 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hex.h"
 #include "common/base64.h"
-
-static int hex_value(char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
 
 static bool decode_percent(const char *text, uint8_t *out, size_t *n_out) {
     *n_out = 0;
