@@ -1,5 +1,6 @@
-/* test-checkpoint.c - checkpoints that are not whole: Git LFS pointers, unfinished downloads, no gate; the notice of a
- * context longer than a model was trained for; and where hub names are looked up. */
+/* test-checkpoint.c - checkpoints that are not whole: Git LFS pointers, unfinished downloads, no gate, missing tensors,
+ * numbers that are not finite, an image token without an embedding; the notice of a context longer than a model was
+ * trained for; and where hub names are looked up. */
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,6 +122,89 @@ static void check_plain_backbone(void) {
     trol_model_free(model);
 }
 
+/* ---- what is missing or damaged --------------------------------------------------------------- */
+
+/* The messages name the file that should have it. */
+static void check_missing_tensor(void) {
+    static const char header[] = "\x48\0\0\0\0\0\0\0{\"other.weight\":{\"dtype\":\"F32\",\"shape\":[1],"
+                                 "\"data_offsets\":[0,4]}}       1234";
+    static const char index[] = "{\"weight_map\":{\"other.weight\":\"part.safetensors\"}}";
+    make_folder("model.safetensors");
+    test_write("part.safetensors", header, sizeof header - 1);
+    test_write("model.safetensors.index.json", index, sizeof index - 1);
+    load(0, TROL_ERROR_FORMAT, "model.safetensors.index.json: tensor model.tok_embeddings.weight is missing");
+    unlink(test_path("model.safetensors.index.json"));
+    test_write("model.safetensors", header, sizeof header - 1);
+    load(0, TROL_ERROR_FORMAT, ": model.safetensors: tensor model.tok_embeddings.weight is missing");
+    unlink(test_path("part.safetensors"));
+}
+
+/* The image token of config.json, which counts where there is no tokenizer, must have an embedding. */
+static void check_image_token(void) {
+    char *text;
+    size_t n_bytes;
+    trol_error error = {0};
+    make_folder("config.json");
+    unlink(test_path("tokenizer.model"));
+    CHECK_OK(file_read(CASE "/config.json", 1 << 20, &text, &n_bytes, &error), error);
+    char *changed = malloc(n_bytes + 64);
+    const int length = sprintf(changed, "{\"image_token_index\": 641,%.*s", (int)n_bytes - 1, text + 1);
+    test_write("config.json", changed, (size_t)length);
+    free(changed);
+    memory_free(text);
+    load(0, TROL_ERROR_FORMAT, "config.json: the image token is 641, expected less than the embedding's 641 rows");
+}
+
+/* Writes the case's weights with F16 number `place` of a tensor as `bits`. */
+static void write_damaged(const char *name, size_t place, uint16_t bits) {
+    char *bytes, quoted[200];
+    size_t n_bytes;
+    uint64_t header_bytes;
+    trol_error error = {0};
+    CHECK_OK(file_read(CASE "/model.safetensors", 1 << 24, &bytes, &n_bytes, &error), error);
+    memcpy(&header_bytes, bytes, 8);
+    snprintf(quoted, sizeof quoted, "\"%s\"", name);
+    const char *offsets = strstr(strstr(bytes + 8, quoted), "\"data_offsets\"");
+    const size_t offset = strtoul(strchr(offsets, '[') + 1, NULL, 10);
+    memcpy(bytes + 8 + header_bytes + offset + 2 * place, &bits, 2);
+    test_write("model.safetensors", bytes, n_bytes);
+    memory_free(bytes);
+}
+
+/* An answer and a search both name the tensor. */
+static void check_not_finite(void) {
+    static const struct {
+        const char *name;
+        size_t place;
+        uint16_t bits; /* F16 */
+    } damage[] = {{"model.layers.1.attention.wqkv.ffn.weight", 77, 0x7e00},
+                  {"model.layers.2.ffn_norm.weight", 63, 0x7c00},
+                  {"model.norm.weight", 0, 0xfc00}};
+    const int32_t tokens[] = {1, 5, 9};
+    for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+        char words[256];
+        trol_session *session;
+        trol_beam_list *list;
+        trol_error error = {0};
+        make_folder("model.safetensors");
+        write_damaged(damage[i].name, damage[i].place, damage[i].bits);
+        snprintf(words, sizeof words,
+                 "logits are not finite: model.safetensors: tensor %s is infinite or not a number at place %zu",
+                 damage[i].name, damage[i].place);
+        trol_model *model = load(0, TROL_OK, NULL);
+        CHECK_OK(trol_session_new(model, NULL, &session, &error), error);
+        CHECK_OK(trol_session_prefill(session, tokens, 3, NULL, 0, &error), error);
+        CHECK(trol_generate(session, NULL, NULL, NULL, NULL, &error) == TROL_ERROR_FORMAT &&
+                  strstr(error.message, words),
+              "\"%s\", expected \"%s\"", error.message, words);
+        error = (trol_error){0};
+        CHECK(trol_beams(session, NULL, &list, &error) == TROL_ERROR_FORMAT && strstr(error.message, words),
+              "\"%s\", expected \"%s\"", error.message, words);
+        trol_session_free(session);
+        trol_model_free(model);
+    }
+}
+
 /* ---- long contexts --------------------------------------------------------------------------- */
 
 static void count_notices(void *user, trol_log_level level, const char *message) {
@@ -228,6 +312,9 @@ int main(void) {
     check_pointers();
     check_unfinished();
     check_plain_backbone();
+    check_missing_tensor();
+    check_image_token();
+    check_not_finite();
     check_long_context();
     check_hub_cache();
     test_remove_folder();

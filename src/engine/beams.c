@@ -209,7 +209,7 @@ static int by_sum(const void *left, const void *right) {
 
 /* The n_taken best candidates, best first; *n says how many there are. */
 static trol_status find_candidates(search *s, size_t *n) {
-    size_t count = 0;
+    size_t count = *n = 0;
     TRY(fill_allowed(s));
     TRY(threads_run(s->session->model->threads, (int64_t)s->n_alive, find_tops, s, NULL));
     for (size_t i = 0; i < s->n_alive; i++)
@@ -221,8 +221,7 @@ static trol_status find_candidates(search *s, size_t *n) {
     if (count == 0 && s->allowed)
         return fail(s->error, TROL_ERROR_STATE, "no token can be chosen: the constraint rules out all of them");
     if (count == 0)
-        return fail(s->error, TROL_ERROR_FORMAT,
-                    "the model's logits are not finite: its weights are damaged, or too large for their type");
+        return model_logits_not_finite(s->session->model, s->error);
     qsort(s->candidates, count, sizeof *s->candidates, by_sum);
     *n = count < s->n_taken ? count : s->n_taken;
     return TROL_OK;

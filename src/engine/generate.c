@@ -96,10 +96,7 @@ static trol_status choose(const generation *g, const float *logits, int32_t *tok
     while (*token < 0 && i < vocab - 1 && !isfinite(logits[i]))
         i++;
     if (!isfinite(logits[i]))
-        return fail(
-            error, TROL_ERROR_FORMAT,
-            "the model's logits are not finite (%g for token %d): its weights are damaged, or too large for their type",
-            (double)logits[i], i);
+        return model_logits_not_finite(g->session->model, error);
     return fail(error, TROL_ERROR_STATE, "no token can be chosen: the logit bias%s rules out all of them",
                 g->allowed ? " or the constraint" : "");
 }

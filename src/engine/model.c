@@ -83,8 +83,10 @@ static trol_status load_into(trol_model *model, const char *path, const trol_mod
     TRY_GOTO(weights_load(folder, &model->config, &options, &model->weights, error), done);
     TRY_GOTO(load_tokenizer(model, folder, error), done);
     if (model->image_token >= model->weights->decoder.embeddings.rows)
-        status = fail(error, TROL_ERROR_FORMAT, "the image token is %d, expected less than the embedding's %lld rows",
-                      model->image_token, (long long)model->weights->decoder.embeddings.rows);
+        status =
+            fail(error, TROL_ERROR_FORMAT, "%s: the image token is %d, expected less than the embedding's %lld rows",
+                 model->tokenizer ? "tokenizer_config.json" : "config.json", model->image_token,
+                 (long long)model->weights->decoder.embeddings.rows);
     model->decoder = (decoder){&model->config.decoder, &model->weights->decoder, arithmetic};
     model->vision = (vision){&model->config, &model->weights->vision, &model->weights->projector, arithmetic};
 done:
@@ -225,6 +227,20 @@ trol_status model_check_token(const trol_model *model, int32_t token, trol_error
         return fail(error, TROL_ERROR_ARGUMENT, "token id %d is outside the vocabulary, expected 0 to %lld", token,
                     (long long)n_tokens - 1);
     return TROL_OK;
+}
+
+trol_status model_logits_not_finite(const trol_model *model, trol_error *error) {
+    const tensor_source *source = model->weights->source;
+    for (size_t i = 0; i < tensor_source_count(source); i++) {
+        const tensor *t = tensor_source_at(source, i);
+        const int64_t place = tensor_find_not_finite(t);
+        if (place >= 0)
+            return fail(error, TROL_ERROR_FORMAT,
+                        "the model's logits are not finite: %s: tensor %s is infinite or not a number at place %lld",
+                        t->file, t->name, (long long)place);
+    }
+    return fail(error, TROL_ERROR_FORMAT,
+                "the model's logits are not finite: its weights are damaged, or too large for their type");
 }
 
 trol_status trol_model_get_info(const trol_model *model, trol_model_info *info, trol_error *error) {

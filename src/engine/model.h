@@ -60,6 +60,10 @@ struct trol_features {
     unsigned char identity[IDENTITY_BYTES]; /* of the picture and what encoded it (identity.h) */
 };
 
+/* Fails with TROL_ERROR_FORMAT because logits are not finite, and names the tensor at fault if one holds such a number:
+ * that is searched for only now, since it takes reading all files. */
+trol_status model_logits_not_finite(const trol_model *model, trol_error *error);
+
 trol_model *model_retain(trol_model *model);
 trol_features *features_retain(trol_features *features);
 

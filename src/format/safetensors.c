@@ -47,6 +47,7 @@ struct tensor_source {
     size_t n_files, file_capacity;
     void *metadata; /* metadata_entry[n_metadata] */
     size_t n_metadata, metadata_capacity;
+    bool sharded; /* files named by an index */
 };
 
 static entry **entries_of(const tensor_source *source) { return source->entries; }
@@ -216,6 +217,24 @@ const char *tensor_source_metadata(const tensor_source *source, const char *key)
         if (strcmp(metadata[i].key, key) == 0)
             return metadata[i].value;
     return NULL;
+}
+
+const char *tensor_source_file(const tensor_source *source) {
+    return source->sharded ? "model.safetensors.index.json" : "model.safetensors";
+}
+
+/* All bits of the exponent are set in what is infinite or not a number. */
+int64_t tensor_find_not_finite(const tensor *t) {
+    const unsigned char *bytes = t->data;
+    const size_t size = element_bytes(t->type);
+    const uint32_t exponent = t->type == ELEMENT_F32 ? 0x7f800000 : t->type == ELEMENT_F16 ? 0x7c00 : 0x7f80;
+    for (size_t at = 0; size > 0 && at < t->n_bytes; at += size) {
+        uint32_t bits = 0;
+        memcpy(&bits, bytes + at, size);
+        if ((bits & exponent) == exponent)
+            return (int64_t)(at / size);
+    }
+    return -1;
 }
 
 static int compare_entries(const void *a, const void *b) {
@@ -559,9 +578,10 @@ static trol_status open_folder(tensor_source *source, const char *folder, const 
     unfinished = download_unfinished(single, name, sizeof name);
     if (exists(single))
         status = open_single(source, single, log, error);
-    else if (exists(index))
+    else if (exists(index)) {
+        source->sharded = true;
         status = open_sharded(source, folder, index, log, error);
-    else
+    } else
         status = fail(error, TROL_ERROR_IO, "%s has neither model.safetensors nor model.safetensors.index.json%s%s%s",
                       folder, unfinished ? "; a download was not finished: " : "", name, unfinished ? " is there" : "");
 done:

@@ -48,6 +48,13 @@ const tensor *tensor_source_find(const tensor_source *source, const char *name);
 /* A string of the files' __metadata__; NULL if there is none. */
 const char *tensor_source_metadata(const tensor_source *source, const char *key);
 
+/* The place of the first number that is infinite or not a number, of an F32, F16 or BF16 tensor; -1 if there is none.
+ * Reads the whole tensor. */
+int64_t tensor_find_not_finite(const tensor *t);
+
+/* The file to name where a tensor is missing: model.safetensors, or the index of a checkpoint in shards. */
+const char *tensor_source_file(const tensor_source *source);
+
 /* "[64, 60]" into text. Returns text. */
 const char *tensor_shape_text(const int64_t *shape, int n_dims, char *text, size_t bytes);
 

@@ -90,7 +90,7 @@ static trol_status take(loader *l, const tensor *t) {
 static trol_status find(loader *l, const char *name, const tensor **found) {
     *found = tensor_source_find(l->w->source, name);
     if (!*found)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing", name);
+        return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s is missing", tensor_source_file(l->w->source), name);
     return take(l, *found);
 }
 
@@ -534,7 +534,8 @@ static trol_status complete_vision_config(loader *l) {
     if (c->intermediate_size == 0 && t && t->n_dims == 1)
         c->intermediate_size = t->shape[0];
     if (c->intermediate_size == 0)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or not a vector", name);
+        return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s is missing or not a vector",
+                    tensor_source_file(l->w->source), name);
     if (c->n_layers == 0) {
         do
             family_tensor_name(l->family, TENSOR_VISION_NORM1, c->n_layers++, "weight", name);
@@ -542,11 +543,11 @@ static trol_status complete_vision_config(loader *l) {
         c->n_layers--;
     }
     if (c->hidden_size == 0)
-        return fail(l->error, TROL_ERROR_FORMAT, "model.safetensors: tensor %s is missing or not a vector",
-                    l->family->tensors[TENSOR_CLASS_EMBEDDING]);
+        return fail(l->error, TROL_ERROR_FORMAT, "%s: tensor %s is missing or not a vector",
+                    tensor_source_file(l->w->source), l->family->tensors[TENSOR_CLASS_EMBEDDING]);
     if (c->n_layers == 0)
-        return fail(l->error, TROL_ERROR_FORMAT,
-                    "model.safetensors: the vision encoder's layer 0 is missing (no tensor %s)", name);
+        return fail(l->error, TROL_ERROR_FORMAT, "%s: the vision encoder's layer 0 is missing (no tensor %s)",
+                    tensor_source_file(l->w->source), name);
     if (c->hidden_size % c->n_heads != 0 || c->hidden_size / c->n_heads > CONFIG_MAX_HEAD_DIM)
         return fail(l->error, TROL_ERROR_UNSUPPORTED,
                     "model.safetensors: the vision encoder's hidden_size is %lld, expected a multiple of its %d heads "
