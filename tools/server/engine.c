@@ -45,6 +45,7 @@ struct engine {
     int32_t n_waiting, n_admitted;
     size_t n_running;     /* items of the step that is being computed; 0: none is */
     double running_until; /* as far as can be foreseen */
+    bool stopped;         /* the last step was, and none has been complete since */
     engine_metrics metrics;
     bool draining, ending, stop;
 };
@@ -500,16 +501,25 @@ static void cancel_step(engine *e) {
         trol_session_cancel(e->items[i].session);
 }
 
-/* A step that would run on for long for a job whose client left is stopped; the others' parts of it are repeated. With
- * the mutex held. */
+/* A step that would run on for long for a job whose client left is stopped; the others' parts of it are repeated. Not
+ * two in a row: clients that come only to leave would keep the others from getting on. With the mutex held. */
 static void stop_step(engine *e, const job *j) {
     const double soon = 0.1;
     bool is_part = false;
     for (size_t i = 0; i < e->n_running; i++)
         is_part = is_part || e->item_slots[i]->job == j;
-    if (!is_part || clock_seconds() + soon > e->running_until)
+    if (!is_part || e->stopped || clock_seconds() + soon > e->running_until)
         return;
+    e->stopped = true;
     cancel_step(e);
+}
+
+/* Whether each item did what it was to do. */
+static bool all_done(const engine *e, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (e->items[i].status != TROL_OK)
+            return false;
+    return true;
 }
 
 /* What the items say, with the pool for itself where answers wait. */
@@ -524,16 +534,9 @@ static trol_status run_items(engine *e, size_t n, bool alone) {
         e->errors[i] = error;
     pthread_mutex_lock(&e->mutex);
     e->n_running = 0;
+    e->stopped = e->stopped && !(status == TROL_OK && all_done(e, n));
     pthread_mutex_unlock(&e->mutex);
     return status;
-}
-
-/* Whether each item did what it was to do. */
-static bool all_done(const engine *e, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (e->items[i].status != TROL_OK)
-            return false;
-    return true;
 }
 
 /* false: there is nothing to do. */
