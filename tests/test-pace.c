@@ -46,7 +46,7 @@ static void test_sizes(void) {
             const double added = step_seconds(m, 8, run_step(&p, m, 8)) - m->answers;
             most = added > most ? added : most;
         }
-        CHECK(rows >= 4 && rows <= PACE_LARGEST_PIECE, "machine %zu: %zu rows", i, rows);
+        CHECK(rows >= 8 && rows <= PACE_LARGEST_PIECE, "machine %zu: %zu rows", i, rows);
         CHECK(most <= 1.1 * piece, "machine %zu: a piece takes %g s of %g", i, most, piece);
         CHECK(rows == PACE_LARGEST_PIECE || step_seconds(m, 8, rows + m->tile_rows) - m->answers > 0.8 * piece,
               "machine %zu: there was time for more than %zu rows", i, rows);
@@ -76,7 +76,7 @@ static void test_changes(void) {
     CHECK(pace_rows(&p, 2) < before / 4, "a slow machine has pieces of %zu rows, %zu before", pace_rows(&p, 2), before);
     /* The last rows of a prompt cost more each: they do not count. */
     const size_t rows = pace_rows(&p, 2);
-    CHECK(rows > 4, "%zu rows", rows);
+    CHECK(rows >= 8, "%zu rows", rows);
     pace_measure(&p, 1, 2, 1, rows);
     CHECK(pace_rows(&p, 2) == rows, "the end of a prompt changed the pieces");
     pace_free(&p);

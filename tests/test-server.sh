@@ -248,7 +248,7 @@ curl -sN -m 60 "${url}v1/chat/completions" -d "$told" >"$work/beside" &
 answer=$!
 until_metric answers_running 1
 for i in 1 2 3; do leaves slots_busy 2 "1 busy, 0 waiting" "@$work/prefill"; done
-[ "$(metric largest_piece)" -ge 4 ] || fail "no piece of a prompt ran beside an answer"
+[ "$(metric largest_piece)" -ge 8 ] || fail "no piece of a prompt ran beside an answer"
 wait $answer || fail "an answer was lost as others left"
 [ "$(sed 's/.*"choices"//; s/"usage".*//' "$work/alone")" = "$(sed 's/.*"choices"//; s/"usage".*//' "$work/beside")" ] ||
     fail "an answer changed as others left"

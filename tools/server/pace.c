@@ -4,8 +4,7 @@
 #include <stdlib.h>
 
 enum {
-    TILE_ROWS = 8,    /* of a kernel: rows beyond a multiple cost as much as the next one */
-    LEAST_ROWS = 4,   /* fewer cost hardly less: the weights are read for any number */
+    TILE_ROWS = 8,    /* of a kernel: any number up to a multiple costs about as much as that; the least of a piece */
     LEAST_ALONE = 64, /* where no answer waits */
     ALONE = 4         /* how many times as long pieces may take then */
 };
@@ -24,8 +23,7 @@ static size_t rows_within(const pace *p, double seconds) {
     const double rows = seconds / p->row_seconds;
     return rows >= PACE_LARGEST_PIECE ? PACE_LARGEST_PIECE
            : rows >= TILE_ROWS        ? (size_t)rows / TILE_ROWS * TILE_ROWS
-           : rows >= LEAST_ROWS       ? (size_t)rows
-                                      : LEAST_ROWS;
+                                      : TILE_ROWS;
 }
 
 size_t pace_rows(const pace *p, size_t n_answers) {
