@@ -142,3 +142,9 @@ void file_forget_pages(const void *data, size_t n_bytes) {
     if (last > first)
         madvise((void *)first, last - first, MADV_DONTNEED);
 }
+
+void file_expect_pages(const void *data, size_t n_bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = (uintptr_t)data / page * page;
+    madvise((void *)first, (uintptr_t)data + n_bytes - first, MADV_WILLNEED);
+}

@@ -11,6 +11,8 @@
 trol_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *n_bytes, trol_error *error);
 /* These bytes of a mapped file need not stay in memory any more. */
 void file_forget_pages(const void *data, size_t n_bytes);
+/* Mapped bytes of a file that are read soon: the system may begin with it. */
+void file_expect_pages(const void *data, size_t n_bytes);
 
 /* The folder joined with a name, allocated: free with memory_free. */
 trol_status path_join(const char *folder, const char *name, char **path, trol_error *error);

@@ -4,20 +4,28 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "kernels/cpu.h"
 #include "kernels/quantize.h"
 
+/* A digest is made twice over: first the pages that it will read are only announced, so that a file that is not in
+ * memory yet is read at many places at once. */
 typedef struct digest {
     blake2b_state state;
+    bool announcing;
 } digest;
 
 static trol_status digest_begin(digest *d, trol_error *error) {
+    d->announcing = false;
     if (blake2b_init(&d->state, IDENTITY_BYTES) != 0)
         return fail(error, TROL_ERROR_UNSUPPORTED, "BLAKE2b cannot be used on this machine");
     return TROL_OK;
 }
 
-static void digest_add(digest *d, const void *bytes, size_t n_bytes) { blake2b_update(&d->state, bytes, n_bytes); }
+static void digest_add(digest *d, const void *bytes, size_t n_bytes) {
+    if (!d->announcing)
+        blake2b_update(&d->state, bytes, n_bytes);
+}
 
 static void digest_end(digest *d, unsigned char identity[IDENTITY_BYTES]) {
     blake2b_final(&d->state, identity, IDENTITY_BYTES);
@@ -38,18 +46,23 @@ static void add_text(digest *d, const char *text, size_t n_bytes) {
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
-/* All of a small tensor; of a large one its beginning, its end and pieces between them. */
+static void add_piece(digest *d, const void *bytes, size_t n_bytes) {
+    if (d->announcing)
+        file_expect_pages(bytes, n_bytes);
+    else
+        digest_add(d, bytes, n_bytes);
+}
+
+/* All of a small tensor; of a large one two pieces: another tensor differs nearly everywhere, and a page that is not in
+ * memory costs far more than its hash. */
 static void add_sample(digest *d, const void *data, size_t n_bytes) {
-    enum { WHOLE_BYTES = 16 << 10, N_PIECES = 8, PIECE_BYTES = 512 };
+    enum { WHOLE_BYTES = 16 << 10, N_PIECES = 2, PIECE_BYTES = 1 << 10 };
     const unsigned char *bytes = data;
     ADD_NUMBERS(d, (int64_t)n_bytes);
-    if (n_bytes <= WHOLE_BYTES) {
-        digest_add(d, bytes, n_bytes);
-        return;
-    }
-    for (size_t i = 0; i < N_PIECES; i++)
-        digest_add(d, bytes + (n_bytes - PIECE_BYTES) / (N_PIECES - 1) * i, PIECE_BYTES);
-    digest_add(d, bytes + n_bytes - PIECE_BYTES, PIECE_BYTES);
+    if (n_bytes <= WHOLE_BYTES)
+        add_piece(d, bytes, n_bytes);
+    for (size_t i = 1; i <= N_PIECES && n_bytes > WHOLE_BYTES; i++)
+        add_piece(d, bytes + n_bytes / (N_PIECES + 1) * i, PIECE_BYTES);
 }
 
 static void add_matrix(digest *d, const matrix *m) {
@@ -161,12 +174,24 @@ static void add_tokenizer(digest *d, const trol_model *model) {
 
 /* ---- identities ------------------------------------------------------------------------------ */
 
+static void add_weights(digest *d, const trol_model *model, bool with_decoder) {
+    add_encoder(d, &model->config.vision, model->vision.weights);
+    add_projector(d, model->vision.projector);
+    if (with_decoder)
+        add_decoder(d, &model->config.decoder, model->decoder.weights);
+}
+
+static void announce_weights(const trol_model *model, bool with_decoder) {
+    digest d = {.announcing = true};
+    add_weights(&d, model, with_decoder);
+}
+
 static trol_status compute_vision(const trol_model *model, unsigned char bytes[IDENTITY_BYTES], trol_error *error) {
     digest d;
     TRY(digest_begin(&d, error));
+    announce_weights(model, false);
     add_vision_config(&d, &model->config);
-    add_encoder(&d, &model->config.vision, model->vision.weights);
-    add_projector(&d, model->vision.projector);
+    add_weights(&d, model, false);
     digest_end(&d, bytes);
     return TROL_OK;
 }
@@ -174,12 +199,11 @@ static trol_status compute_vision(const trol_model *model, unsigned char bytes[I
 static trol_status compute_all(const trol_model *model, unsigned char bytes[IDENTITY_BYTES], trol_error *error) {
     digest d;
     TRY(digest_begin(&d, error));
+    announce_weights(model, true);
     add_vision_config(&d, &model->config);
-    add_encoder(&d, &model->config.vision, model->vision.weights);
-    add_projector(&d, model->vision.projector);
     add_decoder_config(&d, &model->config.decoder);
-    add_decoder(&d, &model->config.decoder, model->decoder.weights);
-    add_tokenizer(&d, model);
+    add_tokenizer(&d, model); /* while what was announced is read */
+    add_weights(&d, model, true);
     digest_end(&d, bytes);
     return TROL_OK;
 }
