@@ -58,7 +58,7 @@ chat loaded <<END
 What color is the star?
 END
 [ "$(tail -n 1 saved.out)" = "$(tail -n 1 loaded.out)" ] || fail "a loaded conversation goes on differently"
-has loaded.err "talk.json: 2 messages, 1 pictures"
+has loaded.err "talk.json: 2 messages, 1 picture"
 
 # Errors are reported, and the chat continues.
 echo '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]}' >url.json
@@ -92,6 +92,30 @@ has full.err "make room"
 questions | chat shift -c 160 -n 8 --ignore-eos --ctx-shift
 has shift.err "the oldest turn was dropped, what remains is processed again"
 [ "$(wc -l <shift.out)" = 6 ] || fail "with --ctx-shift each question has an answer: $(cat shift.out shift.err)"
+
+# File names in quotes and from ~ on; what commands report.
+cp "$pictures/balloons.png" "a picture.png"
+HOME=$work chat names --stats <<END
+/image "a picture.png"
+What color is the heart?
+/save ~/kept.json
+/undo
+/nope nothing
+/undo now
+/stats
+/image '~'
+END
+[ "$(head -n 1 names.out)" = "$once" ] && [ -s kept.json ] || fail "names of files: $(cat names.out names.err)"
+has names.err "$work/kept.json: 2 messages, 1 picture"
+! grep -q "1 pictures" names.err || fail "one pictures"
+has names.err "taken back: What color is the heart?"
+has names.err "there is no command /nope"
+has names.err "/undo takes nothing after it"
+grep -q "^generated [1-9]" names.err || fail "/stats: $(cat names.err)"
+has names.err "~ cannot be opened"
+# The held-back beginning of a stop string is shown where -n ends the answer.
+short=$("$cli" -m "$model" -p "What is it?" -n 5 -q)
+[ "$("$cli" -m "$model" -p "What is it?" -n 5 -q --stop "${short: -2}and more")" = "$short" ] || fail "text held back is lost"
 
 "$cli" -m "$model" --chat --raw </dev/null 2>usage.err && fail "--chat --raw is accepted"
 has usage.err "--chat is a conversation"

@@ -330,6 +330,7 @@ static trol_status take_turn(chat *c, const char *question) {
         tool_say("trol-cli", "%s", r->error->message);
         return TROL_OK;
     }
+    r->n_generated += (int64_t)c->n_answer;
     /* A stop string is part of the tokens, but not of the answer; an image token that was generated stands for none. */
     const bool as_text = stop == TROL_STOP_STRING || has_image_token(c);
     const int32_t *tokens = as_text ? NULL : c->answer ? c->answer : (const int32_t[]){0};
@@ -342,7 +343,9 @@ static trol_status take_turn(chat *c, const char *question) {
     if (stop == TROL_STOP_LENGTH)
         cli_notice(r, "the answer was cut after %d tokens (-n allows more)", r->chosen->n_predict);
     if (stop == TROL_STOP_CONTEXT)
-        cli_notice(r, "the answer was cut short: the context is full (/undo, /clear, -c or --ctx-shift make room)");
+        cli_notice(r, "the answer was cut short: the context is full (%s)",
+                   r->chosen->context_shift ? "the next question drops the oldest turns"
+                                            : "/undo, /clear, -c or --ctx-shift make room");
     else
         announce_context(c);
     if (r->chosen->stats)
@@ -356,7 +359,7 @@ static const char help[] =
     "/image FILE    attach a picture to the next question; <image> in it says where, else in front\n"
     "/system TEXT   the system text from now on; /system alone: the model's own; /system \"\": none\n"
     "/undo          take the last question and its answer back\n"
-    "/clear start over\n"
+    "/clear         start over\n"
     "/save FILE     keep the conversation, pictures included; /load FILE continues it\n"
     "/stats         times, speeds and memory\n"
     "/help          this list; /exit or ^D ends\n"
@@ -383,6 +386,8 @@ static trol_status undo(chat *c) {
     const size_t n = c->talk.n_messages;
     if (n < 2 || c->talk.messages[n - 1].role != TROL_ROLE_ASSISTANT)
         return fail(c->r->error, TROL_ERROR_STATE, "there is no turn to take back");
+    const char *question = c->talk.messages[n - 2].text;
+    cli_notice(c->r, "taken back: %.60s%s", question, strlen(question) > 60 ? " ..." : "");
     conversation_remove(&c->talk, n - 2, 2);
     return TROL_OK;
 }
@@ -394,6 +399,18 @@ static void clear(chat *c) {
     c->context_announced = false;
 }
 
+static void note_conversation(chat *c, const char *path) {
+    cli_notice(c->r, "%s: %zu message%s, %zu picture%s", path, c->talk.n_messages, c->talk.n_messages == 1 ? "" : "s",
+               c->talk.n_images, c->talk.n_images == 1 ? "" : "s");
+}
+
+static trol_status save(chat *c, const char *path) {
+    trol_status status = conversation_save(&c->talk, path, c->r->error);
+    if (status == TROL_OK)
+        note_conversation(c, path);
+    return status;
+}
+
 static trol_status load(chat *c, const char *path) {
     conversation other;
     trol_status status = conversation_load(path, encode_image, c, &other, c->r->error);
@@ -402,8 +419,35 @@ static trol_status load(chat *c, const char *path) {
     conversation_free(&c->talk);
     drop_attached(c);
     c->talk = other;
-    cli_notice(c->r, "%s: %zu messages, %zu pictures", path, other.n_messages, other.n_images);
+    note_conversation(c, path);
     return TROL_OK;
+}
+
+/* A file's name as people write it: in quotes, as a terminal writes what is dragged into it, or from ~ on. *name is
+ * from malloc. */
+static trol_status read_name(chat *c, const char *argument, char **name) {
+    const char *home = strncmp(argument, "~/", 2) == 0 ? getenv("HOME") : NULL;
+    const size_t n = strlen(argument), n_home = home ? strlen(home) : 0;
+    const bool quoted = n > 2 && (*argument == '"' || *argument == '\'') && argument[n - 1] == *argument;
+    *name = malloc(n_home + n + 1);
+    if (!*name)
+        return fail(c->r->error, TROL_ERROR_MEMORY, "%s: out of memory", argument);
+    sprintf(*name, "%s%.*s", home ? home : "", (int)(n - 2 * quoted - (home != NULL)),
+            argument + (quoted || home ? 1 : 0));
+    return TROL_OK;
+}
+
+/* /image, /save and /load. */
+static trol_status obey_with_file(chat *c, const char *command, const char *argument) {
+    char *name;
+    trol_status status = read_name(c, argument, &name);
+    if (status != TROL_OK)
+        return status;
+    status = strcmp(command, "/image") == 0  ? attach(c, name)
+             : strcmp(command, "/save") == 0 ? save(c, name)
+                                             : load(c, name);
+    free(name);
+    return status;
 }
 
 /* A line that begins with a slash. *leave: the chat is over. */
@@ -415,25 +459,24 @@ static void obey(chat *c, char *line, bool *leave) {
     for (size_t n = strlen(argument); n > 0 && (argument[n - 1] == ' ' || argument[n - 1] == '\t'); n--)
         argument[n - 1] = '\0';
     const bool takes_file = strcmp(line, "/image") == 0 || strcmp(line, "/save") == 0 || strcmp(line, "/load") == 0;
-    const bool takes_text = takes_file || strcmp(line, "/system") == 0;
+    static const char *const alone[] = {"/undo", "/clear", "/stats", "/help", "/?", "/exit", "/quit", "/bye"};
+    bool stands_alone = false;
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
+        stands_alone = stands_alone || strcmp(line, alone[i]) == 0;
     trol_status status = TROL_OK;
     interrupted = 0;
     if (takes_file && !*argument)
         status = fail(c->r->error, TROL_ERROR_ARGUMENT, "%s needs a file's name", line);
-    else if (!takes_text && *argument)
+    else if (stands_alone && *argument)
         status = fail(c->r->error, TROL_ERROR_ARGUMENT, "%s takes nothing after it", line);
-    else if (strcmp(line, "/image") == 0)
-        status = attach(c, argument);
+    else if (takes_file)
+        status = obey_with_file(c, line, argument);
     else if (strcmp(line, "/system") == 0)
         status = set_system(c, !*argument ? NULL : strcmp(argument, "\"\"") == 0 ? "" : argument);
     else if (strcmp(line, "/undo") == 0)
         status = undo(c);
     else if (strcmp(line, "/clear") == 0)
         clear(c);
-    else if (strcmp(line, "/save") == 0)
-        status = conversation_save(&c->talk, argument, c->r->error);
-    else if (strcmp(line, "/load") == 0)
-        status = load(c, argument);
     else if (strcmp(line, "/stats") == 0)
         cli_print_stats(c->r);
     else if (strcmp(line, "/help") == 0 || strcmp(line, "/?") == 0)
