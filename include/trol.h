@@ -623,15 +623,23 @@ TROL_API float trol_logprobs(const float *logits, int32_t vocab_size, int32_t to
  * that close it are kept in reserve. One thread at a time; clones may be used by different threads. */
 typedef struct trol_constraint trol_constraint;
 
-/* A JSON answer that the JSON Schema text[0 .. n_bytes-1] accepts, of any draft from 6 to 2020-12. Supported are type,
- * enum, const, anyOf, oneOf (where branches differ by type or by a constant), allOf, $ref within the schema, $defs and
- * definitions, recursion; properties, required, additionalProperties, propertyNames; items, prefixItems,
- * additionalItems, minItems, maxItems; minLength, maxLength, pattern (ECMA 262, without look-around, back references
- * and \b), format date, time, date-time and uuid; minimum, maximum, exclusiveMinimum, exclusiveMaximum, and multipleOf
- * for integers. Annotations are ignored; any other keyword is refused by its JSON pointer. Properties are written in
- * the order of the schema, followed by any others, which are allowed unless additionalProperties is false, as in the
- * standard. Arrays and objects are nested at most 64 deep, and white space between tokens is at most a space or a line
- * break with its indentation. */
+/* A JSON answer that the JSON Schema text[0 .. n_bytes-1] accepts, of any draft from 4 to 2020-12 or OpenAPI 3.0: what
+ * pydantic and zod write for usual models. Supported are
+ *  - type, enum, const, anyOf, oneOf (where branches differ by type or by a constant), allOf, $ref within the schema,
+ *    $defs and definitions, recursion, not (of {} and of types), nullable;
+ *  - properties, required, additionalProperties, patternProperties (up to 6 at one place), propertyNames, minProperties
+ *    and maxProperties (more than 1 at least only where all names are declared);
+ *  - items, prefixItems, additionalItems, minItems, maxItems, uniqueItems (of at most 12 values);
+ *  - minLength, maxLength, pattern (ECMA 262 with look-ahead, without look-behind, back references, \b and \p), format:
+ *    date, time, date-time, duration, uuid (uuid1 to uuid8), email (with a dot in its domain), hostname, ipv4, ipv6,
+ * uri (its host a name or an IPv4 address), json-pointer, relative-json-pointer, base64, base64url, byte, pydantic's
+ *    interfaces and multi-host-uri; of binary, password and paths any text; of another format beside a pattern, what
+ * the pattern says;
+ *  - minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf (of decimals, exactly), format int8 to uint64.
+ * Annotations are ignored; any other keyword is refused by its JSON pointer. Properties are written in the order of the
+ * schema, followed by any others, which are allowed unless additionalProperties is false, as in the standard. Arrays
+ * and objects are nested at most 64 deep, and white space between tokens is at most a space or a line break with its
+ * indentation. */
 TROL_API TROL_NODISCARD trol_status trol_constraint_new_json_schema(trol_model *model, const char *text, size_t n_bytes,
                                                                     trol_constraint **constraint, trol_error *error);
 /* Any JSON object. */

@@ -103,7 +103,7 @@ kept() {
 awk -v q8="$(kept q8)" -v f16="$(kept f16)" 'BEGIN { exit !(f16 > 0.5 && q8 > 0.45 * f16 && q8 < 0.58 * f16) }' ||
     fail "q8 keeps $(kept q8) MB, f16 $(kept f16) MB"
 expect 2 "--cache-type is" -m "$case" -p a --cache-type q4
-for line in "1 pictures encoded, 0 from the cache" "0 pictures encoded, 1 from the cache"; do
+for line in "1 picture encoded, 0 from the cache" "0 pictures encoded, 1 from the cache"; do
     "$cli" -m "$case" --image "$image" -p "What is it?" -n 8 --stats --cache-dir "$work/cache/pictures" >"$work/again" 2>"$work/printed"
     same "with --cache-dir"
     grep -q "^$line" "$work/printed" || fail "--cache-dir: $(cat "$work/printed")"

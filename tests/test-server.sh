@@ -111,9 +111,9 @@ grep -q '"cached_tokens":0' "$work/reply" && fail "the second turn reused nothin
 
 # ---- refused by name
 while IFS='|' read -r status text json; do chat "$status" "$text" "$json"; done <<LIST
-400|the request has no body|
-400|the body is not JSON|{"messages":[}
-400|the body is an array, expected a JSON object|[1]
+400|it is empty, expected a JSON object|
+400|this is not JSON|{"messages":[}
+400|the JSON is an array, expected an object|[1]
 400|has the field user twice|{"user":"a","user":"b"}
 400|has a NUL character|{"user":"a\\u0000b"}
 400|messages is missing|{}
@@ -154,7 +154,7 @@ chat 413 'longer than 20 MiB' "@$work/huge"
 ask 413 'longer than 20 MiB' v1/chat/completions -H 'Expect:' --data-binary "@$work/huge"
 ask 413 'longer than 20 MiB' v1/chat/completions -H 'Expect:' -H 'Transfer-Encoding: chunked' --data-binary "@$work/huge"
 { printf '{"user":['; head -c 250000 /dev/zero | sed 's/\x0/1,/g'; printf '1]}'; } >"$work/many"
-chat 413 'more than 200000 JSON values' "@$work/many"
+chat 413 'more than 200000 values' "@$work/many"
 printf '{"user":"\xff"}' >"$work/bytes"
 chat 400 'not valid UTF-8' "@$work/bytes"
 

@@ -26,8 +26,8 @@ static bool read_image(const char *source, const char *param, chat_image *image,
         return api_fail(error, 400, param, NULL, "%s is \"%.100s\", expected a path or a data: URL: nothing is fetched",
                         param, source);
     trol_image_params_init(&limits);
-    if (strcmp(source, "-") == 0)
-        return api_fail(error, 400, param, NULL, "%s is -, expected a path or a data: URL", param);
+    if (!*source || strcmp(source, "-") == 0)
+        return api_fail(error, 400, param, NULL, "%s is \"%s\", expected a path or a data: URL", param, source);
     if (input_file_read(source, (size_t)limits.max_bytes, &bytes, &image->n_bytes, &cause) != TROL_OK)
         return api_fail(error, 400, param, NULL, "%s", cause.message);
     image->bytes = (uint8_t *)bytes;

@@ -387,6 +387,8 @@ static trol_status undo(chat *c) {
     if (n < 2 || c->talk.messages[n - 1].role != TROL_ROLE_ASSISTANT)
         return fail(c->r->error, TROL_ERROR_STATE, "there is no turn to take back");
     const char *question = c->talk.messages[n - 2].text;
+    while (strncmp(question, "<image>", 7) == 0 || *question == '\n')
+        question += *question == '\n' ? 1 : 7;
     cli_notice(c->r, "taken back: %.60s%s", question, strlen(question) > 60 ? " ..." : "");
     conversation_remove(&c->talk, n - 2, 2);
     return TROL_OK;

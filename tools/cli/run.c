@@ -262,7 +262,8 @@ void cli_print_stats(const run *r) {
     trol_cache_get_stats(r->cache, &cache);
     const int64_t found = cache.from_memory + cache.from_folder;
     if (cache.encoded + found > 0)
-        fprintf(stderr, "%" PRId64 " pictures encoded, %" PRId64 " from the cache\n", cache.encoded, found);
+        fprintf(stderr, "%" PRId64 " picture%s encoded, %" PRId64 " from the cache\n", cache.encoded,
+                cache.encoded == 1 ? "" : "s", found);
     fprintf(stderr, "generated %" PRId64 " tokens", r->n_generated);
     if (s.proposed_tokens > 0)
         fprintf(stderr, ", %" PRId64 " of %" PRId64 " looked-up tokens accepted", s.accepted_tokens, s.proposed_tokens);

@@ -19,7 +19,7 @@ static bool check_cost(const char *body, size_t n_bytes, api_error *error) {
         const char c = body[i];
         if (in_string && c == '\\') {
             if (n_bytes - i > 5 && memcmp(body + i + 1, "u0000", 5) == 0)
-                return api_fail(error, 400, NULL, "invalid_json", "a string in the body has a NUL character (\\u0000)");
+                return api_fail(error, 400, NULL, "invalid_json", "a string in the JSON has a NUL character (\\u0000)");
             i++;
         } else if (c == '"') {
             in_string = !in_string;
@@ -28,8 +28,7 @@ static bool check_cost(const char *body, size_t n_bytes, api_error *error) {
         }
     }
     if (n_values > JSON_BODY_MOST_VALUES)
-        return api_fail(error, 413, NULL, "too_many_values", "the body has more than %d JSON values",
-                        JSON_BODY_MOST_VALUES);
+        return api_fail(error, 413, NULL, "too_many_values", "the JSON has more than %d values", JSON_BODY_MOST_VALUES);
     return true;
 }
 
@@ -52,7 +51,7 @@ static bool check_names(const cJSON *value, char **names, api_error *error) {
     if (cJSON_IsObject(value)) {
         const char *name = repeated_name(value, names);
         if (name)
-            return api_fail(error, 400, name, "invalid_json", "an object in the body has the field %.100s twice", name);
+            return api_fail(error, 400, name, "invalid_json", "an object in the JSON has the field %.100s twice", name);
     }
     for (const cJSON *child = value->child; child; child = child->next)
         if (child->child && !check_names(child, names, error))
@@ -62,16 +61,16 @@ static bool check_names(const cJSON *value, char **names, api_error *error) {
 
 cJSON *json_body_parse(const char *body, size_t n_bytes, api_error *error) {
     if (n_bytes == 0) {
-        api_fail(error, 400, NULL, "invalid_json", "the request has no body, expected a JSON object");
+        api_fail(error, 400, NULL, "invalid_json", "it is empty, expected a JSON object");
         return NULL;
     }
     const size_t valid = utf8_valid_prefix(body, n_bytes);
     if (valid != n_bytes) {
-        api_fail(error, 400, NULL, "invalid_json", "the body is not valid UTF-8 from byte %zu on", valid);
+        api_fail(error, 400, NULL, "invalid_json", "the JSON is not valid UTF-8 from byte %zu on", valid);
         return NULL;
     }
     if (memchr(body, '\0', n_bytes)) {
-        api_fail(error, 400, NULL, "invalid_json", "the body has a NUL byte");
+        api_fail(error, 400, NULL, "invalid_json", "the JSON has a NUL byte");
         return NULL;
     }
     if (!check_cost(body, n_bytes, error))
@@ -79,12 +78,12 @@ cJSON *json_body_parse(const char *body, size_t n_bytes, api_error *error) {
     const char *end = body;
     cJSON *root = cJSON_ParseWithLengthOpts(body, n_bytes + 1, &end, 1);
     if (!root) {
-        api_fail(error, 400, NULL, "invalid_json", "the body is not JSON: it breaks off or goes wrong at byte %zu",
+        api_fail(error, 400, NULL, "invalid_json", "this is not JSON: it breaks off or goes wrong at byte %zu",
                  (size_t)(end - body));
         return NULL;
     }
     if (!cJSON_IsObject(root)) {
-        api_fail(error, 400, NULL, "invalid_json", "the body is %s, expected a JSON object", json_type_name(root));
+        api_fail(error, 400, NULL, "invalid_json", "the JSON is %s, expected an object", json_type_name(root));
         cJSON_Delete(root);
         return NULL;
     }
