@@ -241,10 +241,10 @@ is_quick requests_waiting 1 "3 busy, 0 waiting" "$endless}"
 { kill -KILL "${clients[@]}" && wait "${clients[@]}"; } 2>/dev/null || true
 until_metric slots_busy 0
 # long prompts beside an answer leave one after the other, and stop its steps: to the last digit it stays what it is
-told="$endless,\"logprobs\":true,\"max_tokens\":$([ -n "${TROL_SANITIZE:-}" ] && echo 800 || echo 4000)}"
-chat 200 '"finish_reason":"length"' "$told"
+long_request="$endless,\"logprobs\":true,\"max_tokens\":$([ -n "${TROL_SANITIZE:-}" ] && echo 800 || echo 4000)}"
+chat 200 '"finish_reason":"length"' "$long_request"
 cp "$work/reply" "$work/alone"
-curl -sN -m 60 "${url}v1/chat/completions" -d "$told" >"$work/beside" &
+curl -sN -m 60 "${url}v1/chat/completions" -d "$long_request" >"$work/beside" &
 answer=$!
 until_metric answers_running 1
 for i in 1 2 3; do leaves slots_busy 2 "1 busy, 0 waiting" "@$work/prefill"; done
@@ -277,7 +277,7 @@ wait $client || fail "the running answer was not finished: $(tail -c 200 "$work/
 grep -qF 'data: [DONE]' "$work/drained" || fail "the running answer was cut"
 wait "$pid" || fail "the server ended with $?: $(tail -n 3 "$work/main.err")"
 
-# ---- what does not end in its time, running or queued, is told so
+# ---- requests that --drain leaves too little time, running or queued, get an error
 start short -m "$model" --parallel 1 --drain 1 -c 50000
 curl -sN -m 60 "${url}v1/chat/completions" -d "$endless,\"stream\":true}" >"$work/cut" &
 clients=($!)

@@ -52,16 +52,16 @@ static int append_text(void *user, const char *text) {
 /* Whatever follows gives the same in the saved session and in the loaded one. Frees the loaded one. */
 static void check_going_on(const session_case *c, const char *what, trol_session *s, trol_session *loaded) {
     trol_error error = {0};
-    char said[2][1001] = {"", ""};
+    char answers[2][1001] = {"", ""};
     check_equal(c, what, s, loaded);
     if (trol_session_logits(s)) {
         trol_generate_params params;
         trol_generate_params_init(&params);
         params.max_tokens = 3;
         params.ignore_eos = 1;
-        CHECK_OK(trol_generate(s, &params, append_text, said[0], NULL, &error), error);
-        CHECK_OK(trol_generate(loaded, &params, append_text, said[1], NULL, &error), error);
-        CHECK(strcmp(said[0], said[1]) == 0, "%s: \"%s\", loaded \"%s\"", what, said[0], said[1]);
+        CHECK_OK(trol_generate(s, &params, append_text, answers[0], NULL, &error), error);
+        CHECK_OK(trol_generate(loaded, &params, append_text, answers[1], NULL, &error), error);
+        CHECK(strcmp(answers[0], answers[1]) == 0, "%s: \"%s\", loaded \"%s\"", what, answers[0], answers[1]);
     }
     if (trol_session_n_tokens(s) > 0)
         for (int i = 0; i < 70; i++) { /* past the boundary of a block of 64 tokens */

@@ -1,4 +1,4 @@
-/* json_schema_compiler.h - what the files json_schema*.c share: sets of schemas in the making of a grammar. */
+/* json_schema_compiler.h - what the files json_schema*.c share: sets of schemas while a grammar is built. */
 #ifndef ENGINE_JSON_SCHEMA_COMPILER_H
 #define ENGINE_JSON_SCHEMA_COMPILER_H
 
@@ -110,7 +110,7 @@ trol_status schema_add_value(schema_compiler *c, uint32_t from, uint32_t to, con
 
 /* Whether a set requires more than a type and values. */
 bool schema_asks_more(const schema_set *set);
-/* Whether a value satisfies a set but for enum and const: by a grammar of its own. */
+/* Whether a value satisfies a set's keywords other than enum and const, by a grammar of their own. */
 trol_status schema_satisfies(schema_compiler *c, const schema_set *set, const cJSON *value, bool *does);
 
 /* ---- a set's rule, from state `from` to state `to` ------------------------------------------- */
@@ -126,8 +126,8 @@ trol_status schema_add_array(schema_compiler *c, const schema_set *set, uint32_t
 /* What the parts of a set require of a string. patterns: room for 2 * SCHEMA_MAX_PARTS. */
 trol_status schema_merge_text_rules(const schema_compiler *c, const schema_set *set, const char **patterns,
                                     text_rules *rules);
-/* The pattern and the length of a string's format; NULL and UINT32_MAX where it requires nothing: of formats that are
- * not JSON Schema's own, `has_pattern` says that the schema has a pattern, which says more exactly what is meant. */
+/* The pattern and the length of a string's format; NULL and UINT32_MAX where it requires nothing. With `has_pattern`
+ * the schema has a pattern of its own, which takes precedence over a format that is not JSON Schema's own. */
 trol_status schema_format_rules(const schema_compiler *c, const cJSON *format, bool has_pattern, const char **pattern,
                                 uint32_t *max_length);
 /* Narrows a range to what a number's format allows. */

@@ -49,13 +49,14 @@
 #define POINTER         "(?:/(?:[^~/]|~[01])*)*"
 #define BASE64(letters) "(?:[" letters "]{4})*(?:[" letters "]{2}==|[" letters "]{3}=)?"
 
-/* Beside a pattern of the schema's own, which has counts of its own: what does not multiply them. */
+/* Simpler forms beside a pattern of the schema's own: the states for their counts would be multiplied by those of the
+ * pattern. */
 #define PLAIN_HOSTNAME LABEL(61) "(?:\\." LABEL(61) ")*"
 #define PLAIN_EMAIL    ATOM "(?:\\." ATOM ")*@(?:[A-Za-z0-9-]+\\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]"
 
 typedef struct schema_format {
     const char *name, *pattern;
-    bool standard;       /* JSON Schema's own; of the others, a pattern in the schema says what they are */
+    bool standard;       /* JSON Schema's own; over others a pattern in the schema takes precedence */
     const char *beside;  /* the pattern beside one of the schema's own; NULL: the same */
     uint32_t max_length; /* beside it; 0: any */
 } schema_format;
@@ -91,10 +92,10 @@ static const schema_format formats[] = {
     {"base64url", "^" BASE64("A-Za-z0-9_-") "$", false, NULL, 0},
 };
 
-/* Names that say what a string is for, and require nothing of it. */
+/* They name a string's purpose and require nothing of it. */
 static const char *const any_text[] = {"binary", "password", "path", "file-path", "directory-path"};
 
-/* Standard, and no pattern says what they are. */
+/* Standard, but no pattern describes them. */
 static const char *const not_supported[] = {"regex",         "uri-reference", "uri-template", "iri",
                                             "iri-reference", "idn-email",     "idn-hostname"};
 
@@ -154,7 +155,7 @@ trol_status schema_number_format(const schema_compiler *c, const cJSON *format, 
     if (i == sizeof number_formats / sizeof *number_formats)
         return find_format(format->valuestring) || IS_AMONG(format->valuestring, any_text) ||
                        IS_AMONG(format->valuestring, not_supported)
-                   ? TROL_OK /* of strings: it requires nothing of numbers */
+                   ? TROL_OK /* a format of strings requires nothing of numbers */
                    : schema_unsupported(c, format, "this format of numbers is not supported");
     range->smallest = fmax(range->smallest, number_formats[i].smallest);
     range->largest = fmin(range->largest, number_formats[i].largest);

@@ -13,8 +13,8 @@ typedef struct name_pattern {
     text_automaton *automaton;
 } name_pattern;
 
-/* An object's rule in the making. What is written so far is known by how many members it has: up to where that makes a
- * difference. */
+/* An object's rule while it is built. Of the members written so far only their number matters, up to the count from
+ * which on it makes no difference. */
 typedef struct object_plan {
     const char **names; /* [n]: declared and required ones, in order */
     size_t n, capacity;
@@ -135,8 +135,8 @@ static bool accepts_nothing(const text_automaton *a) {
     return true;
 }
 
-/* The names that match those patterns and no others, that propertyNames allows, but for those of the plan; *a is NULL
- * if any string does, or with *none if none does. */
+/* The names that match those patterns and no others and that propertyNames allows, except the plan's own; *a is NULL if
+ * every string is such a name or, with *none, if no string is. */
 static trol_status names_automaton(schema_compiler *c, const schema_set *set, const object_plan *plan,
                                    uint32_t matching, bool *none, text_automaton **a) {
     schema_set names = {0};
@@ -203,7 +203,7 @@ static trol_status name_allowed(schema_compiler *c, const schema_set *set, const
     return TROL_OK;
 }
 
-/* Names that propertyNames lists are as good as declared. */
+/* Names that propertyNames lists are treated as declared. */
 static trol_status collect_listed_names(schema_compiler *c, const schema_set *set, object_plan *plan) {
     for (size_t i = 0; i < set->n; i++) {
         const cJSON *schema = schema_member(set->parts[i].schema, "propertyNames"), *item;
@@ -226,15 +226,15 @@ static trol_status collect_listed_names(schema_compiler *c, const schema_set *se
 
 /* ---- members --------------------------------------------------------------------------------- */
 
-/* Whether more is to be known of the number of members than whether there are any. */
+/* Whether the number of members matters, and not only whether there are any. */
 static bool is_counted(const object_plan *plan) { return plan->n_counts > 2; }
 
-/* The number after one more. */
+/* The count after one more member. */
 static uint32_t one_more(const object_plan *plan, uint32_t count) {
     return count + 1 < plan->n_counts ? count + 1 : count;
 }
 
-/* To where a name may be written, after the brace or after a comma. */
+/* From the opening brace, or after a comma, to the state where a name is written. */
 static trol_status add_separator(schema_compiler *c, const object_plan *plan, uint32_t count, uint32_t key) {
     uint32_t comma = plan->at[0];
     if (count > 0) {
@@ -345,9 +345,9 @@ done:
     return status;
 }
 
-/* ---- how many -------------------------------------------------------------------------------- */
+/* ---- number of members ----------------------------------------------------------------------- */
 
-/* Whether a name that is not declared can be written: more than once, then, and it counts once. */
+/* Whether a name that is not declared can be written. The grammar could then repeat it, though it would count once. */
 static trol_status is_open(schema_compiler *c, const schema_set *set, const object_plan *plan, bool *open) {
     *open = false;
     for (uint32_t matching = 0; matching <= plan->all_patterns && !*open; matching++) {
@@ -384,7 +384,7 @@ static trol_status plan_counts(schema_compiler *c, const schema_set *set, object
                                       "declared");
     if (!open && plan->largest != UINT32_MAX && plan->largest >= plan->n && plan->smallest <= 1)
         TRY(is_open(c, set, plan, &open));
-    if (!open && plan->largest >= plan->n) /* always so */
+    if (!open && plan->largest >= plan->n) /* always satisfied */
         plan->largest = UINT32_MAX;
     const uint32_t most = plan->largest == UINT32_MAX ? plan->smallest : plan->largest;
     plan->n_counts = most > 1 ? most + 1 : 2;

@@ -213,8 +213,8 @@ static trol_status resolve(const schema_compiler *c, const cJSON *reference, con
 
 /* ---- making sets ----------------------------------------------------------------------------- */
 
-/* OpenAPI's nullable: the schema, or null. Made once for each schema that has it; the schema as it is in there is a
- * copy that has the same members. */
+/* OpenAPI's nullable: the schema, or null. Made once for each schema that has it; the schema inside is a copy that
+ * shares its members. */
 static trol_status resolve_nullable(schema_compiler *c, const cJSON **schema) {
     nullable_schemas *all = c->nullable;
     for (size_t i = 0; i < all->n; i++) {
@@ -243,7 +243,7 @@ static trol_status resolve_nullable(schema_compiler *c, const cJSON **schema) {
     return TROL_OK;
 }
 
-/* What `not` requires, but for types alone: schema_merge_types has those. */
+/* What `not` requires, except where it names only types, which schema_merge_types handles. */
 static trol_status apply_not(const schema_compiler *c, schema_set *set, const cJSON *schema) {
     const cJSON *refused = schema_member(schema, "not");
     bool any = true, types_alone = true;

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "engine/matcher.h"
 
-enum { MAX_ENUM_DEPTH = 4 }; /* enum beside other assertions, inside of such */
+enum { MAX_ENUM_DEPTH = 4 }; /* of enums beside other assertions, inside one another */
 
 /* Whether a value is among those that `schema` names; true if it names none. */
 bool schema_names_value(const cJSON *schema, const cJSON *value) {
@@ -78,7 +78,7 @@ trol_status schema_add_value(schema_compiler *c, uint32_t from, uint32_t to, con
     return grammar_add_text(g, next, to, object ? "}" : "]", c->error);
 }
 
-/* Whether a value satisfies a set but for enum and const: by a grammar of its own. */
+/* Whether a value satisfies a set's keywords other than enum and const, by a grammar of their own. */
 trol_status schema_satisfies(schema_compiler *c, const schema_set *set, const cJSON *value, bool *does) {
     schema_compiler inner = {.root = c->root,
                              .nullable = c->nullable,
@@ -194,7 +194,7 @@ static trol_status list_branches(schema_compiler *c, const schema_set *set, size
     return TROL_OK;
 }
 
-/* Of a set without branches left that names no values. */
+/* For a set that has no branches left and names no values. */
 static trol_status list_by_type(schema_compiler *c, const schema_set *set, cJSON *values, bool *few) {
     unsigned types;
     TRY(schema_merge_types(c, set, &types));

@@ -192,7 +192,7 @@ static trol_status expand(construction *c, uint32_t state) {
     return TROL_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 /* The tree of taken names; their characters become classes of their own. */
 static trol_status add_name(construction *c, const char *text) {

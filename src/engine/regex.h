@@ -5,7 +5,7 @@
 
 #include "engine/code_points.h"
 
-/* What a text must be; zeros but for max_length (UINT32_MAX) ask nothing. */
+/* Requirements on a text; zeros, and UINT32_MAX for max_length, require nothing. */
 typedef struct text_rules {
     const char *const *patterns; /* [n_patterns], unanchored, NUL-terminated, UTF-8 */
     size_t n_patterns;
@@ -17,7 +17,7 @@ typedef struct text_rules {
 } text_rules;
 
 typedef struct text_arc {
-    uint32_t set; /* of the automaton's */
+    uint32_t set; /* index into the automaton's sets */
     uint32_t target;
 } text_arc;
 
@@ -26,7 +26,7 @@ typedef struct text_state {
     bool accepts;
 } text_state;
 
-/* State 0 is the start. The sets of a state's arcs share nothing. */
+/* State 0 is the start. The sets of a state's arcs are disjoint. */
 typedef struct text_automaton {
     code_points *sets; /* [n_sets], normalized */
     size_t n_sets, sets_capacity;

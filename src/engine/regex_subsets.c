@@ -101,8 +101,8 @@ static trol_status check_accepts(regex_subsets *s, regex_subset *made, bool at_b
     return TROL_OK;
 }
 
-/* Keeps of the threads gathered those that rest; of a pattern that has matched, that one alone. *dead if a pattern can
- * match no more, or if one has matched that must not. */
+/* Keeps those of the gathered threads that wait for a character or the end; of a pattern that has matched, the matched
+ * thread alone. *dead: a pattern can no longer match, or one has matched that must not. */
 static trol_status settle_members(regex_subsets *s, regex_subset *made, bool *dead) {
     const regex_threads *t = &s->threads;
     size_t kept = 0;

@@ -25,7 +25,7 @@ typedef struct regex_threads {
     uint32_t *seen; /* [capacity of threads]: stamp */
     size_t seen_capacity;
     uint32_t stamp;
-    uint32_t *made; /* elements of the thread in the making */
+    uint32_t *made; /* elements of the thread being built */
     size_t n_made, made_capacity;
     uint32_t *waiting; /* nodes of a closure in progress */
     size_t n_waiting, waiting_capacity;
@@ -37,12 +37,12 @@ void regex_threads_free(regex_threads *t);
 
 /* Starts gathering anew. */
 void regex_threads_begin(regex_threads *t);
-/* Gathers the thread of one node; a thread that is there; where a thread goes by a character, of which in[set] says
- * whether the set has it. */
+/* Each gathers a thread: that of one node; a known one; the one that a character leads to, where in[set] says whether
+ * the set contains it. */
 trol_status regex_threads_enter(regex_threads *t, uint32_t node);
 trol_status regex_threads_visit(regex_threads *t, uint32_t thread);
 trol_status regex_threads_step(regex_threads *t, uint32_t thread, const uint8_t *in);
-/* Follows what consumes nothing; BEGIN only at the beginning, END only at the end. */
+/* Follows nodes that consume nothing (the epsilon closure); BEGIN only at the beginning, END only at the end. */
 trol_status regex_threads_close(regex_threads *t, bool at_begin, bool at_end);
 
 /* Whether a thread waits for a character or for the end. */

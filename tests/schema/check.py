@@ -433,10 +433,10 @@ def check_libraries(build, source):
         rows = [json.loads(line) for line in file]
     lines = "".join(json.dumps(row["schema"]) + "\n\n" for row in rows)
     out = subprocess.run([f"{build}/schema-check"], input=lines, text=True, capture_output=True, check=True)
-    for row, said in zip(rows, out.stdout.split("\n")):
+    for row, printed in zip(rows, out.stdout.split("\n")):
         expected = row.get("refused")
-        if said != "ok" if expected is None else said == "ok" or expected not in said:
-            failed(f"{row['name']}, expected {expected or 'ok'}", row["schema"], said)
+        if printed != "ok" if expected is None else printed == "ok" or expected not in printed:
+            failed(f"{row['name']}, expected {expected or 'ok'}", row["schema"], printed)
     answered = [row for row in rows if "refused" not in row]
     n_valid = 0
     for model in ("trol-tiny-internlm2", "trol-tiny-phi3"):
