@@ -176,8 +176,9 @@ static void check_not_finite(void) {
     static const struct {
         const char *name;
         size_t place;
-        uint16_t bits; /* F16 */
-    } damage[] = {{"model.layers.1.attention.wqkv.ffn.weight", 77, 0x7e00},
+        uint16_t bits;                                                               /* F16 */
+    } damage[] = {{"model.layers.0.attention.wqkv.ffn.weight", 33 * 64 + 5, 0x7e00}, /* of a key */
+                  {"model.layers.1.attention.wqkv.ffn.weight", 77, 0x7e00},
                   {"model.layers.2.ffn_norm.weight", 63, 0x7c00},
                   {"model.norm.weight", 0, 0xfc00}};
     const int32_t tokens[] = {1, 5, 9};

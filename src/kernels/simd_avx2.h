@@ -92,7 +92,7 @@ static inline void vector_store_sums(float *to, vector a, vector b, vector c, ve
 /* 2^x for x up to 126 with a relative error of 1.6e-7, exactly 1 for 0; at most 2e-38 for x below -126. Not for NaN.
  * Adding 1.5 * 2^23 leaves x, rounded to a whole number, in the lowest bits. */
 static inline vector vector_exp2(vector x) {
-    x = _mm256_max_ps(x, vector_of(-126.0f));
+    x = _mm256_max_ps(vector_of(-126.0f), x); /* in this order NaN stays NaN */
     vector shifted = _mm256_add_ps(x, vector_of(12582912.0f));
     vector r = _mm256_sub_ps(x, _mm256_sub_ps(shifted, vector_of(12582912.0f)));
     vector p = vector_of(0.0013264727f);
