@@ -295,6 +295,10 @@ grep -qE '^[{].*[}]$' <(tr -d '\n' <"$work/out") || fail "--json gave $(cat "$wo
 expect 2 "only one of --json-schema, --json and --grammar" -m "$tiny" -p a --json --grammar "$work/grammar"
 expect 1 "the shortest one that the constraint allows takes" -m "$tiny" -p a --json-schema "$work/schema" -n 2
 expect 1 "$work/none" -m "$tiny" -p a --grammar "$work/none"
+printf '\357\273\277{"enum": ["a"]}\r\n' >"$work/marked"
+[ "$("$cli" -m "$tiny" -p a -q --json-schema "$work/marked")" = '"a"' ] || fail "a schema with a byte-order mark"
+printf '\357\273\277root ::= "yes"\r\n# a comment\r\n' >"$work/marked"
+[ "$("$cli" -m "$tiny" -p a -q --grammar "$work/marked")" = yes ] || fail "a grammar with a byte-order mark"
 echo '{"type": "object", "if": {}}' >"$work/schema"
 expect 1 "$work/schema: the schema at #/if" -m "$tiny" -p a --json-schema "$work/schema"
 echo "test-cli: all well"

@@ -1,6 +1,8 @@
 /* constraint.c - --json-schema, --json and --grammar: what the answer must be. */
 #include "cli/constraint.h"
 
+#include <string.h>
+
 #include "common/fail.h"
 #include "common/input_file.h"
 
@@ -23,6 +25,10 @@ trol_status constraint_make(run *r) {
         input_file_read(path, MAX_CONSTRAINT_BYTES, &r->constraint_text, &r->n_constraint_bytes, r->error);
     if (status != TROL_OK)
         return status;
+    if (r->n_constraint_bytes >= 3 && memcmp(r->constraint_text, "\xef\xbb\xbf", 3) == 0) { /* a byte-order mark */
+        r->n_constraint_bytes -= 3;
+        memmove(r->constraint_text, r->constraint_text + 3, r->n_constraint_bytes + 1);
+    }
     const char *text = r->constraint_text;
     const size_t n = r->n_constraint_bytes;
     trol_error inner = {TROL_OK, ""};
