@@ -176,7 +176,7 @@ expected=${answer%%"$stop"*}
 expect 2 "--parallel needs --batch" -m "$case" -p a --parallel 4
 expect 2 "--length-penalty needs --beams" -m "$case" -p a --length-penalty=1
 expect 2 "--top-logprobs needs --logprobs" -m "$case" -p a --top-logprobs 5
-expect 2 "--seed needs --temp" -m "$case" -p a --seed 0
+expect 2 "--top-p needs --temp" -m "$case" -p a --seed 0 --top-p 0.9
 expect 2 "--top-k needs --temp" -m "$case" --chat --top-k 3
 expect 2 "--repeat-last-n needs --repeat-penalty" -m "$case" -p a --temp 1 --repeat-last-n 64
 expect 2 "--traversal-skip has no effect" -m "$case" -p a --traversal off --traversal-skip 0.5

@@ -231,7 +231,6 @@ static const char *without_effect(int argc, char **argv, const options *o) {
         {"--top-k", greedy, "--top-k needs --temp: without it the likeliest token is chosen"},
         {"--top-p", greedy, "--top-p needs --temp: without it the likeliest token is chosen"},
         {"--min-p", greedy, "--min-p needs --temp: without it the likeliest token is chosen"},
-        {"--seed", greedy, "--seed needs --temp: without it nothing is drawn"},
         {"--repeat-last-n", no_penalties,
          "--repeat-last-n needs --repeat-penalty, --presence-penalty or --frequency-penalty"},
         {"--traversal-skip", o->traversal == TROL_TRAVERSAL_OFF,
