@@ -313,9 +313,9 @@ typedef enum trol_traversal {
 } trol_traversal;
 
 /* How keys and values are stored. Use q8 for long contexts and many sessions: it takes 0.51 to 0.53 of f16's memory (at
- * heads of 128 to 32 values) and is at least as fast. It changes the bundled models' logits by 0.1% of the largest one (median;
- * 1% at most, where f16 changes 0.03%), which their shares of right answers do not show; small models with random
- * weights, which amplify any rounding, change by more. */
+ * heads of 128 to 32 values) and is at least as fast. It changes the bundled models' logits by 0.1% of the largest one
+ * (median; 1% at most, where f16 changes 0.03%), which their shares of right answers do not show; small models with
+ * random weights, which amplify any rounding, change by more. */
 typedef enum trol_cache_type {
     TROL_CACHE_F16 = 0, /* magnitudes up to 65,504: larger ones end a call with TROL_ERROR_UNSUPPORTED */
     TROL_CACHE_F32,     /* as computed, for comparisons */
