@@ -19,8 +19,13 @@ typedef enum kv_type { KV_F16, KV_F32, KV_Q8, KV_TYPES } kv_type; /* numbered as
 
 /* "f16", "f32", "q8". Static storage. */
 const char *kv_name(kv_type type);
+
+enum { KV_Q8_SCALE_BYTES = 2 };
+
 /* Bytes of a row of n values. */
-int64_t kv_bytes(kv_type type, int64_t n);
+static inline int64_t kv_bytes(kv_type type, int64_t n) {
+    return type == KV_Q8 ? KV_Q8_SCALE_BYTES + n : type == KV_F16 ? 2 * n : 4 * n;
+}
 
 /* Each entry treats the values of a row alike wherever it begins; n and head_dim are at most 256. */
 typedef struct kv_codec {

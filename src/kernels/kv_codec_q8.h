@@ -8,8 +8,6 @@
 
 #include "base/float16.h"
 
-enum { Q8_SCALE_BYTES = 2 };
-
 static inline float q8_scale(const void *row) {
     uint16_t scale;
     memcpy(&scale, row, sizeof scale);

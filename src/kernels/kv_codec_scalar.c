@@ -5,14 +5,10 @@
 #include "kernels/kv_codec.h"
 #include "kernels/kv_codec_q8.h"
 
-/* By type: bytes of a row are `header` + n * `element`. */
-static const struct {
-    const char *name;
-    int32_t header, element;
-} formats[KV_TYPES] = {[KV_F16] = {"f16", 0, 2}, [KV_F32] = {"f32", 0, 4}, [KV_Q8] = {"q8", Q8_SCALE_BYTES, 1}};
-
-const char *kv_name(kv_type type) { return formats[type].name; }
-int64_t kv_bytes(kv_type type, int64_t n) { return formats[type].header + n * formats[type].element; }
+const char *kv_name(kv_type type) {
+    static const char *const names[KV_TYPES] = {[KV_F16] = "f16", [KV_F32] = "f32", [KV_Q8] = "q8"};
+    return names[type];
+}
 
 /* ---- one row --------------------------------------------------------------------------------- */
 
@@ -43,7 +39,7 @@ static void load_f16(const void *from, float *to, int64_t n) {
 
 static bool store_q8(const float *from, void *to, int64_t n) {
     const float factor = q8_store_scale(from, n, to);
-    signed char *bytes = (signed char *)to + Q8_SCALE_BYTES;
+    signed char *bytes = (signed char *)to + KV_Q8_SCALE_BYTES;
     for (int64_t i = 0; i < n; i++)
         bytes[i] = factor > 0 ? (signed char)lrintf(from[i] * factor) : 0;
     return true;
@@ -51,7 +47,7 @@ static bool store_q8(const float *from, void *to, int64_t n) {
 
 static void load_q8(const void *from, float *to, int64_t n) {
     const float scale = q8_scale(from);
-    const signed char *bytes = (const signed char *)from + Q8_SCALE_BYTES;
+    const signed char *bytes = (const signed char *)from + KV_Q8_SCALE_BYTES;
     for (int64_t i = 0; i < n; i++)
         to[i] = scale * (float)bytes[i];
 }

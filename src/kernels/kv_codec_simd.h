@@ -10,14 +10,10 @@
 
 enum { STREAMS = 4, QUERIES_AT_ONCE = VECTOR_REGISTERS / 8, PREFETCH_KEYS = 8 };
 
-INLINE int64_t row_bytes(const kv_type type, int64_t n) {
-    return type == KV_Q8 ? Q8_SCALE_BYTES + n : type == KV_F16 ? 2 * n : 4 * n;
-}
-
 /* Values i .. i + VECTOR_LANES - 1 of a row, without the scale. */
 INLINE vector load_values(const kv_type type, const void *row, int64_t i) {
     const unsigned char *bytes = row;
-    return type == KV_Q8    ? vector_load_i8(bytes + Q8_SCALE_BYTES + i)
+    return type == KV_Q8    ? vector_load_i8(bytes + KV_Q8_SCALE_BYTES + i)
            : type == KV_F16 ? vector_load_f16(bytes + 2 * i)
                             : vector_load((const float *)row + i);
 }
@@ -25,7 +21,7 @@ INLINE vector load_values(const kv_type type, const void *row, int64_t i) {
 /* The n < VECTOR_LANES values from i on; the other lanes are 0. */
 INLINE vector load_last_values(const kv_type type, const void *row, int64_t i, int64_t n) {
     const unsigned char *bytes = row;
-    return type == KV_Q8    ? vector_load_i8_first(bytes + Q8_SCALE_BYTES + i, n)
+    return type == KV_Q8    ? vector_load_i8_first(bytes + KV_Q8_SCALE_BYTES + i, n)
            : type == KV_F16 ? vector_load_f16_first(bytes + 2 * i, n)
                             : vector_load_first((const float *)row + i, n);
 }
@@ -65,7 +61,7 @@ static bool store_f16(const float *from, void *to, int64_t n) {
 static bool store_q8(const float *from, void *to, int64_t n) {
     const float factor = q8_store_scale(from, n, to);
     const vector factors = vector_of(factor);
-    unsigned char *bytes = (unsigned char *)to + Q8_SCALE_BYTES;
+    unsigned char *bytes = (unsigned char *)to + KV_Q8_SCALE_BYTES;
     if (factor == 0) {
         memset(bytes, 0, (size_t)n);
         return true;
@@ -138,7 +134,7 @@ INLINE void dot_rows(const kv_type type, const void *const *rows, const float *q
 
 INLINE void dot_keys(const kv_type type, bool l2, const void *const *keys, int64_t n_keys, const float *q,
                      int64_t head_dim, float *scores, int64_t stride, const int n_queries) {
-    const int64_t bytes = row_bytes(type, head_dim), quarter = n_keys / STREAMS;
+    const int64_t bytes = kv_bytes(type, head_dim), quarter = n_keys / STREAMS;
     const void *rows[STREAMS];
     float found[QUERIES_AT_ONCE * STREAMS];
     for (int64_t key = 0; key < quarter; key++) {
@@ -183,8 +179,8 @@ INLINE void axpy_columns(const kv_type type, bool l2, const void *const *values,
     for (int i = 0; i < n_queries; i++)
         for (int v = 0; v < n_vectors; v++)
             sums[i][v] = vector_zero();
-    const int64_t first_byte = d > 0 ? row_bytes(type, d) : 0;
-    const int64_t bytes = row_bytes(type, d + n_vectors * VECTOR_LANES) - first_byte, quarter = n_keys / STREAMS;
+    const int64_t first_byte = d > 0 ? kv_bytes(type, d) : 0;
+    const int64_t bytes = kv_bytes(type, d + n_vectors * VECTOR_LANES) - first_byte, quarter = n_keys / STREAMS;
     for (int64_t turn = 0; turn < n_keys; turn++) { /* through the streams in turn, then what is left over */
         int64_t key = turn < STREAMS * quarter ? turn / STREAMS + turn % STREAMS * quarter : turn;
         const void *row = values[key];

@@ -17,13 +17,10 @@ enum { TILE_TOKENS = 8, TOKENS_OF_WHOLE_GROUPS = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* The loops over input rows are innermost and index nothing else, or gcc 12 leaves the sums in memory. */
+/* n_tokens is a constant wherever this is inlined, so that sums[t] are registers. */
 #define EACH_TOKEN(t) _Pragma("GCC unroll 8") for (int t = 0; t < n_tokens; t++)
 
 INLINE __m256i load_inputs(const int8_t *values) { return _mm256_set1_epi32(*(const int32_t *)(const void *)values); }
-
-/* gcc 12 would make all products of a block first and add them as a tree, for which there are not enough registers. */
-#define KEEP_ORDER(sum) __asm__("" : "+x"(sum))
 
 INLINE __m256i dot_q8(__m256i sum, __m256i magnitudes, __m256i weights, __m256i inputs) {
     const __m256i products = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(inputs, weights));

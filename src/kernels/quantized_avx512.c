@@ -15,13 +15,6 @@ enum { TILE_TOKENS = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* gcc 12 would make all products of a block first and add them as a tree, for which there are not enough registers. */
-#if defined(TROL_EMULATE)
-#define KEEP_ORDER(sum) (void)(sum)
-#else
-#define KEEP_ORDER(sum) __asm__("" : "+v"(sum))
-#endif
-
 /* high and low += a line of weights (halves in h and l; l only for q8) times 4 inputs of each row. */
 INLINE void add_line(bool with_low, int n_tokens, __m512i h, __m512i l, const int8_t *values, __m512i *high,
                      __m512i *low) {

@@ -52,6 +52,14 @@ typedef struct quantized_kernels {
     size_t (*tiles_scratch_bytes)(int64_t n_groups, int64_t n_pairs, int64_t n_tokens);
 } quantized_kernels;
 
+/* After each addition to an integer sum in a vector: gcc 12 would make all products of a block first and add them as a
+ * tree, for which there are not enough registers. (Emulated vectors are not registers.) */
+#if defined(TROL_EMULATE)
+#define KEEP_ORDER(sum) (void)(sum)
+#else
+#define KEEP_ORDER(sum) __asm__("" : "+v"(sum))
+#endif
+
 /* Each instruction set's own entries, over those that are there; defined only where the compiler can build them. */
 void quantized_fill_scalar(quantized_kernels *table);
 void quantized_fill_avx2(quantized_kernels *table);
